@@ -1,0 +1,1 @@
+"""From an opened checkpoint to generated text: backends, sampling, generation."""

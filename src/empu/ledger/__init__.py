@@ -1,0 +1,1 @@
+"""Records of what went into what: hashes, licences, the model store."""
