@@ -1,13 +1,11 @@
 """The one page where three dialects meet: our tensor name <-> GGUF, Hugging Face and Meta name.
 
 Each row says the tensor's shape in config terms and how the format stores it: whether Hugging Face permuted its rows
-for
-rotary embedding, and along which axis Meta splits it over ``consolidated.NN.pth`` files.
+for rotary embedding, and along which axis Meta splits it over ``consolidated.NN.pth`` files.
 
 Our canonical row order of query and key matrices is Meta's: the two elements that one rotation turns stand side by side
 (x0, x1), (x2, x3), … GGUF ``llama`` files keep it. Hugging Face stores the first elements of all pairs of a head,
-then the second
-ones; :func:`permute_rows` and :func:`unpermute_rows` are the two directions.
+then the second ones; :func:`permute_rows` and :func:`unpermute_rows` are the two directions.
 """
 
 from __future__ import annotations
