@@ -26,8 +26,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a GGUF file, a Hugging Face folder or a Meta folder and check it against its own configuration.
 
     Reads headers only: a 5 GB file opens in well under a second. Raises :class:`~empu.errors.CheckpointError` for
-    damaged
-    or hostile files and :class:`~empu.errors.UnsupportedError` for other architectures and tensor types.
+    damaged or hostile files and :class:`~empu.errors.UnsupportedError` for other architectures and tensor types.
     """
     path = Path(path).expanduser()
     if not path.exists():
