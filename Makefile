@@ -1,0 +1,64 @@
+# Two commands on a fresh machine: `make run` and `make test`. Everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+STAMPS := $(VENV)/stamps
+PYTEST_WORKERS ?= 2
+
+.PHONY: run test lint types unit format docs lock bench clean help
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(STAMPS)/run  ## install, build, fetch the default model and talk to it
+	@$(BIN)/empu pull default
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/empu chat default; \
+	else $(BIN)/empu run default "What is the capital of France?"; fi
+
+test: lint types unit  ## everything that CI runs
+
+lint: $(STAMPS)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMPS)/dev
+	$(BIN)/mypy
+
+unit: $(STAMPS)/dev
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+
+format: $(STAMPS)/dev  ## rewrite the code in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMPS)/dev  ## write the generated pages anew
+	$(BIN)/python -m empu.cli.docs docs/CLI.md
+
+lock: $(STAMPS)/dev  ## pin and hash all requirements anew (needs uv)
+	requirements/lock.sh
+
+bench: $(STAMPS)/run  ## speed on this machine
+	$(BIN)/empu bench
+
+clean:  ## remove what make made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Installed once and again when a lock changes; afterwards no target needs the network.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Empu needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 run"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing; on Debian: apt install python3-venv"; exit 1; }
+
+$(STAMPS)/run: $(VENV)/bin/python requirements/run.txt requirements/torch.txt pyproject.toml
+	@echo "Installing Empu into $(VENV) (once) ..." >&2
+	@$(PIP) install --require-hashes --no-deps -r requirements/run.txt
+	@$(PIP) install -r requirements/torch.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/dev: $(STAMPS)/run requirements/dev.txt requirements/oracles.txt
+	@echo "Installing the test tools into $(VENV) (once) ..." >&2
+	@$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
+	@$(PIP) install --require-hashes --no-deps --no-build-isolation -r requirements/oracles.txt
+	@mkdir -p $(STAMPS) && touch $@
