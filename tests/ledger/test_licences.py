@@ -1,0 +1,63 @@
+"""Licences are recognised by their text or by exact names, and nothing else is guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from empu.ledger.licences import TABLE, by_name, identify
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_our_own_licence_file_is_apache() -> None:
+    found = identify((ROOT / "LICENSE").read_text(encoding="utf-8"))
+    assert found is not None
+    assert found.id == "Apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("META LLAMA 3 COMMUNITY LICENSE AGREEMENT\nMeta Llama 3 Version Release Date: April 18, 2024", "llama3"),
+        ("LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\nLlama 3.1 Version Release Date", "llama3.1"),
+        ("LLAMA 3.2 COMMUNITY\n   LICENSE AGREEMENT", "llama3.2"),
+        ("LLAMA 2 COMMUNITY LICENSE AGREEMENT", "llama2"),
+        (
+            'Permission is hereby granted, free of charge, to any person\nTHE SOFTWARE IS PROVIDED "AS IS", WITHOUT',
+            "MIT",
+        ),
+        ("Creative Commons Attribution-NonCommercial 4.0 International Public License", "CC-BY-NC-4.0"),
+    ],
+)
+def test_texts_are_recognised(text: str, expected: str) -> None:
+    found = identify(text)
+    assert found is not None
+    assert found.id == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("apache-2.0", "Apache-2.0"), (" Apache License 2.0 ", "Apache-2.0"), ("mit", "MIT"), ("LLAMA3.2", "llama3.2")],
+)
+def test_names_are_recognised(name: str, expected: str) -> None:
+    found = by_name(name)
+    assert found is not None
+    assert found.id == expected
+
+
+@pytest.mark.parametrize("name", ["", "apache", "llama", "llama4", "other", "apache-2.0 or mit"])
+def test_other_names_are_not_guessed(name: str) -> None:
+    assert by_name(name) is None
+
+
+def test_no_two_licences_answer_to_one_name() -> None:
+    seen: dict[str, str] = {}
+    for licence in TABLE:
+        for name in (licence.id, licence.title, *licence.names):
+            assert seen.setdefault(name.casefold(), licence.id) == licence.id
+
+
+def test_unknown_text_is_unknown() -> None:
+    assert identify("You may look at this on Tuesdays.") is None
