@@ -1,0 +1,100 @@
+"""How long a user waits for the first token of ``empu run``, and what the wait is made of.
+
+    python bench/bench_first_token.py [--model default] [--runs 5]
+
+Times whole processes from outside (wall clock, peak resident memory) in turn, so that a change of the machine's speed
+meets all of them alike: an empty Python, Python with numpy, Python with torch, and ``empu run MODEL … --max-tokens 1``
+with each engine that this installation has. Prints a table of medians; the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+PROMPT = "What is the capital of France?"
+
+
+@dataclass
+class Case:
+    """One command and what its runs took."""
+
+    name: str
+    command: list[str]
+    seconds: list[float] = field(default_factory=list)
+    peak_mib: list[float] = field(default_factory=list)
+    reports: list[dict[str, object]] = field(default_factory=list)
+
+    def run(self) -> None:
+        started = time.perf_counter()
+        child = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert child.stdout is not None
+        output = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        self.seconds.append(time.perf_counter() - started)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            sys.exit(f"{' '.join(self.command)} failed with status {child.returncode}")
+        self.peak_mib.append(usage.ru_maxrss / 1024)
+        if output.strip():
+            self.reports.append(json.loads(output))
+
+    def summary(self) -> dict[str, object]:
+        return {
+            "case": self.name,
+            "seconds": round(statistics.median(self.seconds), 3),
+            "seconds_min": round(min(self.seconds), 3),
+            "seconds_max": round(max(self.seconds), 3),
+            "peak_mib": round(statistics.median(self.peak_mib), 1),
+            "timings": self.reports[-1].get("timings") if self.reports else None,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default", help="a name in the store, or a path")
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each command, after a warm-up")
+    parser.add_argument("--engines", nargs="+", default=["torch"], help="engines to time")
+    options = parser.parse_args()
+
+    python = [sys.executable, "-c"]
+    cases = [
+        Case("python, empty", [*python, "pass"]),
+        Case("python, import numpy", [*python, "import numpy"]),
+        Case("python, import torch", [*python, "import torch"]),
+    ]
+    for engine in options.engines:
+        command = [sys.executable, "-m", "empu", "run", options.model, PROMPT, "--max-tokens", "1", "--seed", "0"]
+        cases.append(Case(f"empu run, {engine} engine", [*command, "--engine", engine, "--json"]))
+
+    for attempt in range(options.runs + 1):
+        for case in cases:
+            case.run()
+            if attempt == 0:
+                case.seconds.clear()
+                case.peak_mib.clear()
+
+    print(f"{'case':34} {'median s':>9} {'min':>7} {'max':>7} {'peak MiB':>9}")
+    for case in cases:
+        row = case.summary()
+        print(
+            f"{row['case']:34} {row['seconds']:>9} {row['seconds_min']:>7} {row['seconds_max']:>7} {row['peak_mib']:>9}"
+        )
+    document = {
+        "benchmark": "first_token",
+        "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "python": platform.python_version()},
+        "runs": options.runs,
+        "results": [case.summary() for case in cases],
+    }
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
