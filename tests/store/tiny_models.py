@@ -1,0 +1,83 @@
+"""The smallest real models, random weights in the shape of the preset ``tiny``, written by other projects' writers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+from safetensors.numpy import save_file
+
+from empu.checkpoint.names import expected
+from empu.config import preset
+
+
+def tiny_folder(folder: Path, *, shards: int = 1, seed: int = 0) -> dict[str, bytes]:
+    """A Hugging Face folder: file name -> bytes."""
+    config = preset("tiny")
+    rng = np.random.default_rng(seed)
+    tensors = {
+        tensor.foreign: rng.standard_normal(tensor.shape, dtype=np.float32) * 0.05
+        for tensor in expected(config, "huggingface")
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    names = list(tensors)
+    parts = {
+        f"model-{i + 1:05}-of-{shards:05}.safetensors" if shards > 1 else "model.safetensors": names[i::shards]
+        for i in range(shards)
+    }
+    for file, members in parts.items():
+        save_file({name: tensors[name] for name in members}, folder / file, metadata={"format": "pt"})
+    if shards > 1:
+        weight_map = {name: file for file, members in parts.items() for name in members}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    described = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "num_hidden_layers": config.n_layers,
+        "hidden_size": config.dim,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.ffn_dim,
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    (folder / "config.json").write_text(json.dumps(described))
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def tiny_gguf(path: Path, *, seed: int = 0, licence: str | None = "mit") -> bytes:
+    """One GGUF file of F32 tensors; its bytes."""
+    config = preset("tiny")
+    rng = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("Tiny")
+    if licence is not None:
+        writer.add_license(licence)
+    writer.add_block_count(config.n_layers)
+    writer.add_context_length(config.context_length)
+    writer.add_embedding_length(config.dim)
+    writer.add_feed_forward_length(config.ffn_dim)
+    writer.add_head_count(config.n_heads)
+    writer.add_head_count_kv(config.n_kv_heads)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    for tensor in expected(config, "gguf"):
+        writer.add_tensor(tensor.foreign, rng.standard_normal(tensor.shape, dtype=np.float32) * 0.05)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
