@@ -13,8 +13,7 @@ them.
 
 
 class Tokenizer(Protocol):
-    """Text <-> token ids. ``special`` tokens are control tokens; text that merely spells one stays text unless asked.
-    """
+    """Text <-> token ids. ``special`` tokens are control tokens; text that merely spells one stays text unless asked."""
 
     vocab_size: int
     """Number of ids that the tokenizer itself knows (the embedding may have more rows)."""

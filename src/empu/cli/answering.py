@@ -1,0 +1,89 @@
+"""One answer: asked, shown while it comes, stopped by Ctrl-C, and told as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from empu.cli import talk
+from empu.cli.opening import Located, stopped_by_ctrl_c
+from empu.errors import UsageError
+
+if TYPE_CHECKING:
+    from empu.engine.language_model import Completion, LanguageModel
+    from empu.engine.sampling import SamplingParams
+
+Question = str | list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished or stopped answer."""
+
+    completion: Completion
+    interrupted: bool
+
+
+def read_prompt(words: Sequence[str]) -> str:
+    """The prompt that the command line means; a single ``-`` reads standard input."""
+    if list(words) != ["-"]:
+        text = " ".join(words)
+    else:
+        text = sys.stdin.buffer.read().decode("utf-8", errors="replace").removesuffix("\n")
+    if not text.strip():
+        raise UsageError("The prompt is empty; give some words, or text on standard input with '-'.")
+    return text
+
+
+def question(model: LanguageModel, text: str, *, system: str | None, raw: bool) -> Question:
+    """The prompt as this model takes it: a dialogue where it has a chat template, otherwise plain text."""
+    if raw or model.text.template is None:
+        if system is not None:
+            why = "--raw leaves out the chat template" if raw else "this model has no chat template"
+            raise UsageError(f"--system has no place, since {why}; write it into the prompt.")
+        return text
+    before = [{"role": "system", "content": system}] if system is not None else []
+    return [*before, {"role": "user", "content": text}]
+
+
+def ask(model: LanguageModel, question: Question, params: SamplingParams, *, truncate: bool, show: bool) -> Answer:
+    """Run one generation; with ``show`` its text goes to stdout as it comes."""
+    generation = model.stream(question, params, truncate=truncate)
+    ended = True
+    with stopped_by_ctrl_c(generation) as presses:
+        for piece in generation:
+            if show and piece.text:
+                talk.write_model_text(piece.text)
+                ended = piece.text.endswith("\n")
+    if show and not ended:
+        talk.write_model_text("\n")
+    return Answer(generation.completion, bool(presses))
+
+
+def warn_of_cut(completion: Completion) -> None:
+    """Tell people when the prompt was cut."""
+    if completion.dropped_tokens:
+        talk.say(f"The prompt was cut: its oldest {completion.dropped_tokens:,} tokens were left out to make it fit.")
+
+
+def document(located: Located, model: LanguageModel, params: SamplingParams, completion: Completion) -> dict[str, Any]:
+    """``empu run --json``."""
+    return {
+        "model": located.identity(),
+        "engine": model.backend.name,
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "stop_string": completion.stop_string,
+        "usage": {
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "dropped_tokens": completion.dropped_tokens,
+        },
+        "seed": completion.seed,
+        "sampling": {**dataclasses.asdict(params), "seed": completion.seed},
+        "timings": dataclasses.asdict(completion.timings),
+        "logprobs": completion.logprobs,
+    }

@@ -1,0 +1,42 @@
+"""Writes docs/CLI.md from the commands' own help: ``python -m empu.cli.docs docs/CLI.md``. A test compares the two."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from empu.cli.main import cli
+
+WIDTH = 100
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [
+        "# The commands\n",
+        "Made from `empu --help` by `make docs`; do not edit. Answers go to stdout and talk to stderr; with `--json`\n"
+        "every command prints exactly one JSON document on stdout (`chat`: one line for each turn), for an error\n"
+        '`{"error": {"kind": …, "message": …, "exit_code": …}}`.\n',
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 141 the reader of the output has left, "
+        "70 a mistake of Empu itself.\n",
+        'Shell completion: `eval "$(_EMPU_COMPLETE=bash_source empu)"`, or `zsh_source`, `fish_source`.\n',
+        _section("empu", cli),
+    ]
+    context = click.Context(cli, info_name="empu")
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        parts.append(_section(f"empu {name}", command))
+    return "\n".join(parts)
+
+
+def _section(path: str, command: click.Command) -> str:
+    settings = {**cli.context_settings, "terminal_width": WIDTH}
+    with click.Context(command, info_name=path, **settings) as context:
+        return f"## {path}\n\n```text\n{command.get_help(context)}\n```\n"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")

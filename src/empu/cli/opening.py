@@ -1,0 +1,81 @@
+"""From the word MODEL on a command line to a model that can answer: find it, check every byte, open it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from empu.cli import talk
+from empu.ledger.hashing import tagged
+from empu.store.store import Store, StoredModel
+
+if TYPE_CHECKING:
+    from empu.engine.language_model import LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """What MODEL named."""
+
+    path: Path
+    stored: StoredModel | None
+
+    def identity(self) -> dict[str, str | None]:
+        """For JSON. A model outside the store has no recorded id."""
+        stored = self.stored
+        return {
+            "name": stored.name if stored else None,
+            "id": tagged(stored.record.id) if stored else None,
+            "path": str(self.path),
+        }
+
+
+def locate(text: str) -> Located:
+    """Find MODEL; a model of the store is checked against its recorded hashes."""
+    store = Store.of_user()
+    found = store.resolve(text)
+    if isinstance(found, Path):
+        return Located(found, None)
+    store.verify(found, talk.progress())
+    return Located(found.path, found)
+
+
+def open_located(
+    located: Located, *, engine: str = "auto", threads: int | None = None, context: int | None = None
+) -> LanguageModel:
+    """Open a model for answering."""
+    from empu.engine.language_model import open_model
+
+    return open_model(located.path, engine=engine, threads=threads, context=context)
+
+
+class Cancellable(Protocol):
+    """Work that can be asked to stop."""
+
+    def cancel(self) -> None: ...
+
+
+@contextmanager
+def stopped_by_ctrl_c(work: Cancellable) -> Iterator[list[int]]:
+    """Ctrl-C asks ``work`` to stop after its current token; a second one interrupts at once.
+
+    Yields a list that is not empty once that happened.
+    """
+    presses: list[int] = []
+
+    def on_press(number: int, frame: FrameType | None) -> Any:
+        if presses:
+            raise KeyboardInterrupt
+        presses.append(number)
+        work.cancel()
+
+    before = signal.signal(signal.SIGINT, on_press)
+    try:
+        yield presses
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,47 @@
+"""``empu run``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from empu.cli.options import OPENING, SAMPLING, group
+from empu.cli.talk import json_option
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompt", nargs=-1, required=True)
+@click.option("--system", help="Instruction that stands before the dialogue.")
+@group(SAMPLING)
+@click.option(
+    "--logprobs", metavar="N", type=click.IntRange(0, 20), help="With --json: log-probabilities, and of N alternatives."
+)
+@click.option("--truncate", is_flag=True, help="Cut a prompt that does not fit, and say by how much.")
+@click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
+@group(OPENING)
+@json_option
+def run(model: str, prompt: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Give one answer to PROMPT, streamed.
+
+    PROMPT may be several words; `-` reads it from standard input. A model with a chat template gets the prompt as a
+    user's turn, one without as plain text. A prompt that does not fit the context is refused, never cut silently.
+    """
+    from empu.cli import talk
+    from empu.cli.answering import ask, document, question, read_prompt, warn_of_cut
+    from empu.cli.opening import locate, open_located
+    from empu.cli.options import sampling_params
+    from empu.errors import CancelledError
+
+    params = sampling_params(given)
+    text = read_prompt(prompt)
+    located = locate(model)
+    opened = open_located(located, engine=given["engine"], threads=given["threads"], context=given["context"])
+    asked = question(opened, text, system=given["system"], raw=given["raw"])
+    answer = ask(opened, asked, params, truncate=given["truncate"], show=not as_json)
+    warn_of_cut(answer.completion)
+    if as_json:
+        talk.answer(document(located, opened, params, answer.completion))
+    if answer.interrupted:
+        raise CancelledError("Stopped.")
