@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
-from empu.engine.language_model import Completion, Piece, Timings
+from empu.engine.generation import Completion, Piece, Timings
 from empu.engine.sampling import SamplingParams
 from empu.errors import PromptTooLongError
 

@@ -13,7 +13,8 @@ from empu.cli.opening import Located, stopped_by_ctrl_c
 from empu.errors import UsageError
 
 if TYPE_CHECKING:
-    from empu.engine.language_model import Completion, LanguageModel
+    from empu.engine.generation import Completion
+    from empu.engine.language_model import LanguageModel
     from empu.engine.sampling import SamplingParams
 
 Question = str | list[dict[str, str]]
@@ -81,9 +82,10 @@ def document(located: Located, model: LanguageModel, params: SamplingParams, com
             "prompt_tokens": completion.prompt_tokens,
             "completion_tokens": completion.completion_tokens,
             "dropped_tokens": completion.dropped_tokens,
+            "cached_tokens": completion.cached_tokens,
         },
         "seed": completion.seed,
         "sampling": {**dataclasses.asdict(params), "seed": completion.seed},
         "timings": dataclasses.asdict(completion.timings),
-        "logprobs": completion.logprobs,
+        "logprobs": [dataclasses.asdict(token) for token in completion.logprobs] if completion.logprobs else None,
     }

@@ -1,0 +1,188 @@
+"""A model that talks: a backend, a tokenizer, and one dialogue's cache that is kept between turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from empu.checkpoint import open_checkpoint
+from empu.config import ModelConfig
+from empu.engine.backend import Backend, Chunk, SequenceId, Want
+from empu.engine.backends import open_backend
+from empu.engine.generation import AnswerState, Completion, Piece, Timings
+from empu.engine.prompting import Prompt, encode_prompt
+from empu.engine.sampling import SamplingParams
+from empu.errors import UsageError
+from empu.text import load_text
+from empu.text.base import Message, Text
+
+PREFILL_CHUNK = 256
+"""Tokens that are read in one forward pass; between two passes an answer can be cancelled."""
+
+
+def open_model(
+    path: str | Path, *, engine: str = "auto", threads: int | None = None, context: int | None = None
+) -> LanguageModel:
+    """Open a GGUF file, a Hugging Face folder or a Meta folder for answering.
+
+    ``engine`` is a name out of :data:`~empu.engine.backends.ENGINES`; ``context`` limits the tokens of prompt and
+    answer together. Raises :class:`~empu.errors.EmpuError` when the files or the machine do not allow it.
+    """
+    begun = time.perf_counter()
+    with open_checkpoint(path) as checkpoint:
+        longest = checkpoint.config.context_length
+        if context is not None and not 1 <= context <= longest:
+            raise UsageError(f"A context of {context:,} tokens was asked for; this model has at most {longest:,}.")
+        text = load_text(checkpoint.format, checkpoint.path, checkpoint.metadata)
+        backend = open_backend(checkpoint, engine=engine, threads=threads, context=context)
+        return LanguageModel(
+            backend,
+            text,
+            checkpoint_path=checkpoint.path,
+            context=context or longest,
+            load_seconds=time.perf_counter() - begun,
+        )
+
+
+class LanguageModel:
+    """Answers one prompt at a time; what two prompts in a row have in common is read once."""
+
+    def __init__(
+        self, backend: Backend, text: Text, *, checkpoint_path: Path, context: int, load_seconds: float = 0.0
+    ) -> None:
+        self.backend = backend
+        self.text = text
+        self.checkpoint_path = checkpoint_path
+        self.context = context
+        self.load_seconds = load_seconds
+        self._sequence: SequenceId | None = None
+        self._held: list[int] = []
+
+    @property
+    def config(self) -> ModelConfig:
+        """The shape of the model."""
+        return self.backend.config
+
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        truncate: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Generation:
+        """Begin an answer to a text (continued as it stands) or to messages (rendered by the chat template).
+
+        Raises :class:`~empu.errors.PromptTooLongError` unless ``truncate`` allows cutting the oldest part.
+        """
+        params = params or SamplingParams()
+        reserved = min(params.max_tokens or self.context, max(1, self.context // 4)) if truncate else 1
+        encoded = encode_prompt(self.text, prompt, limit=self.context - reserved, truncate=truncate, tools=tools)
+        return Generation(self, encoded, params)
+
+    def resume(self, ids: Sequence[int]) -> tuple[SequenceId, int]:
+        """A sequence that holds a beginning of ``ids``, and how many of them; the rest is still to be read.
+
+        At least one token is left, since logits come from reading.
+        """
+        if self._sequence is None:
+            self._sequence = self.backend.allocate(self.context)
+            self._held = []
+        common = 0
+        for ours, theirs in zip(self._held, ids[:-1], strict=False):
+            if ours != theirs:
+                break
+            common += 1
+        self.backend.truncate(self._sequence, common)
+        del self._held[common:]
+        return self._sequence, common
+
+    def read(self, ids: Sequence[int], want: Want) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Append ``ids`` to the sequence; logits as :class:`Want` says."""
+        assert self._sequence is not None
+        (logits,) = self.backend.forward([Chunk(self._sequence, np.asarray(ids, dtype=np.int32), want)])
+        self._held += ids
+        return logits
+
+
+class Generation:
+    """One answer as it comes: iterate over its pieces, then read ``completion``. Not restartable."""
+
+    def __init__(self, model: LanguageModel, prompt: Prompt, params: SamplingParams) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._state = AnswerState(model.text.tokenizer, params, prompt.ids, model.context - len(prompt.ids))
+        self._cancelled = False
+        self._begun = time.perf_counter()
+        self._prefill_s = self._first_token_s = self._decode_s = 0.0
+        self._cached = 0
+        self._pieces = self._run()
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self._pieces
+
+    def cancel(self) -> None:
+        """Stop after the current step. May be called from another thread or a signal handler."""
+        self._cancelled = True
+
+    @property
+    def completion(self) -> Completion:
+        """The whole answer; while it is not complete, it is run to its end."""
+        for _ in self._pieces:
+            pass
+        state = self._state
+        assert state.finish_reason is not None
+        read, written = len(self._prompt.ids) - self._cached, max(0, len(state.tokens) - 1)
+        return Completion(
+            text=state.text,
+            finish_reason=state.finish_reason,
+            stop_string=state.stop_string,
+            prompt_tokens=len(self._prompt.ids),
+            completion_tokens=len(state.tokens),
+            dropped_tokens=self._prompt.dropped,
+            seed=state.sampler.seed,
+            timings=Timings(
+                load_s=self._model.load_seconds,
+                prefill_s=self._prefill_s,
+                first_token_s=self._first_token_s,
+                decode_s=self._decode_s,
+                prefill_tokens_per_s=_rate(read, self._prefill_s),
+                decode_tokens_per_s=_rate(written, self._decode_s),
+            ),
+            logprobs=state.logprobs,
+            cached_tokens=self._cached,
+        )
+
+    def _run(self) -> Iterator[Piece]:
+        model, state = self._model, self._state
+        begun = time.perf_counter()
+        _, self._cached = model.resume(self._prompt.ids)
+        rest = self._prompt.ids[self._cached :]
+        logits = None
+        for start in range(0, len(rest), PREFILL_CHUNK):
+            if self._cancelled:
+                yield state.cancel()
+                return
+            part = rest[start : start + PREFILL_CHUNK]
+            logits = model.read(part, Want.LAST if start + len(part) == len(rest) else Want.NONE)
+        assert logits is not None
+        self._prefill_s = time.perf_counter() - begun
+        piece = state.take(logits[-1])
+        self._first_token_s = time.perf_counter() - self._begun
+        yield piece
+        while state.finish_reason is None:
+            if self._cancelled:
+                yield state.cancel()
+                return
+            step = time.perf_counter()
+            piece = state.take(model.read(state.tokens[-1:], Want.LAST)[-1])
+            self._decode_s += time.perf_counter() - step
+            yield piece
+
+
+def _rate(tokens: int, seconds: float) -> float | None:
+    return tokens / seconds if tokens and seconds > 0 else None

@@ -1,0 +1,167 @@
+"""Properties of the samplers: each is a pure function of one row of logits."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from empu.engine import sampling
+from empu.engine.sampling import Sampler, SamplingParams
+from empu.errors import UsageError
+
+rows = arrays(np.float32, st.integers(1, 60), elements=st.floats(-30, 30, width=32), unique=False)
+
+
+def kept(logits: sampling.Logits) -> set[int]:
+    return set(np.flatnonzero(np.isfinite(logits)).tolist())
+
+
+def probabilities(logits: sampling.Logits) -> np.ndarray:
+    return np.exp(sampling.log_probabilities(logits))
+
+
+@given(rows, st.integers(1, 70))
+def test_top_k_keeps_the_k_highest_and_their_ties(logits: sampling.Logits, k: int) -> None:
+    after = sampling.keep_top_k(logits, k)
+    expected = {i for i, x in enumerate(logits) if (logits > x).sum() < k}
+    assert kept(after) == expected
+    assert all(after[i] == logits[i] for i in expected)
+
+
+@given(rows, st.floats(0.01, 1.0))
+def test_top_p_keeps_the_smallest_set_that_reaches_p(logits: sampling.Logits, p: float) -> None:
+    chosen = kept(sampling.keep_top_p(logits, p))
+    shares = probabilities(logits)
+    assert chosen
+    inside = shares[sorted(chosen)]
+    assert inside.sum() >= p - 1e-5
+    outside = [shares[i] for i in range(len(logits)) if i not in chosen]
+    assert not outside or max(outside) <= inside.min() + 1e-7
+    if len(chosen) > 1:
+        assert inside.sum() - inside.min() < p + 1e-5
+
+
+@given(rows, st.floats(0.0, 1.0))
+def test_min_p_keeps_what_is_likely_enough(logits: sampling.Logits, p: float) -> None:
+    chosen = kept(sampling.keep_min_p(logits, p))
+    ratios = np.exp(logits.astype(np.float64) - logits.max())
+    assert int(logits.argmax()) in chosen
+    for i, ratio in enumerate(ratios):
+        if abs(ratio - p) > 1e-5 * max(p, 1e-9):
+            assert (i in chosen) == (ratio > p), (ratio, p)
+
+
+@given(rows, st.floats(0.05, 20.0))
+def test_temperature_scales_differences_and_keeps_the_order(logits: sampling.Logits, temperature: float) -> None:
+    after = sampling.scale_temperature(logits, temperature)
+    assert after.max() == 0
+    expected = (logits.astype(np.float64) - logits.max()) / temperature
+    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-5)
+
+
+@given(rows, st.floats(1.01, 3.0), st.data())
+def test_repetition_penalty_lowers_seen_tokens_only(
+    logits: sampling.Logits, penalty: float, data: st.DataObject
+) -> None:
+    seen = data.draw(st.lists(st.integers(0, len(logits) - 1), max_size=8))
+    after = sampling.penalise_repetition(logits, seen, penalty)
+    for i, (before, now) in enumerate(zip(logits, after, strict=True)):
+        assert now == before if i not in seen else now <= before
+    assert (sampling.penalise_repetition(logits, seen, 1.0) == logits).all()
+
+
+def test_repetition_penalty_equals_transformers() -> None:
+    import torch
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    logits = np.random.default_rng(0).normal(size=50).astype(np.float32)
+    seen = [3, 3, 7, 49, 0]
+    expected = RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([seen]), torch.from_numpy(logits)[None])[0].numpy()
+    np.testing.assert_allclose(sampling.penalise_repetition(logits, seen, 1.3), expected, rtol=1e-6)
+
+
+@given(rows, st.dictionaries(st.integers(0, 0), st.integers(1, 5)), st.floats(-2, 2), st.floats(-2, 2))
+def test_presence_and_frequency(logits: sampling.Logits, counts: dict[int, int], once: float, each: float) -> None:
+    after = sampling.penalise_presence(logits, counts, once, each)
+    expected = logits.copy()
+    for token, count in counts.items():
+        expected[token] = logits[token] - np.float32(once + each * count)
+    assert (after == expected).all()
+
+
+@given(rows)
+def test_log_probabilities_are_a_distribution(logits: sampling.Logits) -> None:
+    values = sampling.log_probabilities(logits)
+    assert math.isclose(np.exp(values).sum(), 1.0, rel_tol=1e-9)
+    assert (np.diff(values[np.argsort(logits)]) >= 0).all()
+
+
+@given(rows, st.floats(0, 1, exclude_max=True))
+def test_draw_inverts_the_cumulative_distribution(logits: sampling.Logits, uniform: float) -> None:
+    token = sampling.draw(logits, uniform)
+    reached = np.cumsum(np.exp(logits.astype(np.float64) - logits.max()))
+    reached /= reached[-1]
+    assert reached[token] >= uniform - 1e-6
+    assert token == 0 or reached[token - 1] <= uniform + 1e-6
+
+
+def test_draws_follow_the_distribution() -> None:
+    logits = np.log(np.array([0.5, 0.25, 0.125, 0.125], dtype=np.float32))
+    sampler = Sampler(SamplingParams(seed=1))
+    counts = Counter(sampler.choose(logits) for _ in range(8000))
+    for token, share in enumerate((0.5, 0.25, 0.125, 0.125)):
+        assert abs(counts[token] / 8000 - share) < 4 * math.sqrt(share * (1 - share) / 8000)
+
+
+@given(rows, st.integers(0, 2**63 - 1), st.floats(0.0, 3.0))
+def test_the_same_seed_gives_the_same_tokens(logits: sampling.Logits, seed: int, temperature: float) -> None:
+    params = SamplingParams(seed=seed, temperature=temperature, top_p=0.95, repetition_penalty=1.1)
+    first, second = Sampler(params, [0]), Sampler(params, [0])
+    assert [first.choose(logits) for _ in range(5)] == [second.choose(logits) for _ in range(5)]
+
+
+def test_without_a_seed_one_is_drawn_and_told() -> None:
+    first, second = Sampler(SamplingParams()), Sampler(SamplingParams())
+    assert first.seed != second.seed
+    logits = np.zeros(1000, dtype=np.float32)
+    again = Sampler(SamplingParams(seed=first.seed))
+    assert [first.choose(logits) for _ in range(5)] == [again.choose(logits) for _ in range(5)]
+
+
+@given(rows, st.data())
+def test_only_allowed_tokens_are_chosen(logits: sampling.Logits, data: st.DataObject) -> None:
+    allowed = data.draw(arrays(np.bool_, len(logits)).filter(lambda mask: bool(mask.any())))
+    for temperature in (0.0, 1.0):
+        assert allowed[Sampler(SamplingParams(temperature=temperature, top_p=0.9, seed=1)).choose(logits, allowed)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", math.nan),
+        ("temperature", True),
+        ("temperature", None),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+        ("top_k", 0),
+        ("top_k", 1.5),
+        ("min_p", -1),
+        ("repetition_penalty", 0.0),
+        ("presence_penalty", math.inf),
+        ("max_tokens", 0),
+        ("seed", -1),
+        ("logprobs", -1),
+        ("stop", ("",)),
+        ("stop", "text"),
+    ],
+)
+def test_values_out_of_range_are_named(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=name):
+        SamplingParams(**{name: value})  # type: ignore[arg-type]
