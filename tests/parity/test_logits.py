@@ -111,3 +111,17 @@ def test_packed_documents_do_not_see_each_other(tmp_path: Path) -> None:
         packed = backend.model(tokens, attend.positions(), attend).numpy()
     alone = np.concatenate([whole(backend, document) for document in documents])
     assert np.abs(packed - alone).max() < ROUNDING
+
+
+def test_a_shared_prefix_is_as_good_as_one_in_each_document(tmp_path: Path) -> None:
+    transformers_model("Llama 3").save_pretrained(tmp_path)
+    backend = ours(tmp_path)
+    prefix = random_tokens(300, 9, 11)
+    documents = [random_tokens(300, seed, count) for seed, count in ((1, 17), (2, 1), (3, 40), (4, 45), (5, 20))]
+    attend = Packed([len(document) for document in documents], prefix=len(prefix))
+    tokens = torch.from_numpy(np.concatenate([prefix, *documents])).long()
+    with torch.inference_mode():
+        packed = backend.model(tokens, attend.positions(), attend).numpy()
+    each = [whole(backend, np.concatenate([prefix, document])) for document in documents]
+    expected = np.concatenate([each[0][: len(prefix)], *(logits[len(prefix) :] for logits in each)])
+    assert np.abs(packed - expected).max() < ROUNDING

@@ -53,19 +53,83 @@ def _visible(queries: int, positions: int, window: int | None, device: torch.dev
 
 
 class Packed:
-    """Whole documents end to end, each blind to the others: what training and scoring use."""
+    """Whole documents end to end, each blind to the others: what training and scoring use.
 
-    def __init__(self, lengths: Sequence[int], window: int | None = None) -> None:
+    With ``prefix`` the first that many tokens of the batch stand before every document (an instruction that all rows
+    share): they are computed once, and each document sees them and itself.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, prefix: int = 0, window: int | None = None) -> None:
+        if window is not None and prefix + max(lengths, default=0) > window:
+            raise ValueError("documents longer than the sliding window are packed one by one")
         self.lengths = list(lengths)
-        self.window = window
+        self.prefix = prefix
+        self.total = prefix + sum(self.lengths)
+        self._grids = [_Grid(self.lengths, members, prefix) for members in _alike(self.lengths)]
+        order = torch.cat([grid.tokens for grid in self._grids])
+        self._back = torch.empty_like(order)
+        self._back[order - prefix] = torch.arange(len(order))
 
     def positions(self) -> Tensor:
-        """(T,) positions that begin anew with each document."""
-        return torch.cat([torch.arange(length) for length in self.lengths])
+        """(T,) positions: those of the prefix, then of each document behind it."""
+        documents = [torch.arange(self.prefix, self.prefix + length) for length in self.lengths]
+        return torch.cat([torch.arange(self.prefix), *documents])
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        documents = zip(*(torch.split_with_sizes(x, self.lengths) for x in (q, k, v)), strict=True)
-        return torch.cat([attend_causally(*document, self.window) for document in documents])
+        p = self.prefix
+        parts = [grid.attend(q, k, v) for grid in self._grids]
+        documents = torch.cat(parts)[self._back]
+        return torch.cat([attend_causally(q[:p], k[:p], v[:p]), documents]) if p else documents
+
+
+class _Grid:
+    """Documents of similar length, padded to a rectangle for one call of the attention kernel."""
+
+    def __init__(self, lengths: Sequence[int], members: Sequence[int], prefix: int) -> None:
+        starts = torch.tensor([0, *lengths]).cumsum(0) + prefix
+        sizes = torch.tensor([lengths[i] for i in members])
+        longest = int(sizes.max())
+        column = torch.arange(longest)
+        filled = column < sizes.unsqueeze(1)
+        # Padding repeats the document's last token: never seen by a real one, and never read.
+        self.cells = starts[torch.tensor(members)].unsqueeze(1) + torch.minimum(column, sizes.unsqueeze(1) - 1)
+        self.filled = filled.flatten().nonzero().squeeze(1)
+        self.tokens = self.cells.flatten()[self.filled]
+        self.prefix = prefix
+        self.mask: Tensor | None = None
+        if prefix:
+            causal = torch.ones(longest, longest, dtype=torch.bool).tril()
+            self.mask = torch.cat([torch.ones(longest, prefix, dtype=torch.bool), causal], dim=1)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(tokens of this grid, n_heads, d), in order of ``self.tokens``."""
+        rows = len(self.cells)
+        q, own_k, own_v = (x[self.cells].transpose(1, 2).float() for x in (q, k, v))
+        if self.prefix:
+            ahead_k, ahead_v = (
+                x[: self.prefix].transpose(0, 1).float().unsqueeze(0).expand(rows, -1, -1, -1) for x in (k, v)
+            )
+            own_k, own_v = torch.cat([ahead_k, own_k], dim=2), torch.cat([ahead_v, own_v], dim=2)
+        met = F.scaled_dot_product_attention(
+            q,
+            own_k,
+            own_v,
+            attn_mask=self.mask,
+            is_causal=self.mask is None,
+            enable_gqa=q.shape[1] != own_k.shape[1],
+        )
+        return met.transpose(1, 2).flatten(0, 1)[self.filled].type_as(k)
+
+
+def _alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of the documents in groups whose longest member has at most 1.5 times the tokens of the shortest."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if groups and lengths[i] <= max(1.5 * lengths[groups[-1][0]], lengths[groups[-1][0]] + 16):
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
 
 
 class SequenceCache:
