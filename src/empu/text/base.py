@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Message = Mapping[str, Any]
 """One turn: ``role`` ("system", "user", "assistant", "tool") and ``content``; further keys as chat templates know
@@ -13,7 +13,7 @@ them.
 
 
 class Tokenizer(Protocol):
-    """Text <-> token ids. ``special`` tokens are control tokens; text that merely spells one stays text unless asked."""
+    """Text <-> token ids. Special tokens are control tokens; text that merely spells one stays text unless asked."""
 
     vocab_size: int
     """Number of ids that the tokenizer itself knows (the embedding may have more rows)."""
@@ -45,6 +45,31 @@ class ChatTemplate(Protocol):
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
         """The dialogue as text. Raises :class:`~empu.errors.TemplateError`."""
+
+
+@runtime_checkable
+class MarkedEncoder(Protocol):
+    """A tokenizer that can be told which spellings of special tokens are none."""
+
+    def encode_marked(self, text: str, marker: str) -> list[int]:
+        """Ids of ``text`` with its special tokens, save those in which the character ``marker`` stands: they are
+        tokenized as letters, and as if the marker had never been there.
+        """
+
+
+@runtime_checkable
+class DialogueFormat(Protocol):
+    """A chat template that writes token ids itself, because where its tokenizer starts anew matters."""
+
+    def encode(
+        self,
+        tokenizer: Tokenizer,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[int]:
+        """The dialogue as ids; contents never become special tokens. Raises :class:`~empu.errors.TemplateError`."""
 
 
 @dataclass(frozen=True, slots=True)
