@@ -1,0 +1,79 @@
+"""Rows as the model sees them: a prompt and an answer of token ids, and batches of them laid end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from empu.model.attention import Packed
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row. Loss is on the answer's tokens alone."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows end to end behind their common prefix. ``read`` are the places whose next token is an answer's token."""
+
+    tokens: Tensor  # (T,) int64
+    attend: Packed
+    read: Tensor  # (N,) int64
+    targets: Tensor  # (N,) int64
+    rows: int
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], prefix: Sequence[int] = ()) -> Batch:
+        """``prefix`` must begin every example's prompt; it is laid down once. A row's last token is not read."""
+        cut = len(prefix)
+        tokens = list(prefix)
+        lengths: list[int] = []
+        read: list[int] = []
+        targets: list[int] = []
+        for example in examples:
+            row = [*example.prompt[cut:], *example.answer[:-1]]
+            first = len(tokens) + len(example.prompt) - cut - 1
+            read += range(first, first + len(example.answer))
+            targets += example.answer
+            tokens += row
+            lengths.append(len(row))
+        attend = Packed(lengths, prefix=cut)
+        return cls(torch.tensor(tokens), attend, torch.tensor(read), torch.tensor(targets), len(examples))
+
+
+def common_prefix(examples: Sequence[Example]) -> tuple[int, ...]:
+    """The longest beginning that all prompts share, leaving each at least its last token."""
+    if not examples:
+        return ()
+    shortest = min(len(example.prompt) for example in examples) - 1
+    first = examples[0].prompt
+    for i in range(max(0, shortest)):
+        if any(example.prompt[i] != first[i] for example in examples):
+            return first[:i]
+    return first[: max(0, shortest)]
+
+
+def epoch_batches(examples: Sequence[Example], size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of the rows of each batch: a fixed shuffle of this epoch, rows of like length together.
+
+    Rows are shuffled, cut into stretches of 16 batches, sorted by length inside each, and the batches of the whole
+    epoch shuffled again: little padding in attention, and still a random order.
+    """
+    random = np.random.Generator(np.random.PCG64([seed, epoch]))
+    order = random.permutation(len(examples))
+    batches: list[list[int]] = []
+    for start in range(0, len(order), 16 * size):
+        stretch = sorted(order[start : start + 16 * size].tolist(), key=lambda i: (len(examples[i]), i))
+        batches += [stretch[i : i + size] for i in range(0, len(stretch), size)]
+    return [batches[i] for i in random.permutation(len(batches))]
