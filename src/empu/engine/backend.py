@@ -52,6 +52,9 @@ class Backend(Protocol):
     def release(self, sequence: SequenceId) -> None:
         """Give the cache back; the id is invalid afterwards."""
 
+    def fork(self, sequence: SequenceId, length: int, capacity: int) -> SequenceId:
+        """A new sequence that begins with the first ``length`` tokens of another, which stays as it is."""
+
     def length(self, sequence: SequenceId) -> int:
         """Tokens that the cache holds."""
 

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from empu.checkpoint import open_checkpoint
+from empu.checkpoint.adapter import read_adapter
 from empu.config import ModelConfig
 from empu.engine.backend import Backend, Chunk, SequenceId, Want
 from empu.engine.backends import open_backend
+from empu.engine.choices import ChoiceTrie, choose
 from empu.engine.generation import AnswerState, Completion, Piece, Timings
 from empu.engine.prompting import Prompt, encode_prompt
 from empu.engine.sampling import SamplingParams
 from empu.errors import UsageError
 from empu.text import load_text
 from empu.text.base import Message, Text
+from empu.text.task import Task, encode_answer, encode_question, read_task, spoken
 
 PREFILL_CHUNK = 256
 """Tokens that are read in one forward pass; between two passes an answer can be cancelled."""
 
 
 def open_model(
-    path: str | Path, *, engine: str = "auto", threads: int | None = None, context: int | None = None
+    path: str | Path,
+    *,
+    adapter: Path | None = None,
+    engine: str = "auto",
+    threads: int | None = None,
+    context: int | None = None,
 ) -> LanguageModel:
     """Open a GGUF file, a Hugging Face folder or a Meta folder for answering.
 
     ``engine`` is a name out of :data:`~empu.engine.backends.ENGINES`; ``context`` limits the tokens of prompt and
-    answer together. Raises :class:`~empu.errors.EmpuError` when the files or the machine do not allow it.
+    answer together. ``adapter`` is the folder of a specialist tuned from this model. Raises
+    :class:`~empu.errors.EmpuError` when the files or the machine do not allow it.
     """
     begun = time.perf_counter()
     with open_checkpoint(path) as checkpoint:
@@ -38,27 +48,47 @@ def open_model(
         if context is not None and not 1 <= context <= longest:
             raise UsageError(f"A context of {context:,} tokens was asked for; this model has at most {longest:,}.")
         text = load_text(checkpoint.format, checkpoint.path, checkpoint.metadata)
-        backend = open_backend(checkpoint, engine=engine, threads=threads, context=context)
+        low_rank = read_adapter(adapter, checkpoint.config) if adapter is not None else None
+        backend = open_backend(checkpoint, adapter=low_rank, engine=engine, threads=threads, context=context)
         return LanguageModel(
             backend,
             text,
             checkpoint_path=checkpoint.path,
             context=context or longest,
             load_seconds=time.perf_counter() - begun,
+            task=read_task(adapter) if adapter is not None else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A label and its probability among all labels of the task."""
+
+    label: str
+    probability: float
 
 
 class LanguageModel:
     """Answers one prompt at a time; what two prompts in a row have in common is read once."""
 
     def __init__(
-        self, backend: Backend, text: Text, *, checkpoint_path: Path, context: int, load_seconds: float = 0.0
+        self,
+        backend: Backend,
+        text: Text,
+        *,
+        checkpoint_path: Path,
+        context: int,
+        load_seconds: float = 0.0,
+        task: Task | None = None,
     ) -> None:
         self.backend = backend
         self.text = text
         self.checkpoint_path = checkpoint_path
         self.context = context
         self.load_seconds = load_seconds
+        self.task = task
+        """What a specialist was tuned for; ``None`` for a general model."""
+        self._trie: ChoiceTrie | None = None
         self._sequence: SequenceId | None = None
         self._held: list[int] = []
 
@@ -83,6 +113,20 @@ class LanguageModel:
         reserved = min(params.max_tokens or self.context, max(1, self.context // 4)) if truncate else 1
         encoded = encode_prompt(self.text, prompt, limit=self.context - reserved, truncate=truncate, tools=tools)
         return Generation(self, encoded, params)
+
+    def classify(self, prompts: Sequence[str], *, count: int = 1) -> Iterator[list[Verdict]]:
+        """The ``count`` likeliest labels of each text, best first, by a specialist for labels.
+
+        Probabilities are among all labels. Raises :class:`~empu.errors.UsageError` for a model without labels.
+        """
+        task = self.task
+        if task is None or task.kind != "label":
+            raise UsageError("This model was not tuned for labels; ask it with `empu run`.")
+        if self._trie is None:
+            self._trie = ChoiceTrie([encode_answer(self.text, answer) for answer in spoken(task.labels)])
+        questions = [encode_question(self.text, task.messages(prompt)) for prompt in prompts]
+        for choices in choose(self.backend, questions, self._trie, count=min(count, len(task.labels))):
+            yield [Verdict(task.labels[choice.index], choice.probability) for choice in choices]
 
     def resume(self, ids: Sequence[int]) -> tuple[SequenceId, int]:
         """A sequence that holds a beginning of ``ids``, and how many of them; the rest is still to be read.

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from empu.checkpoint import Checkpoint
+from empu.checkpoint import Checkpoint, StoredTensor
+from empu.checkpoint.adapter import Adapter
 from empu.config import ModelConfig
 from empu.engine.backend import Chunk, SequenceId, Want
 from empu.errors import EmpuError, UsageError
@@ -42,6 +43,14 @@ class TorchBackend:
     def release(self, sequence: SequenceId) -> None:
         self._cache(sequence)
         del self._caches[sequence]
+
+    def fork(self, sequence: SequenceId, length: int, capacity: int) -> SequenceId:
+        cache = self._cache(sequence)
+        if not 0 <= length <= min(cache.length, capacity):
+            raise UsageError(f"The sequence has {cache.length:,} tokens; {length:,} cannot be taken from it.")
+        forked = self.allocate(capacity)
+        self._caches[forked].copy_from(cache, length)
+        return forked
 
     def length(self, sequence: SequenceId) -> int:
         return self._cache(sequence).length
@@ -104,8 +113,16 @@ class TorchBackend:
             raise UsageError(f"There is no sequence {sequence}; it was released or never allocated.") from None
 
 
-def open_torch(checkpoint: Checkpoint, *, threads: int | None = None, context: int | None = None) -> TorchBackend:
+def open_torch(
+    checkpoint: Checkpoint,
+    *,
+    adapter: Adapter | None = None,
+    threads: int | None = None,
+    context: int | None = None,
+) -> TorchBackend:
     """Load a checkpoint: in bfloat16 on a GPU, in float32 on a CPU, and there in bfloat16 where float32 does not fit.
+
+    An ``adapter`` is added to the weights in float32.
 
     Raises :class:`EmpuError` when the weights do not fit the memory at all.
     """
@@ -113,7 +130,8 @@ def open_torch(checkpoint: Checkpoint, *, threads: int | None = None, context: i
         torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else _cpu_dtype(checkpoint.config)
-    tensors = ((tensor.name, tensor.float32()) for tensor in checkpoint.tensors())
+    values = adapter.merged if adapter is not None else StoredTensor.float32
+    tensors = ((tensor.name, values(tensor)) for tensor in checkpoint.tensors())
     return TorchBackend(build(checkpoint.config, tensors, dtype=dtype, device=device), context=context)
 
 

@@ -177,6 +177,12 @@ class SequenceCache:
         grown[:, :, : self.length] = self._store[:, :, : self.length]
         self._store = grown
 
+    def copy_from(self, other: SequenceCache, length: int) -> None:
+        """Hold the first ``length`` positions of another cache, and nothing else."""
+        self.reserve(length)
+        self._store[:, :, :length] = other._store[:, :, :length]
+        self.length = length
+
     def put(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append k, v (T, n_kv_heads, d) of one layer; gives all of that layer's (length + T, n_kv_heads, d)."""
         end = self.length + k.shape[0]
