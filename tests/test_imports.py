@@ -23,6 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": BASE | {"checkpoint", "text"},
     "store": BASE | {"checkpoint", "ledger"},
     "data": BASE | {"text", "ledger"},
+    "tune": BASE | {"model", "checkpoint", "text", "data", "ledger"},
+    "evals": BASE | {"engine", "text", "data", "ledger"},
 }
 """Room -> rooms of this project that it may import (itself always). ``cli`` may import anything."""
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from empu.cli import talk
 from empu.cli.answering import Question, ask, document, warn_of_cut
@@ -156,7 +156,8 @@ class Conversation:
             number = None if value == "none" else json.loads(value)
             if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
                 raise ValueError("not a number")
-            changed = dataclasses.replace(self.params, **{name: number})
+            changes: dict[str, Any] = {name: number}
+            changed = dataclasses.replace(self.params, **changes)
         except (ValueError, TypeError):
             raise UsageError(f"{name} needs a number (or none), not {value!r}.") from None
         self.params = changed

@@ -69,8 +69,6 @@ def full(model: StoredModel) -> list[tuple[str, str]]:
         ("rotary", rotary(config)),
         ("format", record.format),
         ("tensors", types),
-        ("tokenizer", record.tokenizer),
-        ("chat template", "yes" if record.has_chat_template else "no; the model continues text"),
         ("files", "\n".join(files)),
         ("size", talk.size(record.size)),
         ("path", str(model.path)),
