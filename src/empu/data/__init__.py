@@ -1,0 +1,1 @@
+"""A company's files in: reading them, naming what they hold, checking it, and dividing it into parts."""

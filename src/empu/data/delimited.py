@@ -1,0 +1,87 @@
+"""CSV and TSV: which character divides the columns, and the records."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from empu.data.encoding import Encoding, open_text
+from empu.data.rows import DataError, Raw
+
+DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
+FIELD_LIMIT = 16 << 20
+"""Longest field, in characters; a quotation mark that is never closed would otherwise swallow a file of any size."""
+SAMPLE_CHARS = 64 << 10
+
+
+def sniff(path: Path, encoding: Encoding) -> str:
+    """The delimiter: the one that divides the first records into the same number of columns, and into most of them."""
+    with open_text(path, encoding) as text:
+        sample = text.read(SAMPLE_CHARS)
+    lines = sample.splitlines(keepends=True)
+    if len(sample) == SAMPLE_CHARS and len(lines) > 1:
+        lines.pop()
+    best, best_score = ",", (0.0, 0)
+    for delimiter in DELIMITERS:
+        try:
+            widths = [len(record) for record in csv.reader(lines, delimiter=delimiter) if record]
+        except csv.Error:
+            continue
+        if widths and widths[0] > 1:
+            score = (sum(width == widths[0] for width in widths) / len(widths), widths[0])
+            if score > best_score:
+                best, best_score = delimiter, score
+    return best
+
+
+def header(path: Path, encoding: Encoding, delimiter: str) -> list[str]:
+    """The first record, stripped. Empty where the file is."""
+    for _, record in _records(path, encoding, delimiter):
+        if isinstance(record, str):
+            raise DataError(f"{path}, in its header: {record}; mend that line and try again.")
+        if any(value.strip() for value in record):
+            return [value.strip() for value in record]
+    return []
+
+
+def read(path: Path, encoding: Encoding, delimiter: str) -> Iterator[Raw]:
+    """The records after the header. Raises :class:`~empu.data.rows.DataError` for a quotation mark left open."""
+    names: list[str] = []
+    for number, record in _records(path, encoding, delimiter):
+        if isinstance(record, str):
+            yield Raw(number, {}, record)
+            continue
+        if not any(value.strip() for value in record):
+            continue
+        if not names:
+            names = [value.strip() for value in record]
+        elif len(record) == len(names):
+            yield Raw(number, dict(zip(names, record, strict=True)))
+        else:
+            yield Raw(number, {}, f"it has {len(record)} columns where the header has {len(names)}")
+
+
+def _records(path: Path, encoding: Encoding, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """(number, record or what is wrong with it): the number that a spreadsheet shows, so empty lines count."""
+    with open_text(path, encoding) as text:
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        for number in count(1):
+            begin = reader.line_num + 1
+            previous = csv.field_size_limit(FIELD_LIMIT)
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "expected after" not in str(error):
+                    raise DataError(
+                        f"{path}, line {begin}: a quotation mark is opened and never closed; close it and try again."
+                    ) from error
+                lines = f"line {begin}" if begin == reader.line_num else f"lines {begin} to {reader.line_num}"
+                yield number, f"a quotation mark inside a quoted field is not doubled ({lines})"
+            else:
+                yield number, record
+            finally:
+                csv.field_size_limit(previous)

@@ -1,0 +1,69 @@
+"""Each awkward file gives its rows, or exactly one clear sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from empu.data.read import read_rows
+from empu.data.rows import Rejected, Row
+from empu.errors import EmpuError
+from tests.data.awkward import Case, cases
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("openpyxl")
+
+
+def written(case: Case, folder: Path) -> Path:
+    path = folder / case.name
+    if isinstance(case.content, bytes):
+        path.write_bytes(case.content)
+    else:
+        case.content(path)
+    return path
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_rows_or_one_sentence(case: Case, tmp_path: Path) -> None:
+    path = written(case, tmp_path)
+    if case.error is not None:
+        with pytest.raises(EmpuError) as caught:
+            list(read_rows(path).items())
+        said = str(caught.value)
+        assert case.error in said
+        assert case.name in said
+        assert said.endswith(".")
+        assert "\n" not in said
+        assert len(said) < 500
+        return
+    items = list(read_rows(path).items())
+    rows = [item for item in items if isinstance(item, Row)]
+    rejected = [item for item in items if isinstance(item, Rejected)]
+    assert (len(rows), len(rejected)) == (case.rows, case.rejected), rejected
+    assert all(item.reason and item.number >= 1 for item in rejected)
+    assert len({(item.source, item.number) for item in items}) == len(items)
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert len(cases()) >= 60
+    assert len({case.name for case in cases()}) == len(cases())
+
+
+def test_a_folder_gives_the_good_and_names_the_bad(tmp_path: Path) -> None:
+    for case in cases():
+        if case.name in {"plain.csv", "paper.pdf", "empty.csv", "chats.jsonl", "lines.jsonl", "two-texts.csv"}:
+            written(case, tmp_path)
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "a.csv").write_text("text,label\none more,x\n")
+    (tmp_path / ".hidden.csv").write_text("text,label\nnot this,x\n")
+    reading = read_rows(str(tmp_path))
+    assert [Path(part.source).name for part in reading.parts] == ["a.csv", "lines.jsonl", "plain.csv"]
+    assert len(list(reading.rows())) == 10
+    assert [Path(path).name for path, _ in reading.skipped] == [
+        "empty.csv",
+        "paper.pdf",
+        "two-texts.csv",
+        "chats.jsonl",
+    ]
+    assert all(str(tmp_path) in line for line in reading.lines())
