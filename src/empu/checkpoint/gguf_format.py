@@ -51,8 +51,9 @@ _MAX_HEADER = 1 << 28
 _MAX_ITEMS = 1 << 22
 """Keys, strings and inner arrays together; the largest vocabularies have about 600,000."""
 _MAX_TENSORS = 1 << 16
-_MAX_NAME = 1 << 16
-"""Bytes of one key or tensor name."""
+_MAX_KEY = 1 << 16
+_MAX_NAME = 256
+"""Bytes of a key, as the format has it, and of a tensor's name, where the format has 64 and writers differ."""
 _LENGTH = struct.Struct("<Q")
 
 
@@ -242,7 +243,7 @@ def _key_values(cursor: _Cursor, count: int) -> tuple[dict[str, Any], dict[str, 
     offsets: dict[str, int] = {}
     for number in range(count):
         start = cursor.at
-        key = cursor.text(f"key {number:,}", _MAX_NAME)
+        key = cursor.text(f"key {number:,}", _MAX_KEY)
         if key in metadata:
             raise cursor.error(f"the key {shown(key)}", start, f"stands at byte {offsets[key]:,} already")
         offsets[key] = start
@@ -267,6 +268,8 @@ class _Row:
 def _table_row(cursor: _Cursor) -> _Row:
     start = cursor.at
     name = cursor.text("a tensor's name", _MAX_NAME)
+    if not name or not name.isprintable():
+        raise cursor.error(f"the tensor name {shown(name)}", start, "is empty or holds control characters")
     what = f"the listing of tensor {shown(name)}"
     n_dims = cursor.u32(what)
     if not 1 <= n_dims <= 4:
