@@ -7,6 +7,7 @@ llama.cpp requires is required here.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,27 @@ from empu.errors import CheckpointError, ConfigError, UnsupportedError
 ROPE_FACTORS = "rope_freqs.weight"
 """The tensor of Llama 3.1's frequency scaling. It follows from the configuration, so it is not one of the weights."""
 
-_LOW, _HIGH = "rope.scaling.low_freq_factor", "rope.scaling.high_freq_factor"
-_FACTOR = "rope.scaling.freq_factor"
+KEYS = {
+    "n_layers": "llama.block_count",
+    "dim": "llama.embedding_length",
+    "n_heads": "llama.attention.head_count",
+    "n_kv_heads": "llama.attention.head_count_kv",
+    "ffn_dim": "llama.feed_forward_length",
+    "vocab_size": "llama.vocab_size",
+    "head_dim": "llama.attention.key_length",
+    "context_length": "llama.context_length",
+    "norm_eps": "llama.attention.layer_norm_rms_epsilon",
+    "rope_theta": "llama.rope.freq_base",
+    "sliding_window": "llama.attention.sliding_window",
+}
+"""Field of :class:`ModelConfig` -> the key that holds it."""
+
+_SAME_AS_HEAD_DIM = ("llama.attention.value_length", "llama.rope.dimension_count")
+_SCALING_TYPE, _LINEAR_FACTOR = "llama.rope.scaling.type", "llama.rope.scaling.factor"
+_LOW, _HIGH = "llama.rope.scaling.low_freq_factor", "llama.rope.scaling.high_freq_factor"
+_FACTOR = "llama.rope.scaling.freq_factor"
 """Keys of this project: what the frequency factors were made with. Files of others go without."""
-_ORIGINAL_CONTEXT = "rope.scaling.original_context_length"
+_ORIGINAL_CONTEXT = "llama.rope.scaling.original_context_length"
 
 
 def read_config(file: GgufFile) -> ModelConfig:
@@ -33,38 +51,40 @@ def read_config(file: GgufFile) -> ModelConfig:
     missing, of the wrong type or out of range.
     """
     _refuse_others(file)
-    heads, dim = _integer(file, "attention.head_count"), _integer(file, "embedding_length")
-    if heads < 1 or ("llama.attention.key_length" not in file.metadata and dim % heads):
+    heads, dim = _integer(file, KEYS["n_heads"]), _integer(file, KEYS["dim"])
+    if heads < 1 or (KEYS["head_dim"] not in file.metadata and dim % heads):
         raise CheckpointError(
-            f"{file.where('llama.attention.head_count')} is {heads:,}, which does not divide the embedding length "
-            f"{dim:,}; the file is damaged."
+            f"{file.where(KEYS['n_heads'])} is {heads:,}, which does not divide the embedding length {dim:,}; the file "
+            "is damaged."
         )
-    head_dim = _integer(file, "attention.key_length", dim // heads)
-    for key in ("attention.value_length", "rope.dimension_count"):
+    head_dim = _integer(file, KEYS["head_dim"], dim // heads)
+    for key in _SAME_AS_HEAD_DIM:
         if (value := _integer(file, key, head_dim)) != head_dim:
             raise UnsupportedError(
-                f"{file.where(f'llama.{key}')} is {value:,} and the heads have {head_dim:,} elements; Empu's Llama "
-                "rotates whole heads and has keys and values of one length."
+                f"{file.where(key)} is {value:,} and the heads have {head_dim:,} elements; Empu's Llama rotates whole "
+                "heads and has keys and values of one length."
             )
     try:
         config = ModelConfig(
-            n_layers=_integer(file, "block_count"),
+            n_layers=_integer(file, KEYS["n_layers"]),
             dim=dim,
             n_heads=heads,
-            n_kv_heads=_integer(file, "attention.head_count_kv", heads),
-            ffn_dim=_integer(file, "feed_forward_length"),
-            vocab_size=_integer(file, "vocab_size", _embedding_rows(file)),
+            n_kv_heads=_integer(file, KEYS["n_kv_heads"], heads),
+            ffn_dim=_integer(file, KEYS["ffn_dim"]),
+            vocab_size=_integer(file, KEYS["vocab_size"], _embedding_rows(file)),
             head_dim=head_dim,
-            context_length=_integer(file, "context_length"),
-            norm_eps=_number(file, "attention.layer_norm_rms_epsilon"),
-            rope_theta=_number(file, "rope.freq_base", 10_000.0),
+            context_length=_integer(file, KEYS["context_length"]),
+            norm_eps=_number(file, KEYS["norm_eps"]),
+            rope_theta=_number(file, KEYS["rope_theta"], 10_000.0),
             rope_scaling=_linear_scaling(file),
             tie_embeddings="output.weight" not in file.tensors,
-            sliding_window=_integer(file, "attention.sliding_window", 0) or None,
+            sliding_window=_integer(file, KEYS["sliding_window"], 0) or None,
         )
         return config.replace(rope_scaling=_frequency_scaling(file, config)) if ROPE_FACTORS in file.tensors else config
     except ConfigError as error:
-        raise CheckpointError(f"{file.path}: the llama.* keys describe no usable model: {error}") from error
+        meant = [key for field, key in KEYS.items() if key in file.offsets and re.search(rf"\b{field}\b", str(error))]
+        places = ", ".join(f"{key} at byte {file.offsets[key]:,}" for key in meant) or "keys llama.*"
+        raise CheckpointError(f"{file.path}: {places}: {error}") from error
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
@@ -72,31 +92,19 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
 
     The frequency factors of a :class:`RopeScaling` are a tensor; see :func:`rope_factors`.
     """
-    keys: dict[str, Any] = {
-        "general.architecture": "llama",
-        "llama.block_count": config.n_layers,
-        "llama.context_length": config.context_length,
-        "llama.embedding_length": config.dim,
-        "llama.feed_forward_length": config.ffn_dim,
-        "llama.attention.head_count": config.n_heads,
-        "llama.attention.head_count_kv": config.n_kv_heads,
-        "llama.attention.key_length": config.head_dim,
-        "llama.attention.value_length": config.head_dim,
-        "llama.attention.layer_norm_rms_epsilon": float(config.norm_eps),
-        "llama.rope.dimension_count": config.head_dim,
-        "llama.rope.freq_base": float(config.rope_theta),
-        "llama.vocab_size": config.vocab_size,
-    }
-    if config.sliding_window is not None:
-        keys["llama.attention.sliding_window"] = config.sliding_window
+    held = {key: getattr(config, field) for field, key in KEYS.items()}
+    keys: dict[str, Any] = {"general.architecture": "llama"}
+    keys |= {key: value for key, value in held.items() if value is not None}
+    keys |= {key: float(held[key]) for key in (KEYS["norm_eps"], KEYS["rope_theta"])}
+    keys |= dict.fromkeys(_SAME_AS_HEAD_DIM, config.head_dim)
     if isinstance(config.rope_scaling, LinearRopeScaling):
-        keys |= {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": float(config.rope_scaling.factor)}
+        keys |= {_SCALING_TYPE: "linear", _LINEAR_FACTOR: float(config.rope_scaling.factor)}
     elif config.rope_scaling is not None:
         keys |= {
-            f"llama.{_ORIGINAL_CONTEXT}": config.rope_scaling.original_context,
-            f"llama.{_FACTOR}": float(config.rope_scaling.factor),
-            f"llama.{_LOW}": float(config.rope_scaling.low_freq_factor),
-            f"llama.{_HIGH}": float(config.rope_scaling.high_freq_factor),
+            _ORIGINAL_CONTEXT: config.rope_scaling.original_context,
+            _FACTOR: float(config.rope_scaling.factor),
+            _LOW: float(config.rope_scaling.low_freq_factor),
+            _HIGH: float(config.rope_scaling.high_freq_factor),
         }
     return keys
 
@@ -128,7 +136,7 @@ def _refuse_others(file: GgufFile) -> None:
             f"{file.where('split.count')} says that this is one part of a split model; join the parts with llama.cpp's "
             "gguf-split --merge first."
         )
-    if experts := _integer(file, "expert_count", 0):
+    if experts := _integer(file, "llama.expert_count", 0):
         raise UnsupportedError(
             f"{file.where('llama.expert_count')} is {experts:,}: a mixture of experts; Empu opens dense models."
         )
@@ -142,19 +150,19 @@ def _text(file: GgufFile, key: str, default: str | None = None) -> str:
 
 
 def _integer(file: GgufFile, key: str, default: int | None = None) -> int:
-    value = file.metadata.get(f"llama.{key}", default)
+    value = file.metadata.get(key, default)
     if type(value) is int:
         return value
-    raise _wrong(file, f"llama.{key}", value, "a whole number")
+    raise _wrong(file, key, value, "a whole number")
 
 
 def _number(file: GgufFile, key: str, default: float | None = None) -> float:
     """A number. One in float32 is taken as the shortest decimal that means it: 1e-5, not 9.99999974737875e-06."""
-    value = file.metadata.get(f"llama.{key}", default)
+    value = file.metadata.get(key, default)
     if type(value) is int:
         return float(value)
     if type(value) is not float:
-        raise _wrong(file, f"llama.{key}", value, "a number")
+        raise _wrong(file, key, value, "a number")
     return float(str(np.float32(value))) if math.isfinite(value) and _is_float32(value) else value
 
 
@@ -177,16 +185,16 @@ def _embedding_rows(file: GgufFile) -> int | None:
 
 def _linear_scaling(file: GgufFile) -> LinearRopeScaling | None:
     """As llama.cpp has it: the type is linear where none is named, and a factor of 0 or 1 scales nothing."""
-    kind = _text(file, "llama.rope.scaling.type", "linear")
+    kind = _text(file, _SCALING_TYPE, "linear")
     if kind == "none":
         return None
     if kind != "linear":
         raise UnsupportedError(
-            f"{file.where('llama.rope.scaling.type')} is {shown(kind)}; Empu has none, linear and the frequency "
+            f"{file.where(_SCALING_TYPE)} is {shown(kind)}; Empu has none, linear and the frequency "
             f"factors of Llama 3.1 ({ROPE_FACTORS})."
         )
-    old = _number(file, "rope.scale_linear", 1.0)
-    factor = _number(file, "rope.scaling.factor", old)
+    old = _number(file, "llama.rope.scale_linear", 1.0)
+    factor = _number(file, _LINEAR_FACTOR, old)
     return None if factor in (0.0, 1.0) else LinearRopeScaling(factor)
 
 
@@ -202,7 +210,7 @@ def _frequency_scaling(file: GgufFile, config: ModelConfig) -> RopeScaling | Non
         raise UnsupportedError(f"{where} stands beside linear scaling; Empu computes the one or the other.")
     stored = place.type.unpack(file.data[place.start : place.end])
     known = RopeScaling()
-    if f"llama.{_FACTOR}" not in file.metadata and bool((stored == 1).all()):
+    if _FACTOR not in file.metadata and bool((stored == 1).all()):
         return None
     scaling = RopeScaling(
         factor=_number(file, _FACTOR, float(stored.max())),
