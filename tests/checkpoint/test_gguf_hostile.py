@@ -241,8 +241,16 @@ def bad_models() -> Iterator[tuple[str, Change, str]]:
         for number in EDGES[2:] + ((0,) if whole else ()):
             yield f"{key}={number}", with_key(key, value(U64, number)), ""
     for extreme in (math.nan, math.inf, -math.inf, -1.0, 1e30):
-        yield f"eps={extreme}", with_key("llama.attention.layer_norm_rms_epsilon", value(F32, extreme)), "norm_eps"
-        yield f"theta={extreme}", with_key("llama.rope.freq_base", value(F32, extreme)), "rope_theta"
+        yield (
+            f"eps={extreme}",
+            with_key("llama.attention.layer_norm_rms_epsilon", value(F32, extreme)),
+            r"epsilon at byte \d+: norm_eps",
+        )
+        yield (
+            f"theta={extreme}",
+            with_key("llama.rope.freq_base", value(F32, extreme)),
+            r"freq_base at byte \d+: rope_theta",
+        )
         yield f"linear={extreme}", with_key("llama.rope.scaling.factor", value(F32, extreme)), "RoPE scaling factor"
     yield "theta=0", with_key("llama.rope.freq_base", value(F32, 0.0)), "rope_theta"
     yield "theta=1e300", with_key("llama.rope.freq_base", value(F64, 1e300)), "rope_theta"
