@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("empu", deadline=None)  # machines are shared: time never fails a test
+hypothesis.settings.load_profile("empu")
 
 ROOT = Path(__file__).resolve().parent.parent
 

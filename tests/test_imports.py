@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": BASE | {"checkpoint", "ledger"},
     "data": BASE | {"text", "ledger"},
     "tune": BASE | {"model", "checkpoint", "text", "data", "ledger"},
+    "specialist": BASE | {"checkpoint", "text", "ledger", "store", "model", "engine", "data", "tune", "evals"},
     "evals": BASE | {"engine", "text", "data", "ledger"},
 }
 """Room -> rooms of this project that it may import (itself always). ``cli`` may import anything."""
@@ -31,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 EXCEPTIONS = {("engine/torch_backend.py", "model")}
 """The one place where inference meets PyTorch."""
 
-TORCH_ROOMS = {"model", "tune"}
+TORCH_ROOMS = {"model", "tune", "specialist"}
 TORCH_FILES = {"engine/torch_backend.py"}
 
 

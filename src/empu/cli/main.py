@@ -21,6 +21,7 @@ COMMANDS = {
     "models": "List what is in the store.",
     "run": "Give one answer.",
     "chat": "Talk with a model in the terminal.",
+    "tune": "Make a specialist of your own rows.",
     "show": "Say everything that is known of a model.",
     "bench": "Measure speed on this machine.",
 }

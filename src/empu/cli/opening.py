@@ -24,6 +24,8 @@ class Located:
 
     path: Path
     stored: StoredModel | None
+    adapter: Path | None = None
+    """The folder of a specialist; ``path`` is its base then."""
 
     def identity(self) -> dict[str, str | None]:
         """For JSON. A model outside the store has no recorded id."""
@@ -31,7 +33,7 @@ class Located:
         return {
             "name": stored.name if stored else None,
             "id": tagged(stored.record.id) if stored else None,
-            "path": str(self.path),
+            "path": str(self.stored.path if self.stored else self.path),
         }
 
 
@@ -42,7 +44,11 @@ def locate(text: str) -> Located:
     if isinstance(found, Path):
         return Located(found, None)
     store.verify(found, talk.progress())
-    return Located(found.path, found)
+    base = store.base_of(found)
+    if base is None:
+        return Located(found.path, found)
+    store.verify(base, talk.progress())
+    return Located(base.path, found, found.path)
 
 
 def open_located(
@@ -51,7 +57,7 @@ def open_located(
     """Open a model for answering."""
     from empu.engine.language_model import open_model
 
-    return open_model(located.path, engine=engine, threads=threads, context=context)
+    return open_model(located.path, adapter=located.adapter, engine=engine, threads=threads, context=context)
 
 
 class Cancellable(Protocol):

@@ -62,10 +62,10 @@ def open_model(
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A label and its probability among all labels of the task."""
+    """A label and the (calibrated) probability that it is the right one."""
 
     label: str
-    probability: float
+    confidence: float
 
 
 class LanguageModel:
@@ -117,7 +117,7 @@ class LanguageModel:
     def classify(self, prompts: Sequence[str], *, count: int = 1) -> Iterator[list[Verdict]]:
         """The ``count`` likeliest labels of each text, best first, by a specialist for labels.
 
-        Probabilities are among all labels. Raises :class:`~empu.errors.UsageError` for a model without labels.
+        Raises :class:`~empu.errors.UsageError` for a model without labels.
         """
         task = self.task
         if task is None or task.kind != "label":
@@ -126,7 +126,7 @@ class LanguageModel:
             self._trie = ChoiceTrie([encode_answer(self.text, answer) for answer in spoken(task.labels)])
         questions = [encode_question(self.text, task.messages(prompt)) for prompt in prompts]
         for choices in choose(self.backend, questions, self._trie, count=min(count, len(task.labels))):
-            yield [Verdict(task.labels[choice.index], choice.probability) for choice in choices]
+            yield [Verdict(task.labels[choice.index], task.confidence(choice.probability)) for choice in choices]
 
     def resume(self, ids: Sequence[int]) -> tuple[SequenceId, int]:
         """A sequence that holds a beginning of ``ids``, and how many of them; the rest is still to be read.

@@ -87,6 +87,8 @@ class ModelRecord:
     base_models: tuple[str, ...] = ()
     entry: str = ""
     """The file to open, relative to the model's folder; empty when the folder itself is opened."""
+    base: str | None = None
+    """Id of the model that this one is an adapter of; it must be in the store too."""
     linked_to: str | None = None
     """Folder that holds the files when they were left where they are."""
     id: str = field(default="")

@@ -140,6 +140,20 @@ class Store:
         here = f"it has {known}" if known else "it is empty, and `empu pull default` brings the first one"
         raise StoreError(f"No model in the store is called {text!r} and no such path exists; {here}.")
 
+    def base_of(self, model: StoredModel) -> StoredModel | None:
+        """The model that ``model`` is an adapter of; ``None`` for a model that stands alone.
+
+        Raises :class:`~empu.errors.StoreError` when it is gone.
+        """
+        if model.record.base is None:
+            return None
+        if (base := self.find(model.record.base)) is None:
+            raise StoreError(
+                f"{model.name or model.record.id[:12]} is tuned from {tagged(model.record.base[:12])}…, which is not "
+                "in the store any more; pull that model again."
+            )
+        return base
+
     def verify(self, model: StoredModel, progress: Progress | None = None) -> None:
         """Make sure that every byte is the recorded one: by hash the first time and whenever a file looks touched
         (size, times, inode), otherwise by those looks.

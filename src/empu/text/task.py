@@ -5,8 +5,8 @@ A task is written beside the specialist's weights (``task.json``), so that it is
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +28,34 @@ class Task:
     instruction: str | None = None
     """System message that stands before each row; ``None``: the template's own, if it has one."""
     labels: tuple[str, ...] = ()
+    shots: tuple[tuple[str, str], ...] = ()
+    """(prompt, answer) pairs that stand before the question as examples."""
+    calibration: tuple[float, float] | None = None
+    """(slope, intercept) that turn the log-odds of a label's probability into those of its being right."""
 
     def messages(self, prompt: str) -> list[Message]:
         """The dialogue that asks for one row's answer."""
         before: list[Message] = [{"role": "system", "content": self.instruction}] if self.instruction else []
+        for question, answer in self.shots:
+            before += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         return [*before, {"role": "user", "content": prompt}]
+
+    def confidence(self, probability: float) -> float:
+        """The calibrated probability that a label with this probability under the model is right."""
+        if self.calibration is None:
+            return probability
+        slope, intercept = self.calibration
+        return 1 / (1 + math.exp(-(slope * log_odds(probability) + intercept)))
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {**dataclasses.asdict(self), "labels": list(self.labels)}
+        return {
+            "kind": self.kind,
+            "instruction": self.instruction,
+            "labels": list(self.labels),
+            "shots": [list(shot) for shot in self.shots],
+            "calibration": list(self.calibration) if self.calibration else None,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Task:
@@ -47,7 +66,15 @@ class Task:
             raise ConfigError("The task of the specialist lacks its kind, instruction or labels.") from None
         if kind not in KINDS or not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ConfigError(f"The task of the specialist is of the unknown kind {kind!r}.")
-        return cls(kind, instruction, tuple(labels))
+        shots = tuple((str(question), str(answer)) for question, answer in value.get("shots", ()))
+        calibration = value.get("calibration")
+        return cls(kind, instruction, tuple(labels), shots, (calibration[0], calibration[1]) if calibration else None)
+
+
+def log_odds(probability: float) -> float:
+    """ln(p / (1 - p)), with p kept a millionth away from 0 and 1."""
+    p = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(p / (1 - p))
 
 
 TASK_FILE = "task.json"

@@ -98,9 +98,13 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        per_epoch = -(-len(self.train) // self.recipe.batch_rows)
-        whole = per_epoch * self.recipe.epochs
-        return whole if self.recipe.max_steps is None else min(whole, self.recipe.max_steps)
+        return self.count_steps(len(self.train), self.recipe)
+
+    @staticmethod
+    def count_steps(rows: int, recipe: Recipe) -> int:
+        """Optimiser steps that ``rows`` rows give."""
+        whole = -(-rows // recipe.batch_rows) * recipe.epochs
+        return whole if recipe.max_steps is None else min(whole, recipe.max_steps)
 
     def run(
         self,

@@ -1,0 +1,55 @@
+"""``empu tune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from empu.cli.options import Finite
+from empu.cli.talk import json_option
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Name of the specialist in the store.")
+@click.option("--base", metavar="MODEL", default="default", show_default=True, help="The model to tune.")
+@click.option("--map", "mapping", metavar="FIELD=COLUMN,…", help="Which column is what: text=body,label=queue.")
+@click.option(
+    "--test", type=click.Path(path_type=Path), help="File of held-out rows; otherwise a part of DATA is held out."
+)
+@click.option("--licence", default="unknown", show_default=True, help="Licence of the rows, for the ledger.")
+@click.option("--method", type=click.Choice(["lora", "full"]), default="lora", show_default=True, help="What changes.")
+@click.option("--rank", metavar="N", type=click.IntRange(1, 1024), help="Size of the adapters.")
+@click.option("--epochs", metavar="N", type=click.IntRange(1, 1000), help="Times that each row is seen.")
+@click.option("--learning-rate", metavar="X", type=Finite(0.0, 1.0, min_open=True), help="Highest step size.")
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16", "int8"]), help="How products are computed while tuning."
+)
+@click.option("--budget", metavar="TIME", help="Keep to this time: 90s, 10m, 2h. Fewer epochs, never fewer rows.")
+@click.option("--seed", metavar="N", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--threads", metavar="N", type=click.IntRange(1, 1024), help="CPU threads.")
+@click.option("--engine", default="auto", show_default=True, help="What computes the comparison: auto, torch.")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what would happen and how long it takes, and stop.")
+@click.option("--no-compare", is_flag=True, help="Leave out the comparison on the held-out rows.")
+@json_option
+def tune(data: Path, as_json: bool, only_plan: bool, **given: Any) -> None:
+    """Make a specialist of your own rows: read and check DATA, tune, compare with base and baseline, record.
+
+    DATA is a file (CSV, TSV, JSON, JSONL, Parquet, XLSX) or a folder of them, with columns text,label or
+    prompt,completion or messages. Ctrl-C is safe: the same command goes on where it was.
+    """
+    from empu.cli import talk
+    from empu.cli.tuning import document, make_specialist, plan_document, show_plan, show_result
+
+    if only_plan:
+        plan = show_plan(data, given)
+        if as_json:
+            talk.answer(plan_document(plan))
+        return
+    made = make_specialist(data, given)
+    if as_json:
+        talk.answer(document(made))
+    else:
+        show_result(made)

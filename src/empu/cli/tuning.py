@@ -1,0 +1,249 @@
+"""How ``empu tune`` tells what it does: what was found, the plan, a live bar, one table at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from empu.cli import talk
+from empu.cli.opening import stopped_by_ctrl_c
+from empu.errors import UsageError
+from empu.ledger.hashing import tagged
+from empu.specialist import job
+from empu.specialist.job import Made, Ready, Wishes
+from empu.specialist.rows import Prepared, prepare_rows
+from empu.specialist.scoring import table
+from empu.store.store import Store
+from empu.tune.plan import Plan, within
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from empu.tune.trainer import Progress
+
+TIMES = {"s": 1, "m": 60, "h": 3600}
+LINE_EVERY = 20
+"""Steps between two lines where no terminal watches."""
+
+
+def seconds_of(text: str | None) -> float | None:
+    """``90s``, ``10m``, ``2h`` in seconds."""
+    if text is None:
+        return None
+    if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())):
+        raise UsageError(f"--budget is {text!r}; give a time such as 90s, 10m or 2h.")
+    return float(match[1]) * TIMES[match[2]]
+
+
+def mapping_of(text: str | None) -> dict[str, str] | None:
+    """``text=body,label=queue`` as a dictionary."""
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name and sign and column for name, sign, column in pairs):
+        raise UsageError(f"--map is {text!r}; write FIELD=COLUMN, several with commas: text=body,label=queue.")
+    return {name.strip(): column.strip() for name, _, column in pairs}
+
+
+def show_plan(data: Path, given: Mapping[str, Any]) -> Plan:
+    """Everything up to the first step, with the time measured."""
+    store = Store.of_user()
+    prepared, ready = _begin(store, data, given)
+    plan = _timed(ready, given)
+    _say_plan(plan, prepared)
+    talk.say("Nothing was tuned: this was the plan.")
+    return plan
+
+
+def make_specialist(data: Path, given: Mapping[str, Any]) -> Made:
+    """The whole job."""
+    store = Store.of_user()
+    prepared, ready = _begin(store, data, given)
+    if given["budget"] is not None:
+        ready = job.with_plan(ready, _timed(ready, given))
+    _say_plan(ready.plan, prepared)
+    listener = Watcher(given["name"])
+    with stopped_by_ctrl_c(listener), listener:
+        return job.make(store, prepared, ready, _wishes(given), listener)
+
+
+def show_result(made: Made) -> None:
+    """The table, what it means, and what to type next."""
+    name = made.model.name or made.model.record.id[:12]
+    if made.comparison is not None:
+        comparison = made.comparison
+        metrics = list(comparison.specialist.metrics)
+        talk.table(
+            ["system", *[f"{metric} (95 %)" for metric in metrics], "per answer", "on disk"], list(table(comparison))
+        )
+        talk.say("")
+        talk.say(comparison.sentence())
+    talk.say(
+        f"{name} is in the store: {tagged(made.model.record.id)}, {talk.size(made.model.record.size)} beside its base."
+    )
+    talk.say(f"Try: empu run {name} 'TEXT'   empu show {name}   empu trace {name}")
+
+
+def document(made: Made) -> dict[str, Any]:
+    """``empu tune --json``."""
+    comparison = made.comparison
+    return {
+        "name": made.model.name,
+        "id": tagged(made.model.record.id),
+        "base": tagged(made.model.record.base or ""),
+        "is_new": made.is_new,
+        "path": str(made.model.path),
+        "tuning": dataclasses.asdict(made.tuned) if made.tuned is not None else None,
+        "comparison": {
+            "sentence": comparison.sentence(),
+            "p_values": dict(comparison.p_values),
+            "systems": [
+                {
+                    "name": system.name,
+                    "metrics": {name: dataclasses.asdict(metric) for name, metric in system.metrics.items()},
+                    "ms_per_answer": system.ms_per_answer,
+                    "size_bytes": system.size_bytes,
+                }
+                for system in comparison.systems
+            ],
+        }
+        if comparison is not None
+        else None,
+    }
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """``empu tune --plan --json``."""
+    return {
+        "recipe": plan.recipe.to_json(),
+        "reasons": list(plan.reasons),
+        "rows": plan.rows,
+        "tokens_per_epoch": plan.tokens_per_epoch,
+        "trainable": plan.trainable,
+        "seconds": plan.seconds,
+    }
+
+
+class Watcher:
+    """Bars on a terminal, a line now and then otherwise. Asked to stop, it remembers."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._asked_to_stop = False
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+        self._label = ""
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+
+    def cancel(self) -> None:
+        self._asked_to_stop = True
+        self.say("Stopping after this step …")
+
+    def stopped(self) -> bool:
+        return self._asked_to_stop
+
+    def say(self, sentence: str) -> None:
+        self._close()
+        talk.say(sentence)
+
+    def tuning(self, progress: Progress) -> None:
+        what = f"tuning {self.name}: loss {progress.loss:.3f}, {progress.tokens_per_s:,.0f} tokens/s"
+        self._advance("tuning", what, progress.step, progress.steps)
+        if progress.dev_loss is not None:
+            self.say(f"epoch {progress.epoch}: loss {progress.dev_loss:.4f} on the development rows")
+        elif self._bar is None and progress.step % LINE_EVERY == 0:
+            left = duration(progress.seconds_left)
+            talk.say(f"step {progress.step:,} of {progress.steps:,}: {what.split(': ')[1]}, {left} left")
+
+    def scoring(self, name: str, done: int, total: int) -> None:
+        self._advance(name, f"asking {name}", done, total)
+        if done == total:
+            self._close()
+
+    def _advance(self, label: str, what: str, done: int, total: int) -> None:
+        import sys
+
+        if not talk.is_terminal(sys.stderr):
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self._bar is None or self._label != label:
+            self._close()
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(what, total=total)
+            self._label = label
+            self._bar.start()
+        assert self._task is not None
+        self._bar.update(self._task, description=what, completed=done)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+
+def duration(seconds: float) -> str:
+    """For people: 45 s, 3 min 20 s, 1 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _begin(store: Store, data: Path, given: Mapping[str, Any]) -> tuple[Prepared, Ready]:
+    wishes = _wishes(given)
+    prepared = prepare_rows(
+        store,
+        wishes.base,
+        data,
+        test=given["test"],
+        mapping=mapping_of(given["mapping"]),
+        licence=given["licence"],
+        seed=wishes.seed,
+    )
+    for line in prepared.lines:
+        talk.say(talk.harmless(line))
+    return prepared, job.make_ready(store, prepared, wishes)
+
+
+def _timed(ready: Ready, given: Mapping[str, Any]) -> Plan:
+    budget = seconds_of(given["budget"])
+    plan = job.plan_with_time(ready)
+    return plan if budget is None else within(plan, budget)
+
+
+def _say_plan(plan: Plan, prepared: Prepared) -> None:
+    talk.say(f"Plan for {plan.rows:,} rows ({plan.tokens_per_epoch:,} tokens an epoch):")
+    for reason in plan.reasons:
+        talk.say(f"  {reason}")
+    if plan.seconds is not None:
+        talk.say(f"  about {duration(plan.seconds)} of tuning on this machine (measured on its first steps)")
+
+
+def _wishes(given: Mapping[str, Any]) -> Wishes:
+    return Wishes(
+        name=given["name"],
+        base=given["base"],
+        method=given["method"],
+        rank=given["rank"],
+        epochs=given["epochs"],
+        learning_rate=given["learning_rate"],
+        precision=given["precision"],
+        seed=given["seed"],
+        threads=given["threads"],
+        engine=given["engine"],
+        compare=not given["no_compare"],
+    )

@@ -1,0 +1,93 @@
+"""Personal data that has a pattern: counted and shown masked. Nothing is removed, and names and addresses have no
+pattern, so finding nothing here does not mean that there is nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+Accept = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One match: its kind, and how it may be shown."""
+
+    kind: str
+    masked: str
+
+
+def find(text: str) -> Iterator[Found]:
+    """Every match in a text, each stretch of it counted once, for the first kind that takes it."""
+    if "@" not in text and not _DIGITS.search(text):
+        return
+    taken: list[tuple[int, int]] = []
+    for kind, pattern, accept in PATTERNS:
+        for match in pattern.finditer(text):
+            start, end = match.span()
+            if accept(match.group()) and not any(start < other_end and other < end for other, other_end in taken):
+                taken.append((start, end))
+                yield Found(kind, mask(match.group()))
+
+
+def mask(value: str) -> str:
+    """The first two and last two characters; letters and digits between them become dots, the rest stays."""
+    inner = re.sub(r"[^\W_]", "•", value[2:-2])
+    return value[:2] + inner + value[-2:]
+
+
+def luhn(digits: str) -> bool:
+    """The check digit of payment cards (ISO/IEC 7812-1)."""
+    total = 0
+    for place, char in enumerate(reversed(digits)):
+        value = int(char) * (1 + place % 2)
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0
+
+
+def iban(value: str) -> bool:
+    """The check digits of an IBAN (ISO 13616): the rearranged number leaves 1 when divided by 97."""
+    flat = value.replace(" ", "").upper()
+    if not 15 <= len(flat) <= 34:
+        return False
+    return int("".join(str(int(char, 36)) for char in flat[4:] + flat[:4])) % 97 == 1
+
+
+def nik(value: str) -> bool:
+    """An Indonesian identity number: province, regency, district, date of birth (day + 40 for women), serial."""
+    province, day, month, serial = int(value[:2]), int(value[6:8]), int(value[8:10]), value[12:]
+    born = 1 <= day <= 31 or 41 <= day <= 71
+    return 11 <= province <= 96 and born and 1 <= month <= 12 and serial != "0000"
+
+
+def _card(value: str) -> bool:
+    digits = re.sub(r"\D", "", value)
+    return 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 1 and luhn(digits)
+
+
+def _phone(value: str) -> bool:
+    digits = re.sub(r"\D", "", value)
+    return 9 <= len(digits) <= 15 and len(set(digits)) > 2
+
+
+def _ipv4(value: str) -> bool:
+    return all(int(octet) <= 255 for octet in value.split("."))
+
+
+def _always(value: str) -> bool:
+    return bool(value)
+
+
+_DIGITS = re.compile(r"\d{3}|\d\.\d")
+
+PATTERNS: tuple[tuple[str, re.Pattern[str], Accept], ...] = (
+    ("email", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"), _always),
+    ("iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{2,4}){3,8}\b"), iban),
+    ("nik", re.compile(r"(?<![\d.])\d{16}(?![\d.]*\d)"), nik),
+    ("card", re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![ -]?\d)"), _card),
+    ("phone", re.compile(r"(?<![\w+])(?:\+\d|\(?0)\d{0,3}\)?(?:[ .-]?\(?\d{1,5}\)?){2,6}(?![\w])"), _phone),
+    ("ipv4", re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"), _ipv4),
+)
+"""Kind, pattern, and the test that a match must pass; the earlier kind takes a stretch of text."""

@@ -1,0 +1,138 @@
+"""One pass over a reading, keeping a few numbers for each record and none of its text."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from empu.data import personal
+from empu.data.near import Ints, Signatures, normal
+from empu.data.read import Reading
+from empu.data.rows import Kind, Rejected, Row
+
+CountTokens = Callable[[str], int]
+SHOWN = 5
+"""Masked examples of each kind of personal data that are kept."""
+
+KEY = 16
+"""Bytes of each digest that are kept; two million rows collide with a probability below 1e-26."""
+
+
+@dataclass(slots=True)
+class Scan:
+    """What is known of each item of a reading, in its order; texts are not."""
+
+    reading: Reading
+    ids: bytearray = field(default_factory=bytearray)
+    questions: bytearray = field(default_factory=bytearray)
+    """Digest of what is asked, in normal form."""
+    pairs: bytearray = field(default_factory=bytearray)
+    """Digest of question and answer, in normal form."""
+    labels: array[int] = field(default_factory=lambda: array("i"))
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    sources: array[int] = field(default_factory=lambda: array("i"))
+    tokens: array[int] = field(default_factory=lambda: array("i"))
+    label_names: dict[str, int] = field(default_factory=dict)
+    source_names: dict[str, int] = field(default_factory=dict)
+    unusable: dict[int, Rejected] = field(default_factory=dict)
+    """Item -> why it gives no row."""
+    personal_rows: Counter[str] = field(default_factory=Counter)
+    personal_matches: Counter[str] = field(default_factory=Counter)
+    personal_examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def digests(self, which: bytearray) -> NDArray[Any]:
+        """One of the digest columns as an array that can be compared and sorted."""
+        return np.frombuffer(bytes(which), dtype=np.dtype(f"V{KEY}"))
+
+    def label_codes(self) -> Ints:
+        """For each item the number of its label; -1 where it has none."""
+        return np.frombuffer(self.labels, dtype=np.int32).astype(np.int64)
+
+    def place(self, item: int) -> str:
+        """``FILE:N`` of an item."""
+        return f"{self.source_of(item)}:{self.numbers[item]}"
+
+    def source_of(self, item: int) -> str:
+        """The path, as given, that an item came from."""
+        return list(self.source_names)[self.sources[item]]
+
+    def id_of(self, item: int) -> str:
+        """The first half of an item's row id, in hex: enough to recognise it."""
+        return bytes(self.ids[item * KEY : (item + 1) * KEY]).hex()
+
+
+def scan(
+    reading: Reading,
+    signatures: Signatures,
+    count_tokens: CountTokens | None,
+    max_tokens: int | None,
+    label_names: dict[str, int],
+) -> Scan:
+    """Read everything once. ``signatures`` gets one entry for each item; ``label_names`` grows, so that two readings
+    can share it.
+    """
+    found = Scan(reading, label_names=label_names)
+    for number, item in enumerate(reading.items()):
+        found.numbers.append(item.number)
+        found.sources.append(found.source_names.setdefault(item.source, len(found.source_names)))
+        if isinstance(item, Row):
+            _row(found, number, item, signatures, count_tokens, max_tokens)
+        else:
+            _no_row(found, number, item, signatures)
+    return found
+
+
+def _row(
+    found: Scan, number: int, row: Row, signatures: Signatures, count_tokens: CountTokens | None, limit: int | None
+) -> None:
+    question, whole = normal(row.question()), row.whole()
+    answer = row.label or normal(whole)
+    label = row.label
+    found.ids += bytes.fromhex(row.id)[:KEY]
+    found.questions += _digest(question or row.question())
+    found.pairs += _digest((question or row.question()) + "\0" + answer)
+    found.labels.append(-1 if label is None else found.label_names.setdefault(label, len(found.label_names)))
+    signatures.add(question or row.question())
+    tokens = count_tokens(whole) if count_tokens is not None else 0
+    found.tokens.append(tokens)
+    if limit is not None and tokens > limit:
+        reason = f"it is too long: {tokens:,} tokens, and {limit:,} fit"
+        found.unusable[number] = Rejected(row.source, row.number, reason, row.id)
+        return
+    matches = list(personal.find(whole))
+    found.personal_rows.update({match.kind for match in matches})
+    for match in matches:
+        found.personal_matches[match.kind] += 1
+        examples = found.personal_examples.setdefault(match.kind, [])
+        if len(examples) < SHOWN:
+            examples.append(f"{match.masked} ({row.source}:{row.number})")
+
+
+def _no_row(found: Scan, number: int, item: Rejected, signatures: Signatures) -> None:
+    nothing = number.to_bytes(KEY, "big")
+    found.ids += nothing
+    found.questions += nothing
+    found.pairs += nothing
+    found.labels.append(-1)
+    found.tokens.append(0)
+    found.unusable[number] = item
+    signatures.add(f"\0{number}")
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY]
+
+
+def is_labelled(reading: Reading) -> bool:
+    """Whether rows carry a label out of a few."""
+    return reading.kind is Kind.LABEL

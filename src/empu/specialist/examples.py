@@ -1,0 +1,63 @@
+"""From rows to what the model is tuned on: a task, and token ids of questions and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from empu.data.rows import Kind, Row
+from empu.errors import UsageError
+from empu.text.base import Message, Text
+from empu.text.task import Task, encode_answer, encode_question, spoken
+from empu.tune.examples import Example
+
+INSTRUCTION = "Name the category of the message."
+"""Short on purpose: every row pays for it when the specialist is asked."""
+
+
+def task_of(kind: Kind, rows: Sequence[Row]) -> Task:
+    """What these rows teach. Raises :class:`UsageError` for rows of one label only, and for preferences."""
+    if kind is Kind.PREFERENCE:
+        raise UsageError(
+            "These rows are preferences (chosen, rejected); tuning takes answers: text,label or prompt,completion."
+        )
+    if kind is not Kind.LABEL:
+        return Task("completion" if kind is Kind.COMPLETION else "messages")
+    labels = sorted({str(row.label) for row in rows})
+    if len(labels) < 2:
+        raise UsageError(
+            f"All rows have the label {labels[0]!r}; there is nothing to tell apart, so add rows of others."
+        )
+    return Task("label", INSTRUCTION, tuple(labels))
+
+
+def examples_of(text: Text, task: Task, rows: Sequence[Row]) -> Iterator[Example]:
+    """One example a row; a dialogue gives one for each of its answers."""
+    said = dict(zip(task.labels, spoken(task.labels), strict=True))
+    for row in rows:
+        if row.kind is Kind.MESSAGES:
+            yield from _dialogue(text, row.fields["messages"])
+            continue
+        answer = said[str(row.label)] if row.kind is Kind.LABEL else str(row.fields["completion"])
+        yield _example(text, task.messages(row.question()), answer)
+
+
+def answer_of(row: Row) -> str:
+    """The right answer to a row's question."""
+    if row.kind is Kind.LABEL:
+        return str(row.label)
+    return str(row.fields["messages"][-1]["content"] if row.kind is Kind.MESSAGES else row.fields["completion"])
+
+
+def question_of(task: Task, row: Row) -> list[Message]:
+    """The dialogue that asks for a row's answer."""
+    return list(row.fields["messages"][:-1]) if row.kind is Kind.MESSAGES else task.messages(row.question())
+
+
+def _dialogue(text: Text, messages: Sequence[Message]) -> Iterator[Example]:
+    for i, message in enumerate(messages):
+        if message["role"] == "assistant" and i:
+            yield _example(text, list(messages[:i]), str(message["content"]))
+
+
+def _example(text: Text, question: list[Message], answer: str) -> Example:
+    return Example(tuple(encode_question(text, question)), tuple(encode_answer(text, answer)))

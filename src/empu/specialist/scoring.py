@@ -1,0 +1,220 @@
+"""The honest comparison: base, plain baseline and specialist on the same held-out rows."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from empu.data.rows import Row
+from empu.engine.language_model import LanguageModel
+from empu.engine.sampling import SamplingParams
+from empu.evals.baselines import tfidf_logistic
+from empu.evals.metrics import accuracy, macro_f1, mcnemar, mean, token_f1
+from empu.ledger.records import Metric
+from empu.specialist.examples import answer_of
+from empu.text.task import Task, encode_answer, encode_question, log_odds
+
+SHOTS = 4
+TIMED = 20
+"""Questions that are asked one by one for the time of an answer."""
+
+OnRows = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One contestant: what it answered to each held-out row, and what an answer costs."""
+
+    name: str
+    answers: tuple[str, ...]
+    correct: tuple[bool, ...]
+    metrics: Mapping[str, Metric]
+    ms_per_answer: float
+    size_bytes: int
+    confidences: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All contestants on the same rows, the specialist last."""
+
+    systems: tuple[System, ...]
+    p_values: Mapping[str, float] = field(default_factory=dict)
+    """Name of another contestant -> p of McNemar's test against the specialist."""
+
+    @property
+    def specialist(self) -> System:
+        return self.systems[-1]
+
+    def sentence(self) -> str:
+        """What a reader must know first; a loss is called a loss."""
+        ours = self.specialist
+        rival = max(self.systems[:-1], key=lambda system: _main(system).value, default=None)
+        if rival is None:
+            return f"The specialist has {_percent(_main(ours))}."
+        p = self.p_values.get(rival.name, 1.0)
+        difference = _main(ours).value - _main(rival).value
+        if p >= 0.05:
+            return (
+                f"The specialist, {_percent(_main(ours))}, and the {rival.name}, {_percent(_main(rival))}, cannot be "
+                f"told apart on these {_main(ours).rows:,} rows (p = {p:.2g})."
+            )
+        if difference < 0:
+            return (
+                f"The {rival.name} wins: {_percent(_main(rival))} against {_percent(_main(ours))} of the specialist "
+                f"(p = {p:.2g}); use it, or add rows and tune again."
+            )
+        return (
+            f"The specialist wins: {_percent(_main(ours))} against {_percent(_main(rival))} of the {rival.name} "
+            f"(p = {p:.2g})."
+        )
+
+
+def label_system(
+    name: str, model: LanguageModel, task: Task, rows: Sequence[Row], size: int, on_rows: OnRows = lambda n: None
+) -> System:
+    """A language model's labels, chosen under the constraint of the task's labels."""
+    asked = replace_task(model, task)
+    verdicts = []
+    for found in asked.classify([row.question() for row in rows]):
+        verdicts.append(found[0])
+        on_rows(1)
+    truth = [answer_of(row) for row in rows]
+    answers = [verdict.label for verdict in verdicts]
+    ms = _one_by_one(lambda row: next(asked.classify([row.question()])), rows)
+    return _labelled(name, truth, answers, ms, size, [verdict.confidence for verdict in verdicts])
+
+
+def linear_system(train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -> System:
+    """The plain baseline's labels."""
+    result = tfidf_logistic(
+        [(row.question(), answer_of(row)) for row in train], [row.question() for row in rows], seed=seed
+    )
+    truth = [answer_of(row) for row in rows]
+    return _labelled(result.name, truth, result.answers, result.ms_per_answer, result.size_bytes)
+
+
+def text_system(
+    name: str, model: LanguageModel, task: Task, rows: Sequence[Row], size: int, on_rows: OnRows = lambda n: None
+) -> System:
+    """A language model's greedy free answers: exact match, and overlap of words."""
+    answers, times = [], []
+    longest = 2 * max(len(encode_answer(model.text, answer_of(row))) for row in rows) + 16
+    for row in rows:
+        begun = time.perf_counter()
+        dialogue = row.fields["messages"][:-1] if "messages" in row.fields else task.messages(row.question())
+        params = SamplingParams(temperature=0.0, max_tokens=longest)
+        answers.append(model.stream(dialogue, params).completion.text.strip())
+        times.append(1000 * (time.perf_counter() - begun))
+        on_rows(1)
+    truth = [answer_of(row).strip() for row in rows]
+    correct = [a == b for a, b in zip(truth, answers, strict=True)]
+    metrics = {
+        "exact match": accuracy(correct),
+        "word overlap": mean([token_f1(a, b) for a, b in zip(truth, answers, strict=True)]),
+    }
+    return System(name, tuple(answers), tuple(correct), metrics, statistics.median(times), size)
+
+
+def compare(systems: Sequence[System]) -> Comparison:
+    """Put contestants side by side; the specialist comes last."""
+    ours = systems[-1]
+    p_values = {system.name: mcnemar(ours.correct, system.correct) for system in systems[:-1]}
+    return Comparison(tuple(systems), p_values)
+
+
+def few_shot(task: Task, train: Sequence[Row]) -> Task:
+    """The task with rows as examples: the shortest of the first rows, of different labels as far as they go."""
+    chosen: dict[str, Row] = {}
+    for row in sorted(train[:500], key=lambda row: len(row.question())):
+        chosen.setdefault(answer_of(row) if task.kind == "label" else row.id, row)
+        if len(chosen) == SHOTS:
+            break
+    return replace(task, shots=tuple((row.question(), answer_of(row)) for row in chosen.values()))
+
+
+def base_task(task: Task) -> Task:
+    """The task as a model that was not tuned has to be asked: with the labels spelled out."""
+    if task.kind != "label":
+        return task
+    listed = ", ".join(task.labels)
+    return replace(task, instruction=f"Name the category of the message. The categories are: {listed}.")
+
+
+def fits(model: LanguageModel, task: Task, rows: Sequence[Row]) -> bool:
+    """Whether the longest question with this task's examples fits half of the context."""
+    longest = max(rows, key=lambda row: len(row.question()))
+    return len(encode_question(model.text, task.messages(longest.question()))) <= model.context // 2
+
+
+def calibrate(confidences: Sequence[float], correct: Sequence[bool]) -> tuple[float, float] | None:
+    """(slope, intercept) of Platt's scaling (1999) on held-out rows, by Newton's method with a weak prior.
+
+    ``None`` where the rows do not say: fewer than 30, or all right, or all wrong.
+    """
+    y = np.array(correct, dtype=np.float64)
+    if len(y) < 30 or y.min() == y.max():
+        return None
+    x = np.stack([np.array([log_odds(p) for p in confidences]), np.ones(len(y))], axis=1)
+    weights, prior = np.array([1.0, 0.0]), np.array([1.0, 0.0])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-x @ weights))
+        gradient = x.T @ (p - y) + 0.1 * (weights - prior)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + 0.1 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        weights = weights - step
+        if float(np.abs(step).max()) < 1e-9:
+            break
+    return float(weights[0]), float(weights[1])
+
+
+def replace_task(model: LanguageModel, task: Task) -> LanguageModel:
+    """The same open model, asked another way."""
+    return LanguageModel(
+        model.backend, model.text, checkpoint_path=model.checkpoint_path, context=model.context, task=task
+    )
+
+
+def table(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    """Rows for people: name, each metric with its interval, ms per answer."""
+    for system in comparison.systems:
+        scores = tuple(_percent(metric) for metric in system.metrics.values())
+        yield (system.name, *scores, f"{system.ms_per_answer:.1f} ms", _size(system.size_bytes))
+
+
+def _labelled(
+    name: str,
+    truth: Sequence[str],
+    answers: Sequence[str],
+    ms: float,
+    size: int,
+    confidences: Sequence[float] = (),
+) -> System:
+    correct = [a == b for a, b in zip(truth, answers, strict=True)]
+    metrics = {"accuracy": accuracy(correct), "macro-F1": macro_f1(truth, answers)}
+    return System(name, tuple(answers), tuple(correct), metrics, ms, size, tuple(confidences))
+
+
+def _one_by_one(ask: Callable[[Row], object], rows: Sequence[Row]) -> float:
+    times = []
+    for row in rows[:TIMED]:
+        begun = time.perf_counter()
+        ask(row)
+        times.append(1000 * (time.perf_counter() - begun))
+    return statistics.median(times)
+
+
+def _main(system: System) -> Metric:
+    return next(iter(system.metrics.values()))
+
+
+def _percent(metric: Metric) -> str:
+    return f"{100 * metric.value:.1f} % ({100 * metric.low:.1f} to {100 * metric.high:.1f})"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
