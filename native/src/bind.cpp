@@ -1,0 +1,129 @@
+// The only file that knows Python: arrays in, arrays out, errors as exceptions, the interpreter lock released.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <new>
+
+#include "engine.hpp"
+#include "limits.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace empu {
+
+namespace {
+
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Tokens = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Logits = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+Kind kind_called(const std::string& name) {
+    if (name == "q4") return Kind::Q4;
+    if (name == "q8") return Kind::Q8;
+    if (name == "float32") return Kind::Float32;
+    throw Error("There is no kind of matrix called " + name + ".");
+}
+
+// `wants` has 0 for no logits, 1 for the last token's, 2 for all.
+std::vector<Chunk> chunks(const std::vector<int64_t>& sequences, const std::vector<Tokens>& tokens,
+                          const std::vector<int>& wants) {
+    if (sequences.size() != tokens.size() || sequences.size() != wants.size()) {
+        throw Error("A batch needs as many token arrays and wants as sequences.");
+    }
+    std::vector<Chunk> batch;
+    for (size_t i = 0; i < sequences.size(); ++i) {
+        if (wants[i] < 0 || wants[i] > 2) throw Error("A want is 0, 1 or 2.");
+        batch.push_back({sequences[i], {tokens[i].data(), tokens[i].size()}, Want(wants[i])});
+    }
+    return batch;
+}
+
+void forward(Engine& engine, const std::vector<int64_t>& sequences, const std::vector<Tokens>& tokens,
+             const std::vector<int>& wants, const Logits& logits) {
+    const std::vector<Chunk> batch = chunks(sequences, tokens, wants);
+    size_t rows = 0;
+    for (const Chunk& chunk : batch) rows += chunk.logit_rows();
+    if (logits.shape(0) != rows || (rows > 0 && logits.shape(1) != engine.logit_stride())) {
+        throw Error("The array for the logits has the wrong shape.");
+    }
+    nb::gil_scoped_release unlocked;
+    engine.check(batch);
+    engine.forward(batch, logits.data());
+}
+
+}  // namespace
+
+NB_MODULE(_native, module) {
+    nb::exception<Error>(module, "Error");
+
+    nb::class_<Model>(module, "Model")
+        .def(
+            "__init__",
+            [](Model* self, int layers, int dim, int heads, int kv_heads, int head_dim, int ffn_dim, int vocabulary,
+               float norm_eps, int window, bool tied) {
+                new (self) Model(
+                    Shape{layers, dim, heads, kv_heads, head_dim, ffn_dim, vocabulary, norm_eps, window, tied});
+            },
+            nb::kw_only(), "layers"_a, "dim"_a, "heads"_a, "kv_heads"_a, "head_dim"_a, "ffn_dim"_a, "vocabulary"_a,
+            "norm_eps"_a, "window"_a, "tied"_a)
+        .def(
+            "make",
+            [](Model& self, const std::string& name, const std::string& kind, int rows, int cols) {
+                self.make(name, kind_called(kind), rows, cols);
+            },
+            "name"_a, "kind"_a, "rows"_a, "cols"_a)
+        .def(
+            "pack",
+            [](Model& self, const std::string& name, int first, int count, const std::string& type, const Bytes& data) {
+                nb::gil_scoped_release unlocked;
+                self.pack(name, first, count, type, data.data(), data.size());
+            },
+            "name"_a, "first"_a, "count"_a, "type"_a, "data"_a)
+        .def(
+            "set_norm",
+            [](Model& self, const std::string& name, const Floats& values) {
+                self.set_norm(name, values.data(), int(values.size()));
+            },
+            "name"_a, "values"_a)
+        .def("weight_bytes", &Model::weight_bytes);
+
+    nb::class_<Engine>(module, "Engine")
+        .def(
+            "__init__",
+            [](Engine* self, std::shared_ptr<Model> model, const Floats& frequencies, int threads,
+               const std::string& ops, size_t cache_limit) {
+                new (self) Engine(std::move(model), {frequencies.data(), frequencies.data() + frequencies.size()},
+                                  threads, ops, cache_limit);
+            },
+            nb::kw_only(), "model"_a, "frequencies"_a, "threads"_a, "ops"_a, "cache_limit"_a)
+        .def("allocate", [](Engine& self, int capacity) { return self.cache().allocate(capacity); }, "capacity"_a)
+        .def("release", [](Engine& self, int64_t id) { self.cache().release(id); }, "sequence"_a)
+        .def(
+            "fork",
+            [](Engine& self, int64_t id, int length, int capacity) { return self.cache().fork(id, length, capacity); },
+            "sequence"_a, "length"_a, "capacity"_a)
+        .def("length", [](Engine& self, int64_t id) { return self.cache().at(id).length; }, "sequence"_a)
+        .def("truncate", [](Engine& self, int64_t id, int length) { self.cache().truncate(id, length); }, "sequence"_a,
+             "length"_a)
+        .def("forward", &forward, "sequences"_a, "tokens"_a, "wants"_a, "logits"_a)
+        .def_prop_ro("logit_stride", &Engine::logit_stride)
+        .def_prop_ro("threads", &Engine::threads)
+        .def_prop_ro("ops", [](const Engine& self) { return std::string(self.ops().name); });
+
+    module.def("available_ops", [] {
+        const Ops* tables[8];
+        const int count = available_ops(tables, 8);
+        std::vector<std::string> names;
+        for (int i = 0; i < count; ++i) names.emplace_back(tables[i]->name);
+        return names;
+    });
+    module.def("read_bandwidth", &read_bandwidth, "bytes"_a, "threads"_a, "rounds"_a,
+               nb::call_guard<nb::gil_scoped_release>());
+}
+
+}  // namespace empu

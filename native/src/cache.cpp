@@ -1,0 +1,94 @@
+#include "cache.hpp"
+
+namespace empu {
+
+Cache::Cache(int layers, int heads, int head_dim, size_t memory_limit)
+    : layers_(layers),
+      heads_(heads),
+      head_dim_(head_dim),
+      width_(round_up(head_dim, kLanes)),
+      head_elements_(size_t(kBlockKeys) * size_t(head_dim + round_up(head_dim, kLanes))),
+      limit_(memory_limit) {}
+
+size_t Cache::reserved_bytes(int capacity) const {
+    return size_t((capacity + kBlockKeys - 1) / kBlockKeys) * block_bytes();
+}
+
+int64_t Cache::allocate(int capacity) {
+    if (capacity < 1) throw Error("A sequence needs room for at least one token.");
+    const size_t need = reserved_bytes(capacity);
+    if (need > limit_ - reserved_) {
+        throw Error("A cache for " + std::to_string(capacity) + " tokens needs " + std::to_string(need >> 20) +
+                    " MiB and " + std::to_string((limit_ - reserved_) >> 20) +
+                    " MiB are left; ask for a shorter context or fewer sequences at once.");
+    }
+    reserved_ += need;
+    sequences_[next_].capacity = capacity;
+    return next_++;
+}
+
+Sequence& Cache::at(int64_t id) {
+    const auto found = sequences_.find(id);
+    if (found == sequences_.end()) {
+        throw Error("There is no sequence " + std::to_string(id) + "; it was released or never allocated.");
+    }
+    return found->second;
+}
+
+void Cache::release(int64_t id) {
+    reserved_ -= reserved_bytes(at(id).capacity);
+    sequences_.erase(id);
+}
+
+int64_t Cache::fork(int64_t id, int length, int capacity) {
+    const Sequence& source = at(id);
+    if (length < 0 || length > source.length || length > capacity) {
+        throw Error("The sequence has " + std::to_string(source.length) + " tokens; " + std::to_string(length) +
+                    " cannot be taken from it into room for " + std::to_string(capacity) + ".");
+    }
+    const int64_t forked = allocate(capacity);
+    Sequence& target = sequences_[forked];
+    target.length = length;
+    target.blocks.assign(source.blocks.begin(), source.blocks.begin() + (length + kBlockKeys - 1) / kBlockKeys);
+    return forked;
+}
+
+void Cache::truncate(int64_t id, int length) {
+    Sequence& sequence = at(id);
+    if (length < 0 || length > sequence.length) {
+        throw Error("The sequence has " + std::to_string(sequence.length) + " tokens and cannot be cut to " +
+                    std::to_string(length) + ".");
+    }
+    sequence.length = length;
+    sequence.blocks.resize(size_t((length + kBlockKeys - 1) / kBlockKeys));
+}
+
+void Cache::prepare(Sequence& sequence, int count) {
+    const size_t end = size_t((sequence.length + count + kBlockKeys - 1) / kBlockKeys);
+    for (size_t index = size_t(sequence.length / kBlockKeys); index < end; ++index) {
+        if (index == sequence.blocks.size()) {
+            sequence.blocks.push_back(std::make_shared<Memory>(block_bytes()));
+        } else if (sequence.blocks[index].use_count() > 1) {
+            auto copy = std::make_shared<Memory>(block_bytes());
+            std::memcpy(copy->bytes(), sequence.blocks[index]->bytes(), block_bytes());
+            sequence.blocks[index] = std::move(copy);
+        }
+    }
+}
+
+uint16_t* Cache::head_of(const Sequence& sequence, int index, int layer, int head) const {
+    return sequence.blocks[size_t(index)]->as<uint16_t>() + size_t(layer * heads_ + head) * head_elements_;
+}
+
+CacheBlock Cache::block(const Sequence& sequence, int index, int layer, int head) const {
+    const uint16_t* keys = head_of(sequence, index, layer, head);
+    return {keys, keys + size_t(head_dim_) * kBlockKeys};
+}
+
+Cache::Slot Cache::slot(const Sequence& sequence, int position, int layer, int head) const {
+    uint16_t* keys = head_of(sequence, position / kBlockKeys, layer, head);
+    const int within = position % kBlockKeys;
+    return {keys + within, keys + size_t(head_dim_) * kBlockKeys + size_t(within) * size_t(width_)};
+}
+
+}  // namespace empu

@@ -1,0 +1,46 @@
+#include "limits.hpp"
+
+#include <chrono>
+
+#include "common.hpp"
+#include "pool.hpp"
+
+namespace empu {
+
+namespace {
+
+// Independent sums of whole lines, so that only the memory is waited for.
+uint64_t read_all(const uint64_t* words, size_t count) {
+    uint64_t sums[32] = {};
+    for (size_t i = 0; i + 32 <= count; i += 32) {
+        __builtin_prefetch(words + i + 1024);
+        __builtin_prefetch(words + i + 1032);
+        __builtin_prefetch(words + i + 1040);
+        __builtin_prefetch(words + i + 1048);
+        for (size_t lane = 0; lane < 32; ++lane) sums[lane] += words[i + lane];
+    }
+    uint64_t sum = 0;
+    for (const uint64_t part : sums) sum += part;
+    return sum;
+}
+
+}  // namespace
+
+double read_bandwidth(size_t bytes, int threads, int rounds) {
+    if (threads < 1 || threads > 256 || bytes < size_t(threads) * 4096) throw Error("Too few bytes, or no threads.");
+    Memory memory(bytes);
+    Pool pool(threads);
+    const size_t words = bytes / sizeof(uint64_t) / size_t(threads);
+    std::atomic<uint64_t> sink{0};
+    double best = 0;
+    for (int round = 0; round < rounds; ++round) {
+        const auto begun = std::chrono::steady_clock::now();
+        pool.run([&](int thread) { sink += read_all(memory.as<uint64_t>() + words * size_t(thread), words); });
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
+        const double rate = double(words * sizeof(uint64_t) * size_t(threads)) / seconds.count();
+        if (rate > best) best = rate;
+    }
+    return best;
+}
+
+}  // namespace empu

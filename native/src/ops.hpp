@@ -1,0 +1,84 @@
+// The verbs of the engine, as a table that each instruction set fills. Every table gives the same bits: each sum has one
+// order, which depends on neither the instruction set, nor how many tokens stand side by side, nor the threads.
+//
+// A product of weights and activations is, for each row and token, over groups in ascending order:
+//   Q4:      acc = fma(minimum, sum, acc);  acc = fma(float(dot) * scale_a, scale_w, acc)
+//   Q8:      acc = fma(float(dot - 128 * total) * scale_a, scale_w, acc)
+//   Float32: acc = fma(weight, x, acc) over columns
+// with dot exact in 32-bit integers. Other sums run in 16 lanes, lane i taking elements i, i + 16, ...; the lanes are then
+// added in halves: i with i + 8, i + 4, i + 2, i + 1.
+#pragma once
+
+#include "matrix.hpp"
+
+namespace empu {
+
+// Activations of some tokens. Row t of `floats` has `stride` elements, those past `cols` are padding. The quantised form has for
+// each group of 32 the 8-bit numbers, their scale, the plain sum of the numbers, and that sum times the scale.
+struct Rows {
+    int cols = 0;
+    int stride = 0;
+    float* floats = nullptr;
+    int8_t* numbers = nullptr;
+    float* scales = nullptr;
+    float* sums = nullptr;
+    int32_t* totals = nullptr;
+
+    int groups() const { return cols / kGroup; }
+};
+
+enum class Store { Set, Add };
+
+// Weight tiles [begin, end) of a matrix; out is (tokens, ld), the tile of rows i at columns 16 * i.
+struct Tiles {
+    const Matrix* matrix;
+    int begin;
+    int end;
+};
+
+// One block of the cache for one key/value head: keys (head_dim, 64), values (64, padded head_dim), as 16-bit floats.
+struct CacheBlock {
+    const uint16_t* keys;
+    const uint16_t* values;
+};
+
+// What attention to some positions gave for one query: the largest score (base 2), the sum of the weights relative to
+// it, and the weighted values.
+struct Partial {
+    float* largest;  // (queries,)
+    float* weight;   // (queries,)
+    float* values;   // (queries, padded head_dim)
+};
+
+struct Ops {
+    const char* name;
+    // out = x / rms(x) * weight; x, weight and out have round_up(n, 16) elements, those past n zero.
+    void (*rms_norm)(const float* x, const float* weight, int n, float eps, float* out);
+    // Fills numbers, scales, sums and totals of row `token` for groups [begin, end) from `x`, which starts at `begin`.
+    void (*quantise)(const float* x, const Rows& rows, int token, int begin, int end);
+    void (*multiply)(const Tiles& tiles, const Rows& rows, int tokens, float* out, size_t ld, Store store);
+    // out = silu(gate x) * (up x); both matrices of one kind and shape.
+    void (*multiply_gated)(const Tiles& gate, const Matrix& up, const Rows& rows, int tokens, float* out, size_t ld);
+    // gate = silu(gate) * up, n a multiple of 16.
+    void (*gate)(float* gate, const float* up, int n);
+    // Turns pairs (x0, x1), (x2, x3), ... by their angles and multiplies by `factor`.
+    void (*rotate)(const float* x, const float* cosines, const float* sines, int pairs, float factor, float* out);
+    void (*to_half)(const float* x, int n, uint16_t* out);
+    // Attention of `queries` rows of q (queries, ldq), scaled to base 2, to one block; query i sees keys [low[i], high[i]).
+    // A query that sees none gets weight 0.
+    void (*attend)(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
+                   const int* high, const Partial& out);
+    // Adds `part` to `sum` for one query; a `sum` of weight 0 becomes `part`, and a `part` of weight 0 changes nothing.
+    void (*merge)(const Partial& sum, const Partial& part, int head_dim);
+    // out = values / weight
+    void (*finish)(const Partial& sum, int head_dim, float* out);
+};
+
+extern const Ops kScalarOps;
+
+// The tables that this build has and this processor can run, best first; the last is always the scalar one.
+int available_ops(const Ops** tables, int limit);
+// The best table, or the one called `name`; throws Error where that cannot run here.
+const Ops& choose_ops(std::string_view name);
+
+}  // namespace empu

@@ -1,0 +1,237 @@
+// The verbs in plain loops over 16 lanes: the oracle, and where nothing faster exists the engine itself. Every ops_*.cpp
+// includes this file and compiles it for its own instruction set, so everything stays in an anonymous namespace and no
+// library template is used: one instance of such a template would be shared by all, with instructions that not every
+// processor has.
+#pragma once
+
+#include "half.hpp"
+#include "ops.hpp"
+
+namespace empu {
+namespace {
+
+constexpr float kNothing = -3.0e38f;  // below every score
+
+inline float larger(float a, float b) { return a > b ? a : b; }
+inline float smaller(float a, float b) { return a < b ? a : b; }
+inline float magnitude(float x) { return float_of_bits(bits_of_float(x) & 0x7fffffffu); }
+inline int padded(int n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+inline float add_lanes(float* lanes) {
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    }
+    return lanes[0];
+}
+
+// To nearest, ties to even, for |x| below 2^22.
+inline float round_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
+
+// 2^x for x <= 0 within two units in the last place, 1 for 0; a polynomial for the fraction in [-0.5, 0.5].
+inline float exp2_of(float x) {
+    x = larger(x, -126.0f);
+    const float whole = round_even(x);
+    const float f = x - whole;
+    float p = 1.5403530e-4f;
+    p = __builtin_fmaf(p, f, 1.3333558e-3f);
+    p = __builtin_fmaf(p, f, 9.6181291e-3f);
+    p = __builtin_fmaf(p, f, 5.5504109e-2f);
+    p = __builtin_fmaf(p, f, 2.4022651e-1f);
+    p = __builtin_fmaf(p, f, 6.9314718e-1f);
+    p = __builtin_fmaf(p, f, 1.0f);
+    return p * float_of_bits((uint32_t)((int32_t)whole + 127) << 23);
+}
+
+// x / (1 + e^-x), written with the power of -|x| so that nothing overflows.
+inline float silu(float x) {
+    const float power = exp2_of(magnitude(x) * -1.44269504f);
+    return x * (x < 0 ? power : 1.0f) / (1.0f + power);
+}
+
+void rms_norm(const float* x, const float* weight, int n, float eps, float* out) {
+    float lanes[kLanes] = {};
+    for (int i = 0; i < padded(n); i += kLanes) {
+        for (int l = 0; l < kLanes; ++l) lanes[l] = __builtin_fmaf(x[i + l], x[i + l], lanes[l]);
+    }
+    const float scale = 1.0f / __builtin_sqrtf(add_lanes(lanes) / (float)n + eps);
+    for (int i = 0; i < padded(n); ++i) out[i] = x[i] * scale * weight[i];
+}
+
+void quantise(const float* x, const Rows& rows, int token, int begin, int end) {
+    const size_t first = (size_t)token * (size_t)rows.groups();
+    for (int group = begin; group < end; ++group, x += kGroup) {
+        const size_t at = first + (size_t)group;
+        float largest = 0;
+        for (int i = 0; i < kGroup; ++i) largest = larger(magnitude(x[i]), largest);
+        const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+        int32_t total = 0;
+        for (int i = 0; i < kGroup; ++i) {
+            // The sum with 1.5 * 2^23 has the rounded number in its lowest bits.
+            const int8_t number = (int8_t)(uint8_t)(bits_of_float(x[i] * inverse + 12582912.0f) & 0xffu);
+            rows.numbers[at * kGroup + (size_t)i] = number;
+            total += number;
+        }
+        const float scale = largest / 127.0f;
+        rows.scales[at] = scale;
+        rows.totals[at] = total;
+        rows.sums[at] = (float)total * scale;
+    }
+}
+
+void tile_float32(const uint8_t* tile, const Rows& rows, int token, float* acc) {
+    const float* weights = (const float*)tile;
+    const float* x = rows.floats + (size_t)token * (size_t)rows.stride;
+    for (int column = 0; column < rows.cols; ++column, weights += kLanes) {
+        for (int l = 0; l < kLanes; ++l) acc[l] = __builtin_fmaf(weights[l], x[column], acc[l]);
+    }
+}
+
+void tile_q4(const uint8_t* tile, const Rows& rows, int token, float* acc) {
+    const size_t first = (size_t)token * (size_t)rows.groups();
+    for (int group = 0; group < rows.groups(); ++group, tile += kQ4GroupBytes) {
+        const int8_t* a = rows.numbers + (first + (size_t)group) * kGroup;
+        int32_t dot[kLanes] = {};
+        for (int line = 0; line < 4; ++line) {
+            for (int l = 0; l < kLanes; ++l) {
+                for (int i = 0; i < 4; ++i) {
+                    const int both = tile[line * 64 + l * 4 + i];
+                    dot[l] += (both & 15) * a[line * 4 + i] + (both >> 4) * a[16 + line * 4 + i];
+                }
+            }
+        }
+        const float scale = rows.scales[first + (size_t)group], sum = rows.sums[first + (size_t)group];
+        uint16_t scales[kLanes], minima[kLanes];
+        memcpy(scales, tile + 256, sizeof scales);
+        memcpy(minima, tile + 288, sizeof minima);
+        for (int l = 0; l < kLanes; ++l) {
+            acc[l] = __builtin_fmaf(float_of_half(minima[l]), sum, acc[l]);
+            acc[l] = __builtin_fmaf((float)dot[l] * scale, float_of_half(scales[l]), acc[l]);
+        }
+    }
+}
+
+void tile_q8(const uint8_t* tile, const Rows& rows, int token, float* acc) {
+    const size_t first = (size_t)token * (size_t)rows.groups();
+    const uint8_t* stored = tile + kQ8GroupBytes * (size_t)rows.groups();
+    for (int group = 0; group < rows.groups(); ++group, tile += kQ8GroupBytes, stored += 32) {
+        const int8_t* a = rows.numbers + (first + (size_t)group) * kGroup;
+        int32_t dot[kLanes] = {};
+        for (int line = 0; line < 8; ++line) {
+            for (int l = 0; l < kLanes; ++l) {
+                for (int i = 0; i < 4; ++i) dot[l] += tile[line * 64 + l * 4 + i] * a[line * 4 + i];
+            }
+        }
+        const float scale = rows.scales[first + (size_t)group];
+        const int32_t total = rows.totals[first + (size_t)group];
+        uint16_t scales[kLanes];
+        memcpy(scales, stored, sizeof scales);
+        for (int l = 0; l < kLanes; ++l) {
+            acc[l] = __builtin_fmaf((float)(dot[l] - 128 * total) * scale, float_of_half(scales[l]), acc[l]);
+        }
+    }
+}
+
+void multiply_tile(const Matrix& matrix, const uint8_t* tile, const Rows& rows, int token, float* acc) {
+    for (int l = 0; l < kLanes; ++l) acc[l] = 0;
+    if (matrix.kind == Kind::Q4) return tile_q4(tile, rows, token, acc);
+    if (matrix.kind == Kind::Q8) return tile_q8(tile, rows, token, acc);
+    tile_float32(tile, rows, token, acc);
+}
+
+void multiply(const Tiles& tiles, const Rows& rows, int tokens, float* out, size_t ld, Store store) {
+    const Matrix& matrix = *tiles.matrix;
+    for (int tile = tiles.begin; tile < tiles.end; ++tile) {
+        const uint8_t* weights = matrix.memory.bytes() + matrix.tile_bytes * (size_t)tile;
+        for (int token = 0; token < tokens; ++token) {
+            float acc[kLanes];
+            multiply_tile(matrix, weights, rows, token, acc);
+            float* target = out + (size_t)token * ld + (size_t)tile * kLanes;
+            for (int l = 0; l < kLanes; ++l) target[l] = store == Store::Add ? target[l] + acc[l] : acc[l];
+        }
+    }
+}
+
+void gate(float* gate, const float* up, int n) {
+    for (int i = 0; i < n; ++i) gate[i] = silu(gate[i]) * up[i];
+}
+
+void multiply_gated(const Tiles& tiles, const Matrix& up, const Rows& rows, int tokens, float* out, size_t ld) {
+    const Matrix& matrix = *tiles.matrix;
+    for (int tile = tiles.begin; tile < tiles.end; ++tile) {
+        const size_t at = matrix.tile_bytes * (size_t)tile;
+        for (int token = 0; token < tokens; ++token) {
+            float gates[kLanes], ups[kLanes];
+            multiply_tile(matrix, matrix.memory.bytes() + at, rows, token, gates);
+            multiply_tile(up, up.memory.bytes() + at, rows, token, ups);
+            gate(gates, ups, kLanes);
+            memcpy(out + (size_t)token * ld + (size_t)tile * kLanes, gates, sizeof gates);
+        }
+    }
+}
+
+void rotate(const float* x, const float* cosines, const float* sines, int pairs, float factor, float* out) {
+    for (int i = 0; i < pairs; ++i) {
+        const float first = x[2 * i], second = x[2 * i + 1];
+        out[2 * i] = (first * cosines[i] - second * sines[i]) * factor;
+        out[2 * i + 1] = (first * sines[i] + second * cosines[i]) * factor;
+    }
+}
+
+void to_half(const float* x, int n, uint16_t* out) {
+    for (int i = 0; i < n; ++i) out[i] = half_of_float(x[i]);
+}
+
+void attend(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
+            const int* high, const Partial& out) {
+    const int width = padded(head_dim);
+    for (int query = 0; query < queries; ++query, q += ldq) {
+        float* values = out.values + (size_t)query * (size_t)width;
+        out.weight[query] = 0;
+        if (low[query] >= high[query]) continue;
+        float scores[kBlockKeys] = {};
+        for (int d = 0; d < head_dim; ++d) {
+            const uint16_t* keys = block.keys + (size_t)d * kBlockKeys;
+            for (int key = 0; key < kBlockKeys; ++key) {
+                scores[key] = __builtin_fmaf(float_of_half(keys[key]), q[d], scores[key]);
+            }
+        }
+        float largest = kNothing;
+        for (int key = low[query]; key < high[query]; ++key) largest = larger(scores[key], largest);
+        for (int key = 0; key < kBlockKeys; ++key) {
+            const bool seen = low[query] <= key && key < high[query];
+            scores[key] = seen ? exp2_of(scores[key] - largest) : 0.0f;
+        }
+        float lanes[kLanes];
+        for (int l = 0; l < kLanes; ++l) {
+            lanes[l] = (scores[l] + scores[l + 16]) + (scores[l + 32] + scores[l + 48]);
+        }
+        out.largest[query] = largest;
+        out.weight[query] = add_lanes(lanes);
+        for (int d = 0; d < width; ++d) values[d] = 0;
+        for (int key = 0; key < kBlockKeys; ++key) {
+            const uint16_t* row = block.values + (size_t)key * (size_t)width;
+            for (int d = 0; d < width; ++d) values[d] = __builtin_fmaf(float_of_half(row[d]), scores[key], values[d]);
+        }
+    }
+}
+
+void merge(const Partial& sum, const Partial& part, int head_dim) {
+    if (*part.weight == 0) return;
+    const bool first = *sum.weight == 0;
+    const float largest = first ? *part.largest : larger(*sum.largest, *part.largest);
+    const float old_share = first ? 0.0f : exp2_of(*sum.largest - largest);
+    const float new_share = exp2_of(*part.largest - largest);
+    *sum.largest = largest;
+    *sum.weight = __builtin_fmaf(first ? 0.0f : *sum.weight, old_share, *part.weight * new_share);
+    for (int d = 0; d < padded(head_dim); ++d) {
+        sum.values[d] = __builtin_fmaf(first ? 0.0f : sum.values[d], old_share, part.values[d] * new_share);
+    }
+}
+
+void finish(const Partial& sum, int head_dim, float* out) {
+    const float inverse = 1.0f / *sum.weight;
+    for (int d = 0; d < head_dim; ++d) out[d] = sum.values[d] * inverse;
+}
+
+}  // namespace
+}  // namespace empu

@@ -1,0 +1,8 @@
+#include "ops_portable.hpp"
+
+namespace empu {
+
+const Ops kScalarOps = {"scalar", rms_norm, quantise, multiply, multiply_gated, gate,
+                        rotate,   to_half,  attend,   merge,    finish};
+
+}  // namespace empu

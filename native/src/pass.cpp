@@ -1,0 +1,345 @@
+// The transformer, verb by verb, as every thread runs it.
+#include "pass.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace empu {
+
+namespace {
+
+bool takes_numbers(const Matrix& matrix) { return matrix.kind != Kind::Float32; }
+
+// One thread's walk through a pass. Threads meet at `pool.wait()`; between two meetings each writes only its own part.
+class Walk {
+  public:
+    Walk(const Model& model, const Ops& ops, Pool& pool, const Cache& cache, const float* cosines, const float* sines,
+         Engine::Pass& pass, Engine::Workspace& work, int thread)
+        : model_(model),
+          shape_(model.shape),
+          ops_(ops),
+          pool_(pool),
+          cache_(cache),
+          cosines_(cosines),
+          sines_(sines),
+          pass_(pass),
+          work_(work),
+          mine_(work.scratch[size_t(thread)]),
+          thread_(thread),
+          tokens_(pass.size()) {}
+
+    void run() {
+        embed();
+        for (int i = 0; i < shape_.layers; ++i) {
+            const Layer& layer = model_.layers[size_t(i)];
+            project(layer);
+            attend(i);
+            add_attended(layer);
+            feed_forward(layer);
+        }
+        predict();
+    }
+
+  private:
+    Share my(int count) const { return share(count, thread_, pool_.threads()); }
+    float* x(int token) const { return work_.x.as<float>() + size_t(token) * size_t(work_.x_stride); }
+
+    void embed() {
+        const Share part = my(tokens_);
+        for (int t = part.begin; t < part.end; ++t) unpack_row(model_.embedding, pass_.tokens[size_t(t)].id, x(t));
+        pool_.wait();
+    }
+
+    // Fills rows 0 to count - 1 with `fill(rows, row)`: few of them by every thread for itself, many by all together.
+    template <typename Fill>
+    Rows prepare(int cols, int count, const Fill& fill) {
+        if (count <= kAlone) {
+            const Rows rows = mine_.rows.rows(cols);
+            for (int row = 0; row < count; ++row) fill(rows, row);
+            return rows;
+        }
+        const Rows rows = work_.rows.rows(cols);
+        const Share part = my(count);
+        for (int row = part.begin; row < part.end; ++row) fill(rows, row);
+        pool_.wait();
+        return rows;
+    }
+
+    void quantise_row(const Rows& rows, int row) {
+        ops_.quantise(rows.floats + size_t(row) * size_t(rows.stride), rows, row, 0, rows.groups());
+    }
+
+    void normalise(const Rows& rows, int row, int token, const std::vector<float>& weight, bool numbers) {
+        float* out = rows.floats + size_t(row) * size_t(rows.stride);
+        ops_.rms_norm(x(token), weight.data(), shape_.dim, shape_.norm_eps, out);
+        if (numbers) quantise_row(rows, row);
+    }
+
+    void multiply(const Matrix& matrix, const Rows& rows, int count, float* out, size_t ld, Store store) {
+        const Share part = my(matrix.tiles);
+        ops_.multiply({&matrix, part.begin, part.end}, rows, count, out, ld, store);
+    }
+
+    void project(const Layer& layer) {
+        const bool numbers = takes_numbers(layer.q) || takes_numbers(layer.k) || takes_numbers(layer.v);
+        const Rows rows = prepare(shape_.dim, tokens_, [&](const Rows& to, int t) {
+            normalise(to, t, t, layer.attention_norm, numbers);
+        });
+        multiply(layer.q, rows, tokens_, work_.q.as<float>(), size_t(work_.q_stride), Store::Set);
+        multiply(layer.k, rows, tokens_, work_.k.as<float>(), size_t(work_.kv_stride), Store::Set);
+        multiply(layer.v, rows, tokens_, work_.v.as<float>(), size_t(work_.kv_stride), Store::Set);
+        pool_.wait();
+    }
+
+    const float* cosines(int position) const { return cosines_ + size_t(position) * size_t(shape_.head_dim / 2); }
+    const float* sines(int position) const { return sines_ + size_t(position) * size_t(shape_.head_dim / 2); }
+
+    void remember(int layer, int t, int head) {
+        const Token& token = pass_.tokens[size_t(t)];
+        const size_t at = size_t(t) * size_t(work_.kv_stride) + size_t(head) * size_t(shape_.head_dim);
+        const Cache::Slot slot = cache_.slot(*pass_.runs[size_t(token.run)].sequence, token.position, layer, head);
+        float turned[1024];
+        uint16_t halves[1024];
+        ops_.rotate(work_.k.as<float>() + at, cosines(token.position), sines(token.position), shape_.head_dim / 2, 1.0f,
+                    turned);
+        ops_.to_half(turned, shape_.head_dim, halves);
+        for (int d = 0; d < shape_.head_dim; ++d) slot.key[d * kBlockKeys] = halves[d];
+        ops_.to_half(work_.v.as<float>() + at, shape_.head_dim, slot.value);
+    }
+
+    void rotate_queries(int t, int kv_head, float* out) {
+        const Token& token = pass_.tokens[size_t(t)];
+        const float factor = float(1.4426950408889634 / std::sqrt(double(shape_.head_dim)));  // scores to base 2
+        for (int i = 0; i < shape_.group(); ++i, out += shape_.head_dim) {
+            const int head = kv_head * shape_.group() + i;
+            const float* q = work_.q.as<float>() + size_t(t) * size_t(work_.q_stride) + size_t(head * shape_.head_dim);
+            ops_.rotate(q, cosines(token.position), sines(token.position), shape_.head_dim / 2, factor, out);
+        }
+    }
+
+    int first_seen(int position) const {
+        return shape_.window > 0 ? std::max(0, position - shape_.window + 1) : 0;
+    }
+
+    void attend(int layer) {
+        if (pass_.long_runs) {
+            const Share part = my(tokens_ * shape_.kv_heads);
+            for (int i = part.begin; i < part.end; ++i) remember(layer, i / shape_.kv_heads, i % shape_.kv_heads);
+            pool_.wait();
+        }
+        const int64_t total = pass_.pieces.back().cost;
+        const int64_t from = total * thread_ / pool_.threads(), to = total * (thread_ + 1) / pool_.threads();
+        int run = -1, head = -1;
+        for (const Piece& piece : pass_.pieces) {
+            if (piece.cost <= from) continue;
+            if (piece.cost > to) break;
+            if (pass_.runs[size_t(piece.run)].count > 1) {
+                attend_tile(layer, piece);
+                run = -1;
+                continue;
+            }
+            if (piece.run != run || piece.head != head) {
+                run = piece.run;
+                head = piece.head;
+                rotate_queries(pass_.runs[size_t(run)].first, head, mine_.queries.as<float>());
+            }
+            attend_block(layer, piece);
+        }
+        pool_.wait();
+    }
+
+    Partial partial(int slot) {
+        const size_t at = size_t(slot) * size_t(shape_.group());
+        return {work_.partial_largest.data() + at, work_.partial_weight.data() + at,
+                work_.partial_values.as<float>() + at * size_t(work_.width)};
+    }
+
+    // One block for the only token of a run; its last block takes the token's own key and value first.
+    void attend_block(int layer, const Piece& piece) {
+        const Run& run = pass_.runs[size_t(piece.run)];
+        const int begin = piece.index * kBlockKeys;
+        const int low = std::max(first_seen(run.position) - begin, 0);
+        const int high = std::min(run.position + 1 - begin, kBlockKeys);
+        if (!pass_.long_runs && run.position < begin + kBlockKeys) remember(layer, run.first, piece.head);
+        for (int i = 0; i < shape_.group(); ++i) {
+            mine_.low[size_t(i)] = low;
+            mine_.high[size_t(i)] = high;
+        }
+        ops_.attend(mine_.queries.as<float>(), shape_.head_dim, shape_.group(),
+                    cache_.block(*run.sequence, piece.index, layer, piece.head), shape_.head_dim, mine_.low.data(),
+                    mine_.high.data(), partial(slot_of(run, piece.head, piece.index)));
+    }
+
+    int slot_of(const Run& run, int head, int block) const {
+        const int first = first_seen(run.position) / kBlockKeys, blocks = run.position / kBlockKeys + 1 - first;
+        return run.slots + head * blocks + block - first;
+    }
+
+    // All blocks, in order, for some tokens of a longer run.
+    void attend_tile(int layer, const Piece& piece) {
+        const Run& run = pass_.runs[size_t(piece.run)];
+        const int begin = run.first + piece.index * kTileTokens;
+        const int count = std::min(kTileTokens, run.first + run.count - begin);
+        const int group = shape_.group(), queries = count * group;
+        const int position = run.position + begin - run.first;
+        for (int t = 0; t < count; ++t) {
+            rotate_queries(begin + t, piece.head, mine_.queries.as<float>() + t * group * shape_.head_dim);
+        }
+        const Partial part = {mine_.largest.data(), mine_.weight.data(), mine_.values.as<float>()};
+        const Partial sum = {part.largest + kTileTokens * group, part.weight + kTileTokens * group,
+                             mine_.sum_values.as<float>()};
+        std::fill_n(sum.weight, queries, 0.0f);
+        for (int block = first_seen(position) / kBlockKeys; block * kBlockKeys < position + count; ++block) {
+            for (int i = 0; i < queries; ++i) {
+                const int own = position + i / group;
+                mine_.low[size_t(i)] = std::max(first_seen(own) - block * kBlockKeys, 0);
+                mine_.high[size_t(i)] = std::min(own + 1 - block * kBlockKeys, kBlockKeys);
+            }
+            ops_.attend(mine_.queries.as<float>(), shape_.head_dim, queries,
+                        cache_.block(*run.sequence, block, layer, piece.head), shape_.head_dim, mine_.low.data(),
+                        mine_.high.data(), part);
+            for (int i = 0; i < queries; ++i) ops_.merge(one_of(sum, i), one_of(part, i), shape_.head_dim);
+        }
+        for (int i = 0; i < queries; ++i) {
+            const int head = piece.head * group + i % group;
+            ops_.finish(one_of(sum, i), shape_.head_dim,
+                        work_.attended.as<float>() + size_t(begin + i / group) * size_t(work_.q_stride) +
+                            size_t(head * shape_.head_dim));
+        }
+    }
+
+    Partial one_of(const Partial& many, int i) const {
+        return {many.largest + i, many.weight + i, many.values + size_t(i) * size_t(work_.width)};
+    }
+
+    // The partial results of one token's blocks, added in the order of the blocks.
+    void merge_blocks(const Run& run, float* out) {
+        const int first = first_seen(run.position) / kBlockKeys, last = run.position / kBlockKeys;
+        for (int head = 0; head < shape_.heads; ++head) {
+            const int kv_head = head / shape_.group(), i = head % shape_.group();
+            const Partial sum = {mine_.largest.data(), mine_.weight.data(), mine_.sum_values.as<float>()};
+            *sum.weight = 0;
+            for (int block = first; block <= last; ++block) {
+                ops_.merge(sum, one_of(partial(slot_of(run, kv_head, block)), i), shape_.head_dim);
+            }
+            ops_.finish(sum, shape_.head_dim, out + head * shape_.head_dim);
+        }
+    }
+
+    void add_attended(const Layer& layer) {
+        const Rows rows = prepare(shape_.q_dim(), tokens_, [&](const Rows& to, int t) {
+            const Run& run = pass_.runs[size_t(pass_.tokens[size_t(t)].run)];
+            float* out = to.floats + size_t(t) * size_t(to.stride);
+            if (run.count > 1) {
+                std::copy_n(work_.attended.as<float>() + size_t(t) * size_t(work_.q_stride), shape_.q_dim(), out);
+            } else {
+                merge_blocks(run, out);
+            }
+            if (takes_numbers(layer.o)) quantise_row(to, t);
+        });
+        multiply(layer.o, rows, tokens_, work_.x.as<float>(), size_t(work_.x_stride), Store::Add);
+        pool_.wait();
+    }
+
+    void feed_forward(const Layer& layer) {
+        const bool numbers = takes_numbers(layer.gate) || takes_numbers(layer.up);
+        const Rows rows = prepare(shape_.dim, tokens_, [&](const Rows& to, int t) {
+            normalise(to, t, t, layer.ffn_norm, numbers);
+        });
+        Rows hidden = work_.hidden_rows.rows(shape_.ffn_dim);
+        hidden.floats = work_.hidden.as<float>();
+        if (takes_numbers(layer.down)) {
+            const Share part = my(shape_.ffn_dim / kGroup);
+            for (int group = part.begin; group < part.end; ++group) {
+                gated(layer, rows, 2 * group, 2 * group + 2);
+                for (int t = 0; t < tokens_; ++t) {
+                    ops_.quantise(hidden.floats + size_t(t) * size_t(hidden.stride) + size_t(group * kGroup), hidden, t,
+                                  group, group + 1);
+                }
+            }
+        } else {
+            const Share part = my(layer.gate.tiles);
+            gated(layer, rows, part.begin, part.end);
+        }
+        pool_.wait();
+        multiply(layer.down, hidden, tokens_, work_.x.as<float>(), size_t(work_.x_stride), Store::Add);
+        pool_.wait();
+    }
+
+    void gated(const Layer& layer, const Rows& rows, int begin, int end) {
+        float* out = work_.hidden.as<float>();
+        const size_t ld = size_t(work_.ffn_stride);
+        if (layer.gate.kind == layer.up.kind) {
+            return ops_.multiply_gated({&layer.gate, begin, end}, layer.up, rows, tokens_, out, ld);
+        }
+        float* up = work_.up.as<float>();
+        ops_.multiply({&layer.gate, begin, end}, rows, tokens_, out, ld, Store::Set);
+        ops_.multiply({&layer.up, begin, end}, rows, tokens_, up, ld, Store::Set);
+        for (int t = 0; t < tokens_; ++t) {
+            const size_t at = size_t(t) * ld + size_t(begin * kLanes);
+            ops_.gate(out + at, up + at, (end - begin) * kLanes);
+        }
+    }
+
+    void predict() {
+        const int count = int(pass_.wanted.size());
+        if (count == 0) return;
+        const Matrix& output = model_.output_matrix();
+        const Rows rows = prepare(shape_.dim, count, [&](const Rows& to, int row) {
+            normalise(to, row, pass_.wanted[size_t(row)], model_.norm, takes_numbers(output));
+        });
+        multiply(output, rows, count, pass_.logits, size_t(output.tiles) * kLanes, Store::Set);
+    }
+
+    const Model& model_;
+    const Shape& shape_;
+    const Ops& ops_;
+    Pool& pool_;
+    const Cache& cache_;
+    const float* cosines_;
+    const float* sines_;
+    Engine::Pass& pass_;
+    Engine::Workspace& work_;
+    Scratch& mine_;
+    int thread_;
+    int tokens_;
+};
+
+}  // namespace
+
+void Engine::run_pass(Pass& pass) {
+    const Shape& shape = model_->shape;
+    for (const Run& run : pass.runs) pass.long_runs |= run.count > 1;
+    int64_t cost = 0;
+    for (size_t r = 0; r < pass.runs.size(); ++r) {
+        Run& run = pass.runs[r];
+        const int seen_from = shape.window > 0 ? std::max(0, run.position - shape.window + 1) : 0;
+        const int first = seen_from / kBlockKeys, last = run.position / kBlockKeys;
+        for (int head = 0; head < shape.kv_heads; ++head) {
+            if (run.count == 1) {
+                for (int block = first; block <= last; ++block) pass.pieces.push_back({int(r), head, block, cost += 2});
+            } else {
+                for (int tile = 0; tile * kTileTokens < run.count; ++tile) {
+                    const int tokens = std::min(kTileTokens, run.count - tile * kTileTokens);
+                    const int end = run.position + tile * kTileTokens + tokens;
+                    const int begin = shape.window > 0 ? std::max(0, end - tokens - shape.window + 1) : 0;
+                    cost += int64_t{tokens} * ((end - 1) / kBlockKeys - begin / kBlockKeys + 1);
+                    pass.pieces.push_back({int(r), head, tile, cost});
+                }
+            }
+        }
+        run.slots = pass.slots;
+        if (run.count == 1) pass.slots += shape.kv_heads * (last - first + 1);
+    }
+    const size_t partials = size_t(pass.slots) * size_t(shape.group());
+    if (work_->partial_weight.size() < partials) {
+        work_->partial_values = Memory(partials * size_t(work_->width) * sizeof(float));
+        work_->partial_largest.resize(partials);
+        work_->partial_weight.resize(partials);
+    }
+    pool_.run([&](int thread) {
+        Walk(*model_, ops_, pool_, cache_, cosines_.data(), sines_.data(), pass, *work_, thread).run();
+    });
+}
+
+}  // namespace empu

@@ -1,0 +1,151 @@
+"""The backend protocol on the compiled engine in native/: what CPUs run.
+
+Its results depend on nothing but the model and a sequence's tokens: the same logits, bit for bit, whether a prompt is
+read in one piece or in several, alone or beside others, by one thread or more, and on any instruction set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from empu.checkpoint import Checkpoint
+from empu.checkpoint.adapter import Adapter
+from empu.config import ModelConfig
+from empu.engine import _native
+from empu.engine.backend import Chunk, SequenceId, Want
+from empu.engine.native_weights import build_model, rotary_frequencies
+from empu.errors import EmpuError, UsageError
+
+_WANTS = {Want.NONE: 0, Want.LAST: 1, Want.ALL: 2}
+_MEMORY_SHARE = 0.8  # of the free memory, for the caches of all sequences together
+
+
+class NativeBackend:
+    """Runs packed weights; the cache is kept in 16-bit floats, in blocks that sequences forked alike share."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        model: _native.Model,
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        instructions: str = "",
+        cache_bytes: int | None = None,
+    ) -> None:
+        """``instructions`` names one of :func:`available_instructions`, the best by default; ``cache_bytes`` bounds the
+        caches of all sequences together, four fifths of the free memory by default.
+        """
+        self.config = config
+        self._context = context or config.context_length
+        with _told():
+            self._engine = _native.Engine(
+                model=model,
+                frequencies=rotary_frequencies(config),
+                threads=threads or _processors(),
+                ops=instructions,
+                cache_limit=int(_MEMORY_SHARE * _free_memory()) if cache_bytes is None else cache_bytes,
+            )
+        self.name = f"native-cpu-{self._engine.ops}"
+
+    def allocate(self, capacity: int) -> SequenceId:
+        if not 1 <= capacity <= self._context:
+            raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self._context:,}.")
+        with _told():
+            return SequenceId(self._engine.allocate(capacity))
+
+    def release(self, sequence: SequenceId) -> None:
+        with _told():
+            self._engine.release(sequence)
+
+    def fork(self, sequence: SequenceId, length: int, capacity: int) -> SequenceId:
+        if not 1 <= capacity <= self._context:
+            raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self._context:,}.")
+        with _told():
+            return SequenceId(self._engine.fork(sequence, length, capacity))
+
+    def length(self, sequence: SequenceId) -> int:
+        with _told():
+            return self._engine.length(sequence)
+
+    def truncate(self, sequence: SequenceId, length: int) -> None:
+        with _told():
+            self._engine.truncate(sequence, length)
+
+    def forward(self, batch: Sequence[Chunk]) -> list[npt.NDArray[np.float32]]:
+        counts = [{Want.NONE: 0, Want.LAST: 1, Want.ALL: len(chunk.tokens)}[chunk.want] for chunk in batch]
+        for chunk in batch:
+            if chunk.tokens.ndim != 1:
+                raise UsageError("A chunk has tokens in several rows; give them in one.")
+        with _told():
+            logits = np.empty((sum(counts), self._engine.logit_stride), dtype=np.float32)
+            self._engine.forward(
+                [chunk.sequence for chunk in batch],
+                [_int32(chunk.tokens) for chunk in batch],
+                [_WANTS[chunk.want] for chunk in batch],
+                logits,
+            )
+        ends = np.cumsum(counts)
+        return [logits[end - count : end, : self.config.vocab_size] for count, end in zip(counts, ends, strict=True)]
+
+
+def open_native(
+    checkpoint: Checkpoint,
+    *,
+    adapter: Adapter | None = None,
+    threads: int | None = None,
+    context: int | None = None,
+    instructions: str = "",
+) -> NativeBackend:
+    """Load a checkpoint; an ``adapter`` is added to the weights, which are then kept in 8 bits.
+
+    Raises :class:`EmpuError` when the weights do not fit the memory.
+    """
+    with _told():
+        model = build_model(checkpoint, adapter)
+    return NativeBackend(checkpoint.config, model, threads=threads, context=context, instructions=instructions)
+
+
+def available_instructions() -> list[str]:
+    """The instruction sets that this build has and this processor can run, best first."""
+    return _native.available_ops()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the engine refuses, as our own errors."""
+    try:
+        yield
+    except _native.Error as error:
+        raise UsageError(str(error)) from None
+    except MemoryError:
+        raise EmpuError(
+            "There is not enough memory for this model and its sequences; use a smaller model or a shorter context."
+        ) from None
+
+
+def _int32(tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Ids beyond 32 bits must not wrap into valid ones."""
+    if tokens.dtype != np.int32:
+        tokens = np.clip(tokens, -1, np.iinfo(np.int32).max).astype(np.int32)
+    return np.ascontiguousarray(tokens)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _free_memory() -> int:
+    """Bytes that can be had without taking them from others; half of all memory where the system does not say."""
+    info = Path("/proc/meminfo")
+    if info.is_file():
+        for line in info.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

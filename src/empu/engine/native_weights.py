@@ -1,0 +1,91 @@
+"""Checkpoint tensors -> the packed matrices of the native engine, and the rotary frequencies it is given.
+
+What each stored type becomes:
+
+- Q4_0, Q4_1: 4 bits, exactly. Q4_K: 4 bits, with the product of its two scales rounded to a 16-bit float.
+- Q8_0: 8 bits, exactly. Other quantised types and 16-bit floats: rounded to 8 bits with one scale for each 32 values,
+  an error of at most 1/254 of the largest of them. So are matrices to which an adapter was added.
+- F32, and 16-bit floats whose columns are not whole groups of 32: 32-bit floats.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from empu.checkpoint import Checkpoint, StoredTensor
+from empu.checkpoint.adapter import Adapter
+from empu.config import LinearRopeScaling, ModelConfig
+from empu.engine import _native
+
+Floats = npt.NDArray[np.float32]
+
+_GROUP = 32
+_FOUR_BITS = ("Q4_0", "Q4_1", "Q4_K")
+_UNPACKED_AT_ONCE = 1 << 22  # values
+
+
+def build_model(checkpoint: Checkpoint, adapter: Adapter | None = None) -> _native.Model:
+    """The weights of ``checkpoint`` in the engine's layout; beside them at most one slice of a tensor is in memory."""
+    config = checkpoint.config
+    model = _native.Model(
+        layers=config.n_layers,
+        dim=config.dim,
+        heads=config.n_heads,
+        kv_heads=config.n_kv_heads,
+        head_dim=config.head_dim,
+        ffn_dim=config.ffn_dim,
+        vocabulary=config.vocab_size,
+        norm_eps=config.norm_eps,
+        window=config.sliding_window or 0,
+        tied=config.tie_embeddings,
+    )
+    for tensor in checkpoint.tensors():
+        if len(tensor.shape) == 1:
+            model.set_norm(tensor.name, tensor.float32())
+        elif adapter is not None and tensor.name in adapter.layers:
+            _pack_floats(model, tensor, adapter.merged(tensor))
+        else:
+            _pack(model, tensor)
+    return model
+
+
+def rotary_frequencies(config: ModelConfig) -> Floats:
+    """(head_dim / 2,) radians per position of each pair, scaled as the config says, in float32 steps."""
+    exponents = np.arange(0, config.head_dim, 2).astype(np.float32) / np.float32(config.head_dim)
+    frequencies: Floats = np.float32(1) / np.float32(config.rope_theta) ** exponents
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    if isinstance(scaling, LinearRopeScaling):
+        return frequencies / np.float32(scaling.factor)
+    # Llama 3.1: long waves are slowed down by the factor, short ones stay, those between are interpolated.
+    wavelengths = np.float32(2 * math.pi) / frequencies
+    low, high = np.float32(scaling.low_freq_factor), np.float32(scaling.high_freq_factor)
+    share = np.clip((np.float32(scaling.original_context) / wavelengths - low) / (high - low), 0, 1)
+    scaled: Floats = (1 - share) * frequencies / np.float32(scaling.factor) + share * frequencies
+    return scaled.astype(np.float32)
+
+
+def _pack(model: _native.Model, tensor: StoredTensor) -> None:
+    rows, cols = tensor.shape
+    stored = tensor.type.name
+    if stored in _FOUR_BITS or stored == "Q8_0":
+        model.make(tensor.name, "q4" if stored in _FOUR_BITS else "q8", rows, cols)
+        model.pack(tensor.name, 0, rows, stored, np.ascontiguousarray(tensor.data))
+        return
+    model.make(tensor.name, "float32" if stored == "F32" or cols % _GROUP else "q8", rows, cols)
+    row_bytes = cols // tensor.type.block_values * tensor.type.block_bytes
+    step = max(1, _UNPACKED_AT_ONCE // cols)
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        values = tensor.type.unpack(tensor.data[first * row_bytes : (first + count) * row_bytes])
+        model.pack(tensor.name, first, count, "F32", values.view(np.uint8))
+
+
+def _pack_floats(model: _native.Model, tensor: StoredTensor, values: Floats) -> None:
+    rows, cols = tensor.shape
+    model.make(tensor.name, "float32" if tensor.type.name == "F32" or cols % _GROUP else "q8", rows, cols)
+    model.pack(tensor.name, 0, rows, "F32", np.ascontiguousarray(values, dtype=np.float32).reshape(-1).view(np.uint8))
