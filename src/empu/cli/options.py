@@ -77,7 +77,7 @@ SAMPLING: tuple[Decorator, ...] = (
 """In the order of the help text."""
 
 OPENING: tuple[Decorator, ...] = (
-    click.option("--engine", default="auto", show_default=True, help="What computes: auto, torch."),
+    click.option("--engine", default="auto", show_default=True, help="What computes: auto, native, torch."),
     click.option(
         "--threads", metavar="N", type=click.IntRange(1, 1024), help="CPU threads; as many as help where not given."
     ),

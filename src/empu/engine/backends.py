@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 
 from empu.checkpoint import Checkpoint
 from empu.checkpoint.adapter import Adapter
@@ -22,9 +24,28 @@ def _torch(checkpoint: Checkpoint, adapter: Adapter | None, threads: int | None,
     return open_torch(checkpoint, adapter=adapter, threads=threads, context=context)
 
 
+def _native(checkpoint: Checkpoint, adapter: Adapter | None, threads: int | None, context: int | None) -> Backend:
+    try:
+        from empu.engine.native_backend import open_native
+    except ImportError as error:
+        raise MissingDependencyError(
+            "The native engine was not built with this installation; install a C++20 compiler (Debian: apt install g++) "
+            "and install Empu again, or use --engine torch."
+        ) from error
+    return open_native(checkpoint, adapter=adapter, threads=threads, context=context)
+
+
+def best() -> str:
+    """The engine that "auto" means here: torch where there is an NVIDIA GPU, otherwise native where it was built."""
+    if importlib.util.find_spec("empu.engine._native") is None:
+        return "torch"
+    has_gpu = Path("/dev/nvidiactl").exists() and importlib.util.find_spec("torch") is not None
+    return "torch" if has_gpu else "native"
+
+
 Opener = Callable[[Checkpoint, Adapter | None, int | None, int | None], Backend]
 
-ENGINES: dict[str, Opener] = {"torch": _torch}
+ENGINES: dict[str, Opener] = {"native": _native, "torch": _torch}
 """Name -> what opens a checkpoint with (adapter, threads, context)."""
 
 
@@ -38,7 +59,7 @@ def open_backend(
 ) -> Backend:
     """The backend called ``engine``; "auto" takes the best one that this machine has."""
     if engine == "auto":
-        engine = "torch"
+        engine = best()
     if engine not in ENGINES:
         raise UsageError(f"There is no engine {engine!r}; there are auto, {', '.join(ENGINES)}.")
     return ENGINES[engine](checkpoint, adapter, threads, context)
