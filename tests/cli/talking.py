@@ -77,6 +77,8 @@ class CannedModel:
     def text(self) -> SimpleNamespace:
         return SimpleNamespace(template=object() if self.has_template else None)
 
+    task = None
+
     @property
     def backend(self) -> SimpleNamespace:
         return SimpleNamespace(name="canned")

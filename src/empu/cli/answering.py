@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from empu.engine.generation import Completion
     from empu.engine.language_model import LanguageModel
     from empu.engine.sampling import SamplingParams
+
+ALTERNATIVES = 3
+"""Labels that a specialist names, the best one included."""
 
 Question = str | list[dict[str, str]]
 
@@ -68,6 +72,28 @@ def warn_of_cut(completion: Completion) -> None:
     """Tell people when the prompt was cut."""
     if completion.dropped_tokens:
         talk.say(f"The prompt was cut: its oldest {completion.dropped_tokens:,} tokens were left out to make it fit.")
+
+
+def name_label(located: Located, model: LanguageModel, text: str, as_json: bool) -> None:
+    """What a specialist for labels says of a text: the label on stdout, how sure it is beside it."""
+    begun = time.perf_counter()
+    verdicts = next(model.classify([text], count=ALTERNATIVES))
+    seconds = time.perf_counter() - begun
+    if as_json:
+        talk.answer(
+            {
+                "model": located.identity(),
+                "engine": model.backend.name,
+                "label": verdicts[0].label,
+                "confidence": verdicts[0].confidence,
+                "alternatives": [dataclasses.asdict(verdict) for verdict in verdicts[1:]],
+                "timings": {"load_s": model.load_seconds, "answer_s": seconds},
+            }
+        )
+        return
+    talk.write_model_text(f"{verdicts[0].label}\n")
+    others = ", ".join(f"{verdict.label} {verdict.confidence:.0%}" for verdict in verdicts[1:])
+    talk.say(f"confidence {verdicts[0].confidence:.0%}" + (f"; then {others}" if others else ""))
 
 
 def document(located: Located, model: LanguageModel, params: SamplingParams, completion: Completion) -> dict[str, Any]:

@@ -26,10 +26,11 @@ def run(model: str, prompt: tuple[str, ...], as_json: bool, **given: Any) -> Non
     """Give one answer to PROMPT, streamed.
 
     PROMPT may be several words; `-` reads it from standard input. A model with a chat template gets the prompt as a
-    user's turn, one without as plain text. A prompt that does not fit the context is refused, never cut silently.
+    user's turn, one without as plain text. A specialist for labels names the label of PROMPT. A prompt that does not
+    fit the context is refused, never cut silently.
     """
     from empu.cli import talk
-    from empu.cli.answering import ask, document, question, read_prompt, warn_of_cut
+    from empu.cli.answering import ask, document, name_label, question, read_prompt, warn_of_cut
     from empu.cli.opening import locate, open_located
     from empu.cli.options import sampling_params
     from empu.errors import CancelledError
@@ -38,6 +39,9 @@ def run(model: str, prompt: tuple[str, ...], as_json: bool, **given: Any) -> Non
     text = read_prompt(prompt)
     located = locate(model)
     opened = open_located(located, engine=given["engine"], threads=given["threads"], context=given["context"])
+    if opened.task is not None and opened.task.kind == "label" and not given["raw"]:
+        name_label(located, opened, text, as_json)
+        return
     asked = question(opened, text, system=given["system"], raw=given["raw"])
     answer = ask(opened, asked, params, truncate=given["truncate"], show=not as_json)
     warn_of_cut(answer.completion)

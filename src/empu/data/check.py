@@ -36,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The outcome: which items of ``reading`` (and of ``test``, where one was given) are kept, and why others are not."""
+    """The outcome: which items of ``reading`` (and of ``test``, where given) are kept, and why others are not."""
 
     reading: Reading
     test: Reading | None

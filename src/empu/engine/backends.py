@@ -29,8 +29,8 @@ def _native(checkpoint: Checkpoint, adapter: Adapter | None, threads: int | None
         from empu.engine.native_backend import open_native
     except ImportError as error:
         raise MissingDependencyError(
-            "The native engine was not built with this installation; install a C++20 compiler (Debian: apt install g++) "
-            "and install Empu again, or use --engine torch."
+            "The native engine was not built with this installation; install a C++20 compiler (Debian: apt install "
+            "g++) and install Empu again, or use --engine torch."
         ) from error
     return open_native(checkpoint, adapter=adapter, threads=threads, context=context)
 

@@ -16,7 +16,6 @@ from empu.tune.lora import attach
 from empu.tune.recipe import Method, Precision, Recipe
 from empu.tune.trainer import Trainer
 
-
 SEEN = 2400
 """Rows that a small data set should be seen, counting each epoch."""
 

@@ -152,7 +152,7 @@ class Trainer:
     def _epoch(self) -> Iterator[Progress]:
         counters, recipe = self.counters, self.recipe
         batches = epoch_batches(self.train, recipe.batch_rows, recipe.seed, counters.epoch)
-        while counters.batch < len(batches) and counters.step < self.steps:
+        while True:
             begun = time.perf_counter()
             rate = recipe.rate(counters.step, self.steps)
             loss, tokens = self._step([self.train[i] for i in batches[counters.batch]], rate)
@@ -163,6 +163,8 @@ class Trainer:
             counters.losses.append(loss)
             last = counters.batch == len(batches) or counters.step == self.steps
             yield self._progress(loss, rate, self._close_epoch() if last else None)
+            if last:
+                return
 
     def _close_epoch(self) -> float | None:
         """Judge the epoch on the development rows, keep the best weights, decide whether to go on."""
