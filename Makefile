@@ -6,15 +6,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMPS := $(VENV)/stamps
 PYTEST_WORKERS ?= 2
 
-.PHONY: run test lint types unit format docs lock bench clean help
+.PHONY: run chat test lint types unit format docs lock bench clean help
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: $(STAMPS)/run  ## install, build, fetch the default model and talk to it
+run: $(STAMPS)/run  ## install, build, and make a specialist of the example company's tickets
 	@$(BIN)/empu pull default
-	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/empu chat default; \
-	else $(BIN)/empu run default "What is the capital of France?"; fi
+	@$(BIN)/empu tune examples/helpdesk/tickets.csv --name helpdesk --licence CC0-1.0
+	@echo; echo "A ticket that it has not seen: The meter shows three dots and nothing else since the update."
+	@$(BIN)/empu run helpdesk "The meter shows three dots and nothing else since the update."
+
+chat: $(STAMPS)/run  ## talk with the default model in the terminal
+	@$(BIN)/empu pull default && $(BIN)/empu chat default
 
 test: lint types unit  ## everything that CI runs
 
