@@ -77,11 +77,10 @@ class Budget:
         if operator == "*":
             for value, times in ((left, right), (right, left)):
                 if isinstance(value, (str, bytes, list, tuple)) and isinstance(times, int):
-                    places = weigh(value) if isinstance(value, (list, tuple)) else len(value)
-                    if places * max(times, 0) > LARGEST_NUMBER:
-                        raise LimitError(
-                            f"repeats a value {times:,} times" if times < 10**18 else "repeats without end"
-                        )
+                    text = isinstance(value, (str, bytes))
+                    size, most = (len(value), LARGEST_NUMBER) if text else (weigh(value), MOST_PLACES)
+                    if size * max(times, 0) > most:
+                        raise LimitError("repeats a value more often than any dialogue needs")
             if isinstance(left, int) and isinstance(right, int):
                 _bound_bits(left.bit_length() + right.bit_length())
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):

@@ -154,6 +154,10 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
             budget.charge(result)
         return result
 
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        """Jinja would give something that fails when it is used; no template has a reason to ask."""
+        raise jinja2.exceptions.SecurityError(f"{attribute!r} of a {type(obj).__name__} is not for templates")
+
     def turn(self, characters: int) -> None:
         """One turn of a loop or one run of a macro whose own text has so many characters."""
         budget = _current()
