@@ -23,6 +23,8 @@ COMMANDS = {
     "chat": "Talk with a model in the terminal.",
     "tune": "Make a specialist of your own rows.",
     "show": "Say everything that is known of a model.",
+    "trace": "Ask which rows made a model, or which models saw a row.",
+    "verify": "Hash everything again and say what changed.",
     "bench": "Measure speed on this machine.",
 }
 """Command -> its line in ``empu --help``. Its function has the name of its module; a test compares."""

@@ -18,6 +18,7 @@ def show(model: str, as_json: bool) -> None:
     from pathlib import Path
 
     from empu.cli import describing, talk
+    from empu.cli.card import card_document, card_facts
     from empu.store.pull import describe_path
     from empu.store.store import Store, StoredModel
 
@@ -29,6 +30,7 @@ def show(model: str, as_json: bool) -> None:
         shown = found
         store.verify(shown, talk.progress())
     if as_json:
-        talk.answer(describing.document(shown))
+        card = card_document(store.home, shown)
+        talk.answer(describing.document(shown) | ({"card": card} if card else {}))
         return
-    talk.facts(describing.full(shown))
+    talk.facts(describing.full(shown) + card_facts(store.home, shown))

@@ -31,7 +31,7 @@ from empu.specialist import scoring
 from empu.specialist.examples import examples_of, task_of
 from empu.specialist.keeping import adapter_of, record_of, write_specialist
 from empu.specialist.rows import Prepared
-from empu.specialist.scoring import Comparison
+from empu.specialist.scoring import Comparison, System
 from empu.store.store import Store, StoredModel, check_name
 from empu.text import load_text
 from empu.text.base import Text
@@ -341,14 +341,13 @@ def _record_scores(ledger: Ledger, prepared: Prepared, made: StoredModel, ready:
     with ledger.transaction():
         dataset = ledger.run(ledger.model(made.record.id).run or "").dataset
         for system in comparison.systems:
-            ours = system is comparison.specialist
             ledger.add_evaluation(
                 Evaluation(
-                    made.record.id if ours else f"{system.name} ({tagged(ready.identity[:12])})",
+                    made.record.id if system is comparison.specialist else _baseline(system, ready),
                     dataset,
                     "test",
                     system.metrics,
-                    {"ms_per_answer": system.ms_per_answer, "size_bytes": system.size_bytes, "name": system.name},
+                    _settings(system, comparison, ready),
                     this_machine(),
                 ),
                 (
@@ -356,6 +355,24 @@ def _record_scores(ledger: Ledger, prepared: Prepared, made: StoredModel, ready:
                     for row, answer, right in zip(prepared.test, system.answers, system.correct, strict=True)
                 ),
             )
+
+
+def _baseline(system: System, ready: Ready) -> str:
+    """The name under which a baseline's scores stand: it belongs to this run alone."""
+    return f"{system.name} ({tagged(ready.identity[:12])})"
+
+
+def _settings(system: System, comparison: Comparison, ready: Ready) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "name": system.name,
+        "ms_per_answer": system.ms_per_answer,
+        "size_bytes": system.size_bytes,
+    }
+    if system is comparison.specialist:
+        said["sentence"] = comparison.sentence()
+        said["against"] = [_baseline(other, ready) for other in comparison.systems[:-1]]
+        said["p_values"] = dict(comparison.p_values)
+    return said
 
 
 def loss_curve(tuned: Tuned, path: Path) -> None:

@@ -297,20 +297,20 @@ class _Namespace(Namespace):
         self, *given = args
         values = dict(*given, **kwargs)
         for name in values:
-            _Namespace._check(name)
+            _check_name(name)
         Namespace.__init__(self, values)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._check(name)
+        _check_name(name)
         super().__setitem__(name, value)
 
     def __repr__(self) -> str:
         return "<Namespace>"
 
-    @staticmethod
-    def _check(name: object) -> None:
-        if str(name).startswith("_"):
-            raise jinja2.exceptions.SecurityError(f"the name {name!r} begins with an underscore")
+
+def _check_name(name: object) -> None:
+    if str(name).startswith("_"):
+        raise jinja2.exceptions.SecurityError(f"the name {name!r} begins with an underscore")
 
 
 def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:

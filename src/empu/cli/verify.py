@@ -1,0 +1,49 @@
+"""``empu verify``."""
+
+from __future__ import annotations
+
+import click
+
+from empu.cli.talk import json_option
+
+
+@click.command()
+@click.argument("model")
+@json_option
+def verify(model: str, as_json: bool) -> None:
+    """Hash MODEL's files and its base's again, read the whole ledger again, and say what changed."""
+    from pathlib import Path
+
+    from empu.cli import talk
+    from empu.cli.card import LEDGER
+    from empu.errors import StoreError, UsageError
+    from empu.ledger.book import Ledger
+    from empu.ledger.hashing import hash_file
+    from empu.store.store import Store
+
+    store = Store.of_user()
+    found = store.resolve(model)
+    if isinstance(found, Path):
+        raise UsageError(f"{model} is not in the store, so nothing was recorded to hold it against; pull it first.")
+    base = store.base_of(found)
+    problems: list[str] = []
+    files = 0
+    for one in (found, base):
+        for file in one.record.files if one is not None else ():
+            assert one is not None
+            path = one.files_root / file.name
+            files += 1
+            try:
+                if hash_file(path) != file.sha256:
+                    problems.append(f"{path} changed: its SHA-256 is not the recorded one.")
+            except StoreError as error:
+                problems.append(str(error))
+    if (store.home / LEDGER).is_file():
+        with Ledger.open(store.home / LEDGER) as ledger:
+            problems += ledger.verify()
+    if as_json:
+        talk.answer({"model": found.name, "files": files, "problems": problems})
+    elif not problems:
+        talk.say(f"All {files} files are as they were recorded, and the ledger is whole.")
+    if problems:
+        raise StoreError(" ".join(problems))
