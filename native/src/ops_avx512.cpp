@@ -9,7 +9,7 @@ extern const Ops kAvx512Ops;
 namespace {
 
 constexpr int kMostTokens = 8;   // that one walk through the weights serves
-constexpr int kAhead = 8 * 1024; // bytes that the weights are fetched before their use
+constexpr int kAhead = 4 * 1024; // bytes that the weights are fetched before their use
 
 inline __m512 halves(const uint8_t* at) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i*)at)); }
 
