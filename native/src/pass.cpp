@@ -215,6 +215,15 @@ class Walk {
         return {many.largest + i, many.weight + i, many.values + size_t(i) * size_t(work_.width)};
     }
 
+    // Another thread wrote half of them: they are asked for before their turn.
+    void fetch_partials(const Run& run, int head, int first, int last) {
+        for (int block = first; block <= last; ++block) {
+            const float* values =
+                one_of(partial(slot_of(run, head / shape_.group(), block)), head % shape_.group()).values;
+            for (int d = 0; d < work_.width; d += kLanes) __builtin_prefetch(values + d);
+        }
+    }
+
     // The partial results of one token's blocks, added in the order of the blocks.
     void merge_blocks(const Run& run, float* out) {
         const int first = first_seen(run.position) / kBlockKeys, last = run.position / kBlockKeys;
@@ -222,6 +231,7 @@ class Walk {
             const int kv_head = head / shape_.group(), i = head % shape_.group();
             const Partial sum = {mine_.largest.data(), mine_.weight.data(), mine_.sum_values.as<float>()};
             *sum.weight = 0;
+            if (head + 1 < shape_.heads) fetch_partials(run, head + 1, first, last);
             for (int block = first; block <= last; ++block) {
                 ops_.merge(sum, one_of(partial(slot_of(run, kv_head, block)), i), shape_.head_dim);
             }
