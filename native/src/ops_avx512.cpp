@@ -8,7 +8,8 @@ extern const Ops kAvx512Ops;
 
 namespace {
 
-constexpr int kMostTokens = 8;   // that one walk through the weights serves
+constexpr int kMostTokens = 8;   // that one walk through the weights serves; of more, so many go at once:
+constexpr int kTokens = 6;       // more sums than that do not stay in registers
 constexpr int kAhead = 4 * 1024; // bytes that the weights are fetched before their use
 
 inline __m512 halves(const uint8_t* at) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i*)at)); }
@@ -270,7 +271,7 @@ constexpr Step kGated[kMostTokens + 1] = {nullptr,        gated<K, 2, 1>, gated<
 
 void all_tokens(const Step* steps, const uint8_t* const* tiles, const Rows& rows, int tokens, const Target& target) {
     for (int token = 0; token < tokens;) {
-        const int count = tokens - token < kMostTokens ? tokens - token : kMostTokens;
+        const int count = tokens - token <= kMostTokens ? tokens - token : kTokens;
         steps[count](tiles, rows, token, target);
         token += count;
     }
