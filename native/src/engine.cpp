@@ -1,5 +1,6 @@
 #include "engine.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -37,7 +38,7 @@ Rows RowMemory::rows(int cols) {
 Scratch::Scratch(const Shape& shape)
     : rows(kAlone, widest(shape)),
       more_rows(kAlone, widest(shape)),
-      queries(floats(kTileTokens * shape.group(), shape.head_dim)),
+      queries(floats(std::max(kTileTokens * shape.group(), shape.heads), shape.head_dim)),
       values(floats(kTileTokens * shape.group(), round_up(shape.head_dim, kLanes))),
       sum_values(floats(kTileTokens * shape.group(), round_up(shape.head_dim, kLanes))),
       largest(size_t(2 * kTileTokens * shape.group())),

@@ -16,7 +16,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 Memory::Memory(size_t bytes) : bytes_(bytes) {
     if (bytes == 0) return;
-    const bool large = bytes >= kHugePage;
+    const bool large = bytes >= kHugePage / 2;
     const size_t alignment = large ? kHugePage : kLine;
     if (bytes > SIZE_MAX - alignment) throw std::bad_alloc();
     const size_t whole = (bytes + alignment - 1) / alignment * alignment;

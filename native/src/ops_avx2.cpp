@@ -1,4 +1,9 @@
+// AVX2, with the dot product of AVX-VNNI where the processor has it: two ymm registers are one tile's 16 rows. The verbs
+// that are missing here are the plain ones, which the compiler turns into vectors of eight.
+#include <immintrin.h>
+
 #include "ops_portable.hpp"
+
 #if defined(EMPU_AVX_VNNI)
 #define EMPU_TABLE kAvxVnniOps
 #define EMPU_NAME "avx-vnni"
@@ -9,5 +14,215 @@
 
 namespace empu {
 extern const Ops EMPU_TABLE;
-const Ops EMPU_TABLE = {EMPU_NAME, rms_norm, quantise, multiply, multiply_gated, gate, rotate, to_half, attend, merge, finish};
+
+namespace {
+
+constexpr int kHalf = 8;
+constexpr int kAhead = 8 * 1024;  // bytes that the weights are fetched before their use
+
+inline __m256 halves(const uint8_t* at) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)at)); }
+inline __m256i load(const uint8_t* at) { return _mm256_loadu_si256((const __m256i*)at); }
+
+inline __m256i broadcast4(const int8_t* at) {
+    int32_t four;
+    memcpy(&four, at, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+// Adds to each of eight rows the products of its four numbers (0 to 255) and the four of `a` (-127 to 127).
+template <bool Small>
+inline __m256i add_dot(__m256i sum, __m256i numbers, __m256i a) {
+#if defined(EMPU_AVX_VNNI)
+    return _mm256_dpbusd_avx_epi32(sum, numbers, a);
+#else
+    if constexpr (Small) {  // numbers of at most 15: sums of two products fit 16 bits
+        const __m256i pairs = _mm256_maddubs_epi16(numbers, a);
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    const __m256i low_byte = _mm256_set1_epi16(255);
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(numbers, low_byte),
+                                           _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8));
+    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(numbers, 8), _mm256_srai_epi16(a, 8));
+    return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
+#endif
+}
+
+// Each adds up one half of a tile, rows 8 * half on, for `T` tokens.
+template <int T>
+void half_q4(const uint8_t* tile, int half, const Rows& rows, int token, __m256 (&sums)[T]) {
+    const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
+    const __m256i low_bits = _mm256_set1_epi8(15);
+    const uint8_t* at = tile + 32 * half;
+    const uint8_t* stored = tile + 256 + 16 * half;
+    for (size_t group = 0; group < groups; ++group, at += kQ4GroupBytes, stored += kQ4GroupBytes) {
+        const int8_t* a = rows.numbers + (first + group) * kGroup;
+        __m256i dot[T];
+        for (int t = 0; t < T; ++t) dot[t] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+        for (int line = 0; line < 4; ++line) {
+            const __m256i both = load(at + 64 * line);
+            _mm_prefetch((const char*)at + kAhead + 64 * line, _MM_HINT_T0);
+            const __m256i low = _mm256_and_si256(both, low_bits);
+            const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), low_bits);
+#pragma GCC unroll 4
+            for (int t = 0; t < T; ++t) {
+                const int8_t* row = a + (size_t)t * groups * kGroup + 4 * line;
+                dot[t] = add_dot<true>(dot[t], low, broadcast4(row));
+                dot[t] = add_dot<true>(dot[t], high, broadcast4(row + 16));
+            }
+        }
+        const __m256 scale = halves(stored), minimum = halves(stored + 32);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+            const size_t of = first + (size_t)t * groups + group;
+            const __m256 sum = _mm256_fmadd_ps(minimum, _mm256_set1_ps(rows.sums[of]), sums[t]);
+            const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(dot[t]), _mm256_set1_ps(rows.scales[of]));
+            sums[t] = _mm256_fmadd_ps(product, scale, sum);
+        }
+    }
+}
+
+template <int T>
+void half_q8(const uint8_t* tile, int half, const Rows& rows, int token, __m256 (&sums)[T]) {
+    const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
+    const uint8_t* at = tile + 32 * half;
+    const uint8_t* stored = tile + kQ8GroupBytes * groups + 16 * half;
+    for (size_t group = 0; group < groups; ++group, at += kQ8GroupBytes, stored += 32) {
+        const int8_t* a = rows.numbers + (first + group) * kGroup;
+        __m256i dot[T];
+        for (int t = 0; t < T; ++t) dot[t] = _mm256_set1_epi32(-128 * rows.totals[first + (size_t)t * groups + group]);
+#pragma GCC unroll 8
+        for (int line = 0; line < 8; ++line) {
+            const __m256i numbers = load(at + 64 * line);
+            _mm_prefetch((const char*)at + kAhead + 64 * line, _MM_HINT_T0);
+#pragma GCC unroll 4
+            for (int t = 0; t < T; ++t) {
+                dot[t] = add_dot<false>(dot[t], numbers, broadcast4(a + (size_t)t * groups * kGroup + 4 * line));
+            }
+        }
+        const __m256 scale = halves(stored);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+            const size_t of = first + (size_t)t * groups + group;
+            const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(dot[t]), _mm256_set1_ps(rows.scales[of]));
+            sums[t] = _mm256_fmadd_ps(product, scale, sums[t]);
+        }
+    }
+}
+
+template <int T>
+void half_float32(const uint8_t* tile, int half, const Rows& rows, int token, __m256 (&sums)[T]) {
+    const float* weights = (const float*)tile + kHalf * half;
+    const float* x = rows.floats + (size_t)token * (size_t)rows.stride;
+    for (int column = 0; column < rows.cols; ++column, weights += kLanes) {
+        const __m256 row = _mm256_loadu_ps(weights);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+            sums[t] = _mm256_fmadd_ps(row, _mm256_set1_ps(x[(size_t)t * (size_t)rows.stride + (size_t)column]), sums[t]);
+        }
+    }
+}
+
+// The products of one tile for `T` tokens, (T, 16).
+template <int T>
+void wide_tile(const Matrix& matrix, const uint8_t* tile, const Rows& rows, int token, float (&out)[T][kLanes]) {
+    for (int half = 0; half < 2; ++half) {
+        __m256 sums[T];
+        for (int t = 0; t < T; ++t) sums[t] = _mm256_setzero_ps();
+        if (matrix.kind == Kind::Q4) half_q4<T>(tile, half, rows, token, sums);
+        if (matrix.kind == Kind::Q8) half_q8<T>(tile, half, rows, token, sums);
+        if (matrix.kind == Kind::Float32) half_float32<T>(tile, half, rows, token, sums);
+        for (int t = 0; t < T; ++t) _mm256_storeu_ps(out[t] + kHalf * half, sums[t]);
+    }
+}
+
+constexpr int kMostTokens = 4;
+
+template <int T>
+void plain(const Matrix& matrix, int tile, const Rows& rows, int token, float* out, size_t ld, Store store) {
+    float sums[T][kLanes];
+    wide_tile<T>(matrix, matrix.memory.bytes() + matrix.tile_bytes * (size_t)tile, rows, token, sums);
+    for (int t = 0; t < T; ++t) {
+        float* target = out + (size_t)(token + t) * ld + (size_t)tile * kLanes;
+        for (int l = 0; l < kLanes; ++l) target[l] = store == Store::Add ? target[l] + sums[t][l] : sums[t][l];
+    }
+}
+
+void wide_multiply(const Tiles& tiles, const Rows& rows, int tokens, float* out, size_t ld, Store store) {
+    for (int tile = tiles.begin; tile < tiles.end; ++tile) {
+        int token = 0;
+        for (; token + kMostTokens <= tokens; token += kMostTokens) {
+            plain<kMostTokens>(*tiles.matrix, tile, rows, token, out, ld, store);
+        }
+        for (; token < tokens; ++token) plain<1>(*tiles.matrix, tile, rows, token, out, ld, store);
+    }
+}
+
+template <int T>
+void gated(const Matrix& matrix, const Matrix& up, int tile, const Rows& rows, int token, float* out, size_t ld) {
+    const size_t at = matrix.tile_bytes * (size_t)tile;
+    float gates[T][kLanes], ups[T][kLanes];
+    wide_tile<T>(matrix, matrix.memory.bytes() + at, rows, token, gates);
+    wide_tile<T>(up, up.memory.bytes() + at, rows, token, ups);
+    for (int t = 0; t < T; ++t) {
+        gate(gates[t], ups[t], kLanes);
+        memcpy(out + (size_t)(token + t) * ld + (size_t)tile * kLanes, gates[t], sizeof gates[t]);
+    }
+}
+
+void wide_multiply_gated(const Tiles& tiles, const Matrix& up, const Rows& rows, int tokens, float* out, size_t ld) {
+    for (int tile = tiles.begin; tile < tiles.end; ++tile) {
+        int token = 0;
+        for (; token + kMostTokens <= tokens; token += kMostTokens) {
+            gated<kMostTokens>(*tiles.matrix, up, tile, rows, token, out, ld);
+        }
+        for (; token < tokens; ++token) gated<1>(*tiles.matrix, up, tile, rows, token, out, ld);
+    }
+}
+
+// One query against the 64 keys of a block, eight at a time.
+void score(const float* q, const uint16_t* keys, int head_dim, float* scores) {
+    __m256 sums[kBlockKeys / kHalf];
+    for (__m256& sum : sums) sum = _mm256_setzero_ps();
+    for (int d = 0; d < head_dim; ++d, keys += kBlockKeys) {
+        const __m256 value = _mm256_set1_ps(q[d]);
+#pragma GCC unroll 8
+        for (int i = 0; i < kBlockKeys / kHalf; ++i) {
+            sums[i] = _mm256_fmadd_ps(halves((const uint8_t*)(keys + i * kHalf)), value, sums[i]);
+        }
+    }
+    for (int i = 0; i < kBlockKeys / kHalf; ++i) _mm256_storeu_ps(scores + i * kHalf, sums[i]);
+}
+
+// 16 columns of the values of a block, weighed.
+void weigh(const float* weights, const uint16_t* values, int width, float* out) {
+    __m256 low = _mm256_setzero_ps(), high = _mm256_setzero_ps();
+    for (int key = 0; key < kBlockKeys; ++key, values += width) {
+        const __m256 weight = _mm256_set1_ps(weights[key]);
+        low = _mm256_fmadd_ps(halves((const uint8_t*)values), weight, low);
+        high = _mm256_fmadd_ps(halves((const uint8_t*)(values + kHalf)), weight, high);
+    }
+    _mm256_storeu_ps(out, low);
+    _mm256_storeu_ps(out + kHalf, high);
+}
+
+void wide_attend(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
+                 const int* high, const Partial& out) {
+    const int width = padded(head_dim);
+    for (int query = 0; query < queries; ++query, q += ldq) {
+        out.weight[query] = 0;
+        if (low[query] >= high[query]) continue;
+        float scores[kBlockKeys];
+        score(q, block.keys, head_dim, scores);
+        to_weights(scores, low[query], high[query], out.largest + query, out.weight + query);
+        float* values = out.values + (size_t)query * (size_t)width;
+        for (int d = 0; d < width; d += kLanes) weigh(scores, block.values + d, width, values + d);
+    }
+}
+
+}  // namespace
+
+const Ops EMPU_TABLE = {EMPU_NAME, rms_norm, quantise, wide_multiply, wide_multiply_gated, gate,
+                        rotate,    to_half,  wide_attend, merge,      finish};
+
 }  // namespace empu

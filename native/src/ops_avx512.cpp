@@ -8,8 +8,9 @@ extern const Ops kAvx512Ops;
 
 namespace {
 
-constexpr int kMostTokens = 8;   // that one walk through the weights serves
-constexpr int kAhead = 8 * 1024; // bytes that the weights are fetched before their use
+constexpr int kMostTokens = 8;   // that one walk through the weights serves; of more, so many go at once:
+constexpr int kTokens = 6;       // more sums than that do not stay in registers
+constexpr int kAhead = 4 * 1024; // bytes that the weights are fetched before their use
 
 inline __m512 halves(const uint8_t* at) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i*)at)); }
 
@@ -270,7 +271,7 @@ constexpr Step kGated[kMostTokens + 1] = {nullptr,        gated<K, 2, 1>, gated<
 
 void all_tokens(const Step* steps, const uint8_t* const* tiles, const Rows& rows, int tokens, const Target& target) {
     for (int token = 0; token < tokens;) {
-        const int count = tokens - token < kMostTokens ? tokens - token : kMostTokens;
+        const int count = tokens - token <= kMostTokens ? tokens - token : kTokens;
         steps[count](tiles, rows, token, target);
         token += count;
     }
@@ -283,7 +284,7 @@ void multiply_kind(const Tiles& tiles, const Rows& rows, int tokens, float* out,
     for (int tile = tiles.begin; tile < tiles.end;) {
         const uint8_t* at[2] = {start + matrix.tile_bytes * (size_t)tile, start + matrix.tile_bytes * (size_t)(tile + 1)};
         const Target target = {out + (size_t)tile * kLanes, ld, store};
-        const bool two = tile + 1 < tiles.end;
+        const bool two = tile + 1 < tiles.end && tokens > 1;  // for one token, one stream from memory is fastest
         all_tokens(two ? kPlain<K, 2> : kPlain<K, 1>, at, rows, tokens, target);
         tile += two ? 2 : 1;
     }
@@ -316,7 +317,9 @@ void wide_gate(float* gate, const float* up, int n) {
 }
 
 // C = A B for `Q` queries: A (Q, depth) floats, B (depth, width) 16-bit floats, of which 64 columns are taken.
-template <int Q, int W>
+constexpr int kCacheAhead = 2048;  // elements: values follow keys in memory, and the next head's keys the values
+
+template <int Q, int W, bool Ahead>
 inline __attribute__((always_inline)) void product(const float* a, size_t lda, const uint16_t* b, size_t ldb, int depth,
                                                    __m512 (&c)[Q][W]) {
     for (int q = 0; q < Q; ++q) {
@@ -324,6 +327,9 @@ inline __attribute__((always_inline)) void product(const float* a, size_t lda, c
     }
     for (int d = 0; d < depth; ++d, b += ldb) {
         __m512 row[W];
+        if constexpr (Ahead) {
+            for (int w = 0; w < W; w += 2) _mm_prefetch((const char*)(b + kCacheAhead + w * kLanes), _MM_HINT_T0);
+        }
 #pragma GCC unroll 4
         for (int w = 0; w < W; ++w) row[w] = _mm512_cvtph_ps(_mm256_load_si256((const __m256i*)(b + w * kLanes)));
 #pragma GCC unroll 8
@@ -340,7 +346,7 @@ constexpr int kMostQueries = 5;
 template <int Q, int W>
 inline void weigh_columns(const float* p, const uint16_t* values, int width, float* out) {
     __m512 c[Q][W];
-    product<Q, W>(p, kBlockKeys, values, (size_t)width, kBlockKeys, c);
+    product<Q, W, (W == 4)>(p, kBlockKeys, values, (size_t)width, kBlockKeys, c);
     for (int q = 0; q < Q; ++q) {
         for (int w = 0; w < W; ++w) _mm512_storeu_ps(out + (size_t)q * (size_t)width + (size_t)w * kLanes, c[q][w]);
     }
@@ -352,7 +358,7 @@ void attend_some(const float* q, int ldq, const CacheBlock& block, int head_dim,
     alignas(64) float p[Q][kBlockKeys];
     {
         __m512 scores[Q][4];
-        product<Q, 4>(q, (size_t)ldq, block.keys, kBlockKeys, head_dim, scores);
+        product<Q, 4, true>(q, (size_t)ldq, block.keys, kBlockKeys, head_dim, scores);
         for (int i = 0; i < Q; ++i) {
             const bool any = low[i] < high[i];
             const uint64_t until = high[i] >= kBlockKeys ? ~0ull : any ? (1ull << high[i]) - 1 : 0;

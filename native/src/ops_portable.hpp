@@ -181,6 +181,20 @@ void to_half(const float* x, int n, uint16_t* out) {
     for (int i = 0; i < n; ++i) out[i] = half_of_float(x[i]);
 }
 
+// Scores (64,) become weights relative to the largest one of those in [low, high), and zero outside.
+void to_weights(float* scores, int low, int high, float* top, float* sum) {
+    float largest = kNothing;
+    for (int key = low; key < high; ++key) largest = larger(scores[key], largest);
+    for (int key = 0; key < kBlockKeys; ++key) {
+        const float power = exp2_of(smaller(scores[key] - largest, 0.0f));
+        scores[key] = low <= key && key < high ? power : 0.0f;
+    }
+    float lanes[kLanes];
+    for (int l = 0; l < kLanes; ++l) lanes[l] = (scores[l] + scores[l + 16]) + (scores[l + 32] + scores[l + 48]);
+    *top = largest;
+    *sum = add_lanes(lanes);
+}
+
 void attend(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
             const int* high, const Partial& out) {
     const int width = padded(head_dim);
@@ -195,18 +209,7 @@ void attend(const float* q, int ldq, int queries, const CacheBlock& block, int h
                 scores[key] = __builtin_fmaf(float_of_half(keys[key]), q[d], scores[key]);
             }
         }
-        float largest = kNothing;
-        for (int key = low[query]; key < high[query]; ++key) largest = larger(scores[key], largest);
-        for (int key = 0; key < kBlockKeys; ++key) {
-            const bool seen = low[query] <= key && key < high[query];
-            scores[key] = seen ? exp2_of(scores[key] - largest) : 0.0f;
-        }
-        float lanes[kLanes];
-        for (int l = 0; l < kLanes; ++l) {
-            lanes[l] = (scores[l] + scores[l + 16]) + (scores[l + 32] + scores[l + 48]);
-        }
-        out.largest[query] = largest;
-        out.weight[query] = add_lanes(lanes);
+        to_weights(scores, low[query], high[query], out.largest + query, out.weight + query);
         for (int d = 0; d < width; ++d) values[d] = 0;
         for (int key = 0; key < kBlockKeys; ++key) {
             const uint16_t* row = block.values + (size_t)key * (size_t)width;

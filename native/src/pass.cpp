@@ -129,7 +129,7 @@ class Walk {
         }
         const int64_t total = pass_.pieces.back().cost;
         const int64_t from = total * thread_ / pool_.threads(), to = total * (thread_ + 1) / pool_.threads();
-        int run = -1, head = -1;
+        int run = -1;
         for (const Piece& piece : pass_.pieces) {
             if (piece.cost <= from) continue;
             if (piece.cost > to) break;
@@ -138,10 +138,11 @@ class Walk {
                 run = -1;
                 continue;
             }
-            if (piece.run != run || piece.head != head) {
+            if (piece.run != run) {
                 run = piece.run;
-                head = piece.head;
-                rotate_queries(pass_.runs[size_t(run)].first, head, mine_.queries.as<float>());
+                for (int head = 0; head < shape_.kv_heads; ++head) {
+                    rotate_queries(pass_.runs[size_t(run)].first, head, queries_of(head));
+                }
             }
             attend_block(layer, piece);
         }
@@ -165,10 +166,12 @@ class Walk {
             mine_.low[size_t(i)] = low;
             mine_.high[size_t(i)] = high;
         }
-        ops_.attend(mine_.queries.as<float>(), shape_.head_dim, shape_.group(),
+        ops_.attend(queries_of(piece.head), shape_.head_dim, shape_.group(),
                     cache_.block(*run.sequence, piece.index, layer, piece.head), shape_.head_dim, mine_.low.data(),
                     mine_.high.data(), partial(slot_of(run, piece.head, piece.index)));
     }
+
+    float* queries_of(int kv_head) { return mine_.queries.as<float>() + kv_head * shape_.group() * shape_.head_dim; }
 
     int slot_of(const Run& run, int head, int block) const {
         const int first = first_seen(run.position) / kBlockKeys, blocks = run.position / kBlockKeys + 1 - first;
@@ -212,6 +215,15 @@ class Walk {
         return {many.largest + i, many.weight + i, many.values + size_t(i) * size_t(work_.width)};
     }
 
+    // Another thread wrote half of them: they are asked for before their turn.
+    void fetch_partials(const Run& run, int head, int first, int last) {
+        for (int block = first; block <= last; ++block) {
+            const float* values =
+                one_of(partial(slot_of(run, head / shape_.group(), block)), head % shape_.group()).values;
+            for (int d = 0; d < work_.width; d += kLanes) __builtin_prefetch(values + d);
+        }
+    }
+
     // The partial results of one token's blocks, added in the order of the blocks.
     void merge_blocks(const Run& run, float* out) {
         const int first = first_seen(run.position) / kBlockKeys, last = run.position / kBlockKeys;
@@ -219,6 +231,7 @@ class Walk {
             const int kv_head = head / shape_.group(), i = head % shape_.group();
             const Partial sum = {mine_.largest.data(), mine_.weight.data(), mine_.sum_values.as<float>()};
             *sum.weight = 0;
+            if (head + 1 < shape_.heads) fetch_partials(run, head + 1, first, last);
             for (int block = first; block <= last; ++block) {
                 ops_.merge(sum, one_of(partial(slot_of(run, kv_head, block)), i), shape_.head_dim);
             }
@@ -315,10 +328,12 @@ void Engine::run_pass(Pass& pass) {
         Run& run = pass.runs[r];
         const int seen_from = shape.window > 0 ? std::max(0, run.position - shape.window + 1) : 0;
         const int first = seen_from / kBlockKeys, last = run.position / kBlockKeys;
-        for (int head = 0; head < shape.kv_heads; ++head) {
-            if (run.count == 1) {
-                for (int block = first; block <= last; ++block) pass.pieces.push_back({int(r), head, block, cost += 2});
-            } else {
+        if (run.count == 1) {  // in the order of memory
+            for (int block = first; block <= last; ++block) {
+                for (int head = 0; head < shape.kv_heads; ++head) pass.pieces.push_back({int(r), head, block, cost += 2});
+            }
+        } else {
+            for (int head = 0; head < shape.kv_heads; ++head) {
                 for (int tile = 0; tile * kTileTokens < run.count; ++tile) {
                     const int tokens = std::min(kTileTokens, run.count - tile * kTileTokens);
                     const int end = run.position + tile * kTileTokens + tokens;
