@@ -18,18 +18,12 @@ from tests.text.files import gguf_metadata
 def expected(source: str, messages: list[dict[str, Any]], tools: Sequence[Any] | None, prompt: bool) -> str | None:
     """What transformers gives; ``None`` where it raises."""
     turns = [{key: value for key, value in message.items() if value is not None} for message in messages]
+    variables: dict[str, Any] = {**VARIABLES, "chat_template": source, "add_generation_prompt": prompt}
     try:
-        rendered, _ = render_jinja_template(
-            conversations=[turns],
-            tools=list(tools) if tools is not None else None,
-            chat_template=source,
-            add_generation_prompt=prompt,
-            **VARIABLES,
-        )
+        rendered: Any = render_jinja_template([turns], list(tools) if tools is not None else None, **variables)
     except Exception:
         return None
-    text: str = rendered[0]
-    return text
+    return str(rendered[0][0])
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "SmolLM2"])
