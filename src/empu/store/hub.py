@@ -242,7 +242,8 @@ def _library() -> Any:
     """
     for setting in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK", "HF_HUB_DISABLE_XET"):
         os.environ.setdefault(setting, "1")
-    importlib.import_module("huggingface_hub.constants").HF_HUB_DISABLE_TELEMETRY = True
+    constants: Any = importlib.import_module("huggingface_hub.constants")
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     return importlib.import_module("huggingface_hub")
 
 
