@@ -14,7 +14,7 @@ from llama_models.llama3.tokenizer import Tokenizer as Reference
 
 from empu.errors import TemplateError, TokenizerError
 from empu.text import load_text
-from empu.text.base import Text
+from empu.text.base import Message, Text
 from empu.text.chat import encode_chat
 from tests.text.chat_families import TOOLS
 from tests.text.corpus import strings
@@ -124,7 +124,7 @@ def test_llama3_tool_calls_equal_the_reference(llama3: Text, reference: Referenc
     function: dict[str, Any] = {"name": "cari", "arguments": arguments}
     for given_arguments in (arguments, '{"id": 7, "teks": "é <|eot_id|>"}'):
         function["arguments"] = given_arguments
-        messages = [
+        messages: list[Message] = [
             {"role": "user", "content": "Cari"},
             {
                 "role": "assistant",
