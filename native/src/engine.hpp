@@ -1,6 +1,7 @@
 // One forward pass: token ids in, logits out. Knows nothing of Python or of text.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <span>
 
@@ -44,6 +45,8 @@ class Engine {
   private:
     void extend_rotations(int positions);
     void run_pass(Pass& pass);
+    int choose_threads(int tokens);
+    void note_stalls(std::chrono::nanoseconds taken);
 
     std::shared_ptr<const Model> model_;
     std::vector<float> frequencies_;
@@ -51,6 +54,7 @@ class Engine {
     Pool pool_;
     Cache cache_;
     std::unique_ptr<Workspace> work_;
+    int alone_ = 0, alone_next_ = 0;  // passes that one thread is to do alone
     std::vector<float> cosines_, sines_;  // (positions, head_dim / 2)
 };
 

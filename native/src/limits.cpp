@@ -35,7 +35,7 @@ double read_bandwidth(size_t bytes, int threads, int rounds) {
     double best = 0;
     for (int round = 0; round < rounds; ++round) {
         const auto begun = std::chrono::steady_clock::now();
-        pool.run([&](int thread) { sink += read_all(memory.as<uint64_t>() + words * size_t(thread), words); });
+        pool.run(threads, [&](int thread) { sink += read_all(memory.as<uint64_t>() + words * size_t(thread), words); });
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
         const double rate = double(words * sizeof(uint64_t) * size_t(threads)) / seconds.count();
         if (rate > best) best = rate;
