@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "Give one answer.",
     "chat": "Talk with a model in the terminal.",
     "tune": "Make a specialist of your own rows.",
+    "export": "Write a specialist as files that other programs open.",
     "show": "Say everything that is known of a model.",
     "trace": "Ask which rows made a model, or which models saw a row.",
     "verify": "Hash everything again and say what changed.",

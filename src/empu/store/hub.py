@@ -237,11 +237,13 @@ def _cut(writer: Any) -> int:
 def _library() -> Any:
     """``huggingface_hub`` without its telemetry, update checks and progress bars.
 
-    It reads these settings when it is imported, which is here unless the caller imported it before. Its caches are
-    never used, and the user's saved token is.
+    It reads these settings when it is imported; where another program part did that before, the one that decides what
+    is told is set again. Its caches are never used, and the user's saved token is.
     """
     for setting in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK", "HF_HUB_DISABLE_XET"):
         os.environ.setdefault(setting, "1")
+    constants: Any = importlib.import_module("huggingface_hub.constants")
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     return importlib.import_module("huggingface_hub")
 
 

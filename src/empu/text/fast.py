@@ -64,6 +64,11 @@ class FastTokenizer(ByteDecoder):
             ids: list[int] = self._unparsed.encode(text, add_special_tokens=False).ids
         return ids
 
+    def to_json(self) -> str:
+        """The whole tokenizer as the content of a ``tokenizer.json``."""
+        written: str = self._backend.to_str(pretty=False)
+        return written
+
     def token_bytes(self, token: int) -> bytes:
         """As in :class:`~empu.text.base.Tokenizer`."""
         known = self._known_bytes.get(token)
