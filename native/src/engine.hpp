@@ -28,10 +28,11 @@ class Engine {
            size_t cache_limit);
     ~Engine();
 
-    // Throws Error, and then nothing has changed, for an unknown sequence, two chunks of one sequence, an empty chunk, a
-    // token outside the vocabulary, or a cache that would overflow.
+    // Throws Error, and then nothing has changed, for an unknown sequence, two chunks of one sequence, an empty chunk,
+    // a token outside the vocabulary, or a cache that would overflow.
     void check(std::span<const Chunk> batch);
-    // Runs a checked batch. `logits` has one row of `logit_stride()` floats for each row that the chunks want, in order.
+    // Runs a checked batch. `logits` has one row of `logit_stride()` floats for each row that the chunks want, in
+    // order.
     void forward(std::span<const Chunk> batch, float* logits);
     size_t logit_stride() const { return size_t(round_up(model_->shape.vocabulary, kLanes)); }
 
@@ -54,7 +55,7 @@ class Engine {
     Pool pool_;
     Cache cache_;
     std::unique_ptr<Workspace> work_;
-    int alone_ = 0, alone_next_ = 0;  // passes that one thread is to do alone
+    int alone_ = 0, alone_next_ = 0;      // passes that one thread is to do alone
     std::vector<float> cosines_, sines_;  // (positions, head_dim / 2)
 };
 

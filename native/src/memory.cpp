@@ -22,7 +22,8 @@ Memory::Memory(size_t bytes) : bytes_(bytes) {
         mapped_ = bytes + kHugePage;
         base_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (base_ == MAP_FAILED) throw std::bad_alloc();
-        data_ = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(base_) + kHugePage - 1) / kHugePage * kHugePage);
+        data_ =
+            reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(base_) + kHugePage - 1) / kHugePage * kHugePage);
         madvise(data_, bytes, MADV_HUGEPAGE);
         return;
     }

@@ -8,8 +8,8 @@ namespace empu {
 
 namespace {
 
-// Where other programs keep the processors busy, threads that meet several times a layer wait for each other most of the
-// time, and one thread is faster. The results are the same bits.
+// Where other programs keep the processors busy, threads that meet several times a layer wait for each other most of
+// the time, and one thread is faster. The results are the same bits.
 constexpr int kFewTokens = 16;       // more of them are so much work between two meetings that the waits matter less
 constexpr int kStalledPercent = 25;  // of a pass
 constexpr int kLongestAlone = 64;    // passes, before all threads are tried again
@@ -88,9 +88,8 @@ class Walk {
 
     void project(const Layer& layer) {
         const bool numbers = takes_numbers(layer.q) || takes_numbers(layer.k) || takes_numbers(layer.v);
-        const Rows rows = prepare(shape_.dim, tokens_, [&](const Rows& to, int t) {
-            normalise(to, t, t, layer.attention_norm, numbers);
-        });
+        const Rows rows = prepare(shape_.dim, tokens_,
+                                  [&](const Rows& to, int t) { normalise(to, t, t, layer.attention_norm, numbers); });
         multiply(layer.q, rows, tokens_, work_.q.as<float>(), size_t(work_.q_stride), Store::Set);
         multiply(layer.k, rows, tokens_, work_.k.as<float>(), size_t(work_.kv_stride), Store::Set);
         multiply(layer.v, rows, tokens_, work_.v.as<float>(), size_t(work_.kv_stride), Store::Set);
@@ -123,9 +122,7 @@ class Walk {
         }
     }
 
-    int first_seen(int position) const {
-        return shape_.window > 0 ? std::max(0, position - shape_.window + 1) : 0;
-    }
+    int first_seen(int position) const { return shape_.window > 0 ? std::max(0, position - shape_.window + 1) : 0; }
 
     void attend(int layer) {
         if (pass_.long_runs) {
@@ -262,9 +259,8 @@ class Walk {
 
     void feed_forward(const Layer& layer) {
         const bool numbers = takes_numbers(layer.gate) || takes_numbers(layer.up);
-        const Rows rows = prepare(shape_.dim, tokens_, [&](const Rows& to, int t) {
-            normalise(to, t, t, layer.ffn_norm, numbers);
-        });
+        const Rows rows =
+            prepare(shape_.dim, tokens_, [&](const Rows& to, int t) { normalise(to, t, t, layer.ffn_norm, numbers); });
         Rows hidden = work_.hidden_rows.rows(shape_.ffn_dim);
         hidden.floats = work_.hidden.as<float>();
         if (takes_numbers(layer.down)) {
@@ -336,7 +332,8 @@ void Engine::run_pass(Pass& pass) {
         const int first = seen_from / kBlockKeys, last = run.position / kBlockKeys;
         if (run.count == 1) {  // in the order of memory
             for (int block = first; block <= last; ++block) {
-                for (int head = 0; head < shape.kv_heads; ++head) pass.pieces.push_back({int(r), head, block, cost += 2});
+                for (int head = 0; head < shape.kv_heads; ++head)
+                    pass.pieces.push_back({int(r), head, block, cost += 2});
             }
         } else {
             for (int head = 0; head < shape.kv_heads; ++head) {
