@@ -66,8 +66,8 @@ NB_MODULE(_native, module) {
             "__init__",
             [](Model* self, int layers, int dim, int heads, int kv_heads, int head_dim, int ffn_dim, int vocabulary,
                float norm_eps, int window, bool tied) {
-                new (self) Model(
-                    Shape{layers, dim, heads, kv_heads, head_dim, ffn_dim, vocabulary, norm_eps, window, tied});
+                new (self)
+                    Model(Shape{layers, dim, heads, kv_heads, head_dim, ffn_dim, vocabulary, norm_eps, window, tied});
             },
             nb::kw_only(), "layers"_a, "dim"_a, "heads"_a, "kv_heads"_a, "head_dim"_a, "ffn_dim"_a, "vocabulary"_a,
             "norm_eps"_a, "window"_a, "tied"_a)
@@ -101,15 +101,19 @@ NB_MODULE(_native, module) {
                                   threads, ops, cache_limit);
             },
             nb::kw_only(), "model"_a, "frequencies"_a, "threads"_a, "ops"_a, "cache_limit"_a)
-        .def("allocate", [](Engine& self, int capacity) { return self.cache().allocate(capacity); }, "capacity"_a)
-        .def("release", [](Engine& self, int64_t id) { self.cache().release(id); }, "sequence"_a)
+        .def(
+            "allocate", [](Engine& self, int capacity) { return self.cache().allocate(capacity); }, "capacity"_a)
+        .def(
+            "release", [](Engine& self, int64_t id) { self.cache().release(id); }, "sequence"_a)
         .def(
             "fork",
             [](Engine& self, int64_t id, int length, int capacity) { return self.cache().fork(id, length, capacity); },
             "sequence"_a, "length"_a, "capacity"_a)
-        .def("length", [](Engine& self, int64_t id) { return self.cache().at(id).length; }, "sequence"_a)
-        .def("truncate", [](Engine& self, int64_t id, int length) { self.cache().truncate(id, length); }, "sequence"_a,
-             "length"_a)
+        .def(
+            "length", [](Engine& self, int64_t id) { return self.cache().at(id).length; }, "sequence"_a)
+        .def(
+            "truncate", [](Engine& self, int64_t id, int length) { self.cache().truncate(id, length); }, "sequence"_a,
+            "length"_a)
         .def("forward", &forward, "sequences"_a, "tokens"_a, "wants"_a, "logits"_a)
         .def_prop_ro("logit_stride", &Engine::logit_stride)
         .def_prop_ro("threads", &Engine::threads)

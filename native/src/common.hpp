@@ -44,6 +44,8 @@ class Memory {
     }
 
   private:
+    void* base_ = nullptr;
+    size_t mapped_ = 0;  // bytes at `base_` if it is a mapping of its own
     uint8_t* data_ = nullptr;
     size_t bytes_ = 0;
 };

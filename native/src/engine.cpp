@@ -12,9 +12,7 @@ namespace {
 
 Memory floats(int rows, int stride) { return Memory(size_t(rows) * size_t(stride) * sizeof(float)); }
 
-int widest(const Shape& shape) {
-    return round_up(std::max({shape.dim, shape.q_dim(), shape.ffn_dim}), kGroup);
-}
+int widest(const Shape& shape) { return round_up(std::max({shape.dim, shape.q_dim(), shape.ffn_dim}), kGroup); }
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // One forward pass: token ids in, logits out. Knows nothing of Python or of text.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <span>
 
@@ -27,10 +28,11 @@ class Engine {
            size_t cache_limit);
     ~Engine();
 
-    // Throws Error, and then nothing has changed, for an unknown sequence, two chunks of one sequence, an empty chunk, a
-    // token outside the vocabulary, or a cache that would overflow.
+    // Throws Error, and then nothing has changed, for an unknown sequence, two chunks of one sequence, an empty chunk,
+    // a token outside the vocabulary, or a cache that would overflow.
     void check(std::span<const Chunk> batch);
-    // Runs a checked batch. `logits` has one row of `logit_stride()` floats for each row that the chunks want, in order.
+    // Runs a checked batch. `logits` has one row of `logit_stride()` floats for each row that the chunks want, in
+    // order.
     void forward(std::span<const Chunk> batch, float* logits);
     size_t logit_stride() const { return size_t(round_up(model_->shape.vocabulary, kLanes)); }
 
@@ -44,6 +46,8 @@ class Engine {
   private:
     void extend_rotations(int positions);
     void run_pass(Pass& pass);
+    int choose_threads(int tokens);
+    void note_stalls(std::chrono::nanoseconds taken);
 
     std::shared_ptr<const Model> model_;
     std::vector<float> frequencies_;
@@ -51,6 +55,7 @@ class Engine {
     Pool pool_;
     Cache cache_;
     std::unique_ptr<Workspace> work_;
+    int alone_ = 0, alone_next_ = 0;      // passes that one thread is to do alone
     std::vector<float> cosines_, sines_;  // (positions, head_dim / 2)
 };
 

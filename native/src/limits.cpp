@@ -29,13 +29,14 @@ uint64_t read_all(const uint64_t* words, size_t count) {
 double read_bandwidth(size_t bytes, int threads, int rounds) {
     if (threads < 1 || threads > 256 || bytes < size_t(threads) * 4096) throw Error("Too few bytes, or no threads.");
     Memory memory(bytes);
+    std::memset(memory.bytes(), 1, bytes);  // pages that nobody wrote to are all one page
     Pool pool(threads);
     const size_t words = bytes / sizeof(uint64_t) / size_t(threads);
     std::atomic<uint64_t> sink{0};
     double best = 0;
     for (int round = 0; round < rounds; ++round) {
         const auto begun = std::chrono::steady_clock::now();
-        pool.run([&](int thread) { sink += read_all(memory.as<uint64_t>() + words * size_t(thread), words); });
+        pool.run(threads, [&](int thread) { sink += read_all(memory.as<uint64_t>() + words * size_t(thread), words); });
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
         const double rate = double(words * sizeof(uint64_t) * size_t(threads)) / seconds.count();
         if (rate > best) best = rate;

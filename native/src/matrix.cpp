@@ -16,61 +16,54 @@ uint16_t read_half(const uint8_t* at) {
 
 void write_half(uint8_t* at, uint16_t half) { std::memcpy(at, &half, sizeof half); }
 
-// One group of one row on its way into a Q4 tile.
-struct Q4Group {
-    uint8_t numbers[kGroup];
-    uint16_t scale;
-    uint16_t minimum;
-};
-
-void place_q4(Matrix& matrix, int row, int group, const Q4Group& source) {
-    uint8_t* target = matrix.memory.bytes() + matrix.tile_bytes * size_t(row / kLanes) + kQ4GroupBytes * size_t(group);
-    const int lane = row % kLanes;
-    for (int byte = 0; byte < kLanes; ++byte) {
-        target[byte / 4 * 64 + lane * 4 + byte % 4] = uint8_t(source.numbers[byte] | source.numbers[byte + 16] << 4);
-    }
-    write_half(target + 256 + 2 * lane, source.scale);
-    write_half(target + 288 + 2 * lane, source.minimum);
+// Four neighbouring numbers of one row, which stay neighbours in a tile.
+uint32_t read_four(const uint8_t* at) {
+    uint32_t four;
+    std::memcpy(&four, at, sizeof four);
+    return four;
 }
 
-void place_q8(Matrix& matrix, int row, int group, const int8_t* numbers, uint16_t scale) {
+// Where one group of one row goes in a Q4 tile; `four(i)` gives columns 4i to 4i+3 in the low halves of its bytes and
+// columns 16+4i to 16+4i+3 in the high ones.
+template <typename Four>
+void place_q4(Matrix& matrix, int row, int group, uint16_t scale, uint16_t minimum, const Four& four) {
+    uint8_t* target = matrix.memory.bytes() + matrix.tile_bytes * size_t(row / kLanes) + kQ4GroupBytes * size_t(group);
+    const int lane = row % kLanes;
+    for (int line = 0; line < 4; ++line) {
+        const uint32_t bytes = four(line);
+        std::memcpy(target + 64 * line + 4 * lane, &bytes, sizeof bytes);
+    }
+    write_half(target + 256 + 2 * lane, scale);
+    write_half(target + 288 + 2 * lane, minimum);
+}
+
+void place_q8(Matrix& matrix, int row, int group, const uint8_t* numbers, uint16_t scale) {
     uint8_t* tile = matrix.memory.bytes() + matrix.tile_bytes * size_t(row / kLanes);
     const int lane = row % kLanes;
     uint8_t* target = tile + kQ8GroupBytes * size_t(group);
-    for (int column = 0; column < kGroup; ++column) {
-        target[column / 4 * 64 + lane * 4 + column % 4] = uint8_t(numbers[column] + 128);
+    for (int line = 0; line < 8; ++line) {
+        const uint32_t bytes = read_four(numbers + 4 * line) ^ 0x80808080u;  // adds 128 to each
+        std::memcpy(target + 64 * line + 4 * lane, &bytes, sizeof bytes);
     }
     write_half(tile + kQ8GroupBytes * size_t(matrix.groups()) + 32 * size_t(group) + 2 * lane, scale);
 }
 
-void low_and_high(const uint8_t* packed, int count, uint8_t* low, uint8_t* high) {
-    for (int i = 0; i < count; ++i) {
-        low[i] = packed[i] & 15;
-        high[i] = packed[i] >> 4;
-    }
-}
-
 void pack_q4_0(Matrix& matrix, int row, const uint8_t* block) {
     for (int group = 0; group < matrix.groups(); ++group, block += 18) {
-        Q4Group out;
-        out.scale = read_half(block);
-        out.minimum = half_of_float(-8.0f * float_of_half(out.scale));
-        low_and_high(block + 2, 16, out.numbers, out.numbers + 16);
-        place_q4(matrix, row, group, out);
+        const uint16_t scale = read_half(block), minimum = half_of_float(-8.0f * float_of_half(scale));
+        place_q4(matrix, row, group, scale, minimum, [&](int i) { return read_four(block + 2 + 4 * i); });
     }
 }
 
 void pack_q4_1(Matrix& matrix, int row, const uint8_t* block) {
     for (int group = 0; group < matrix.groups(); ++group, block += 20) {
-        Q4Group out;
-        out.scale = read_half(block);
-        out.minimum = read_half(block + 2);
-        low_and_high(block + 4, 16, out.numbers, out.numbers + 16);
-        place_q4(matrix, row, group, out);
+        place_q4(matrix, row, group, read_half(block), read_half(block + 2),
+                 [&](int i) { return read_four(block + 4 + 4 * i); });
     }
 }
 
 // Eight groups share two floats; each group has a six-bit scale and a six-bit minimum (layout of ggml's block_q4_K).
+// Two groups share 32 bytes: one has the low halves, the next one the high halves.
 void pack_q4_k(Matrix& matrix, int row, const uint8_t* block) {
     for (int first = 0; first < matrix.groups(); first += 8, block += 144) {
         const float scale = float_of_half(read_half(block)), minimum = float_of_half(read_half(block + 2));
@@ -79,20 +72,16 @@ void pack_q4_k(Matrix& matrix, int row, const uint8_t* block) {
             const int s = i < 4 ? six[i] & 63 : (six[i + 4] & 15) | (six[i - 4] >> 6 << 4);
             const int m = i < 4 ? six[i + 4] & 63 : (six[i + 4] >> 4) | (six[i] >> 6 << 4);
             const uint8_t* packed = block + 16 + i / 2 * 32;
-            Q4Group out;
-            for (int column = 0; column < kGroup; ++column) {
-                out.numbers[column] = i % 2 ? packed[column] >> 4 : packed[column] & 15;
-            }
-            out.scale = half_of_float(scale * float(s));
-            out.minimum = half_of_float(-minimum * float(m));
-            place_q4(matrix, row, first + i, out);
+            const auto half = [&](int at) { return read_four(packed + at) >> (i % 2 * 4) & 0x0f0f0f0fu; };
+            place_q4(matrix, row, first + i, half_of_float(scale * float(s)), half_of_float(-minimum * float(m)),
+                     [&](int four) { return half(4 * four) | half(16 + 4 * four) << 4; });
         }
     }
 }
 
 void pack_q8_0(Matrix& matrix, int row, const uint8_t* block) {
     for (int group = 0; group < matrix.groups(); ++group, block += 34) {
-        place_q8(matrix, row, group, reinterpret_cast<const int8_t*>(block + 2), read_half(block));
+        place_q8(matrix, row, group, block + 2, read_half(block));
     }
 }
 
@@ -103,10 +92,10 @@ void round_to_q8(Matrix& matrix, int row, const uint8_t* data) {
         for (float value : values) largest = std::fmax(largest, std::fabs(value));
         const uint16_t scale = half_of_float(largest / 127.0f);
         const float stored = float_of_half(scale);
-        int8_t numbers[kGroup];
+        uint8_t numbers[kGroup];
         for (int i = 0; i < kGroup; ++i) {
             const float number = stored > 0 ? std::nearbyint(values[i] / stored) : 0.0f;
-            numbers[i] = int8_t(std::fmin(std::fmax(number, -127.0f), 127.0f));
+            numbers[i] = uint8_t(int8_t(std::fmin(std::fmax(number, -127.0f), 127.0f)));
         }
         place_q8(matrix, row, group, numbers, scale);
     }

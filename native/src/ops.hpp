@@ -1,20 +1,21 @@
-// The verbs of the engine, as a table that each instruction set fills. Every table gives the same bits: each sum has one
-// order, which depends on neither the instruction set, nor how many tokens stand side by side, nor the threads.
+// The verbs of the engine, as a table that each instruction set fills. Every table gives the same bits: each sum has
+// one order, which depends on neither the instruction set, nor how many tokens stand side by side, nor the threads.
 //
 // A product of weights and activations is, for each row and token, over groups in ascending order:
 //   Q4:      acc = fma(minimum, sum, acc);  acc = fma(float(dot) * scale_a, scale_w, acc)
 //   Q8:      acc = fma(float(dot - 128 * total) * scale_a, scale_w, acc)
 //   Float32: acc = fma(weight, x, acc) over columns
-// with dot exact in 32-bit integers. Other sums run in 16 lanes, lane i taking elements i, i + 16, ...; the lanes are then
-// added in halves: i with i + 8, i + 4, i + 2, i + 1.
+// with dot exact in 32-bit integers. Other sums run in 16 lanes, lane i taking elements i, i + 16, ...; the lanes are
+// then added in halves: i with i + 8, i + 4, i + 2, i + 1.
 #pragma once
 
 #include "matrix.hpp"
 
 namespace empu {
 
-// Activations of some tokens. Row t of `floats` has `stride` elements, those past `cols` are padding. The quantised form has for
-// each group of 32 the 8-bit numbers, their scale, the plain sum of the numbers, and that sum times the scale.
+// Activations of some tokens. Row t of `floats` has `stride` elements, those past `cols` are padding. The quantised
+// form has for each group of 32 the 8-bit numbers, their scale, the plain sum of the numbers, and that sum times the
+// scale.
 struct Rows {
     int cols = 0;
     int stride = 0;
@@ -64,8 +65,8 @@ struct Ops {
     // Turns pairs (x0, x1), (x2, x3), ... by their angles and multiplies by `factor`.
     void (*rotate)(const float* x, const float* cosines, const float* sines, int pairs, float factor, float* out);
     void (*to_half)(const float* x, int n, uint16_t* out);
-    // Attention of `queries` rows of q (queries, ldq), scaled to base 2, to one block; query i sees keys [low[i], high[i]).
-    // A query that sees none gets weight 0.
+    // Attention of `queries` rows of q (queries, ldq), scaled to base 2, to one block; query i sees keys [low[i],
+    // high[i]). A query that sees none gets weight 0.
     void (*attend)(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
                    const int* high, const Partial& out);
     // Adds `part` to `sum` for one query; a `sum` of weight 0 becomes `part`, and a `part` of weight 0 changes nothing.

@@ -1,5 +1,5 @@
-// AVX2, with the dot product of AVX-VNNI where the processor has it: two ymm registers are one tile's 16 rows. The verbs
-// that are missing here are the plain ones, which the compiler turns into vectors of eight.
+// AVX2, with the dot product of AVX-VNNI where the processor has it: two ymm registers are one tile's 16 rows. The
+// verbs that are missing here are the plain ones, which the compiler turns into vectors of eight.
 #include <immintrin.h>
 
 #include "ops_portable.hpp"
@@ -40,8 +40,8 @@ inline __m256i add_dot(__m256i sum, __m256i numbers, __m256i a) {
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
     const __m256i low_byte = _mm256_set1_epi16(255);
-    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(numbers, low_byte),
-                                           _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8));
+    const __m256i even =
+        _mm256_madd_epi16(_mm256_and_si256(numbers, low_byte), _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8));
     const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(numbers, 8), _mm256_srai_epi16(a, 8));
     return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
 #endif
@@ -118,7 +118,8 @@ void half_float32(const uint8_t* tile, int half, const Rows& rows, int token, __
         const __m256 row = _mm256_loadu_ps(weights);
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
-            sums[t] = _mm256_fmadd_ps(row, _mm256_set1_ps(x[(size_t)t * (size_t)rows.stride + (size_t)column]), sums[t]);
+            sums[t] =
+                _mm256_fmadd_ps(row, _mm256_set1_ps(x[(size_t)t * (size_t)rows.stride + (size_t)column]), sums[t]);
         }
     }
 }
@@ -222,7 +223,7 @@ void wide_attend(const float* q, int ldq, int queries, const CacheBlock& block, 
 
 }  // namespace
 
-const Ops EMPU_TABLE = {EMPU_NAME, rms_norm, quantise, wide_multiply, wide_multiply_gated, gate,
-                        rotate,    to_half,  wide_attend, merge,      finish};
+const Ops EMPU_TABLE = {EMPU_NAME, rms_norm,    quantise, wide_multiply, wide_multiply_gated, gate, rotate,
+                        to_half,   wide_attend, merge,    finish};
 
 }  // namespace empu

@@ -8,9 +8,9 @@ extern const Ops kAvx512Ops;
 
 namespace {
 
-constexpr int kMostTokens = 8;   // that one walk through the weights serves; of more, so many go at once:
-constexpr int kTokens = 6;       // more sums than that do not stay in registers
-constexpr int kAhead = 4 * 1024; // bytes that the weights are fetched before their use
+constexpr int kMostTokens = 8;    // that one walk through the weights serves; of more, so many go at once:
+constexpr int kTokens = 6;        // more sums than that do not stay in registers
+constexpr int kAhead = 4 * 1024;  // bytes that the weights are fetched before their use
 
 inline __m512 halves(const uint8_t* at) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i*)at)); }
 
@@ -263,11 +263,13 @@ __attribute__((noinline)) void gated(const uint8_t* const* tiles, const Rows& ro
 using Step = void (*)(const uint8_t* const* tiles, const Rows& rows, int token, const Target& target);
 
 template <Kind K, int R>
-constexpr Step kPlain[kMostTokens + 1] = {nullptr,        plain<K, R, 1>, plain<K, R, 2>, plain<K, R, 3>, plain<K, R, 4>,
-                                          plain<K, R, 5>, plain<K, R, 6>, plain<K, R, 7>, plain<K, R, 8>};
+constexpr Step kPlain[kMostTokens + 1] = {nullptr,        plain<K, R, 1>, plain<K, R, 2>,
+                                          plain<K, R, 3>, plain<K, R, 4>, plain<K, R, 5>,
+                                          plain<K, R, 6>, plain<K, R, 7>, plain<K, R, 8>};
 template <Kind K>
-constexpr Step kGated[kMostTokens + 1] = {nullptr,        gated<K, 2, 1>, gated<K, 2, 2>, gated<K, 2, 3>, gated<K, 2, 4>,
-                                          gated<K, 2, 5>, gated<K, 2, 6>, gated<K, 2, 7>, gated<K, 2, 8>};
+constexpr Step kGated[kMostTokens + 1] = {nullptr,        gated<K, 2, 1>, gated<K, 2, 2>,
+                                          gated<K, 2, 3>, gated<K, 2, 4>, gated<K, 2, 5>,
+                                          gated<K, 2, 6>, gated<K, 2, 7>, gated<K, 2, 8>};
 
 void all_tokens(const Step* steps, const uint8_t* const* tiles, const Rows& rows, int tokens, const Target& target) {
     for (int token = 0; token < tokens;) {
@@ -282,7 +284,8 @@ void multiply_kind(const Tiles& tiles, const Rows& rows, int tokens, float* out,
     const Matrix& matrix = *tiles.matrix;
     const uint8_t* start = matrix.memory.bytes();
     for (int tile = tiles.begin; tile < tiles.end;) {
-        const uint8_t* at[2] = {start + matrix.tile_bytes * (size_t)tile, start + matrix.tile_bytes * (size_t)(tile + 1)};
+        const uint8_t* at[2] = {start + matrix.tile_bytes * (size_t)tile,
+                                start + matrix.tile_bytes * (size_t)(tile + 1)};
         const Target target = {out + (size_t)tile * kLanes, ld, store};
         const bool two = tile + 1 < tiles.end && tokens > 1;  // for one token, one stream from memory is fastest
         all_tokens(two ? kPlain<K, 2> : kPlain<K, 1>, at, rows, tokens, target);
@@ -292,9 +295,12 @@ void multiply_kind(const Tiles& tiles, const Rows& rows, int tokens, float* out,
 
 void wide_multiply(const Tiles& tiles, const Rows& rows, int tokens, float* out, size_t ld, Store store) {
     switch (tiles.matrix->kind) {
-        case Kind::Q4: return multiply_kind<Kind::Q4>(tiles, rows, tokens, out, ld, store);
-        case Kind::Q8: return multiply_kind<Kind::Q8>(tiles, rows, tokens, out, ld, store);
-        case Kind::Float32: return multiply_kind<Kind::Float32>(tiles, rows, tokens, out, ld, store);
+        case Kind::Q4:
+            return multiply_kind<Kind::Q4>(tiles, rows, tokens, out, ld, store);
+        case Kind::Q8:
+            return multiply_kind<Kind::Q8>(tiles, rows, tokens, out, ld, store);
+        case Kind::Float32:
+            return multiply_kind<Kind::Float32>(tiles, rows, tokens, out, ld, store);
     }
 }
 
@@ -374,8 +380,8 @@ void attend_some(const float* q, int ldq, const CacheBlock& block, int head_dim,
                 _mm512_store_ps(p[i] + w * kLanes, scores[i][w]);
             }
             largest[i] = top;
-            weight[i] = add_lanes(_mm512_add_ps(_mm512_add_ps(scores[i][0], scores[i][1]),
-                                                _mm512_add_ps(scores[i][2], scores[i][3])));
+            weight[i] = add_lanes(
+                _mm512_add_ps(_mm512_add_ps(scores[i][0], scores[i][1]), _mm512_add_ps(scores[i][2], scores[i][3])));
         }
     }
     const int width = padded(head_dim);
@@ -426,7 +432,8 @@ void wide_to_half(const float* x, int n, uint16_t* out) {
 
 }  // namespace
 
-const Ops kAvx512Ops = {"avx512", wide_rms_norm, wide_quantise, wide_multiply, wide_multiply_gated, wide_gate,
-                        rotate,   wide_to_half,  wide_attend,   wide_merge,    finish};
+const Ops kAvx512Ops = {"avx512",  wide_rms_norm, wide_quantise, wide_multiply, wide_multiply_gated,
+                        wide_gate, rotate,        wide_to_half,  wide_attend,   wide_merge,
+                        finish};
 
 }  // namespace empu

@@ -1,7 +1,7 @@
-// The verbs in plain loops over 16 lanes: the oracle, and where nothing faster exists the engine itself. Every ops_*.cpp
-// includes this file and compiles it for its own instruction set, so everything stays in an anonymous namespace and no
-// library template is used: one instance of such a template would be shared by all, with instructions that not every
-// processor has.
+// The verbs in plain loops over 16 lanes: the oracle, and where nothing faster exists the engine itself. Every
+// ops_*.cpp includes this file and compiles it for its own instruction set, so everything stays in an anonymous
+// namespace and no library template is used: one instance of such a template would be shared by all, with instructions
+// that not every processor has.
 #pragma once
 
 #include "half.hpp"

@@ -8,6 +8,12 @@ namespace empu {
 
 namespace {
 
+// Where other programs keep the processors busy, threads that meet several times a layer wait for each other most of
+// the time, and one thread is faster. The results are the same bits.
+constexpr int kFewTokens = 16;       // more of them are so much work between two meetings that the waits matter less
+constexpr int kStalledPercent = 25;  // of a pass
+constexpr int kLongestAlone = 64;    // passes, before all threads are tried again
+
 bool takes_numbers(const Matrix& matrix) { return matrix.kind != Kind::Float32; }
 
 // One thread's walk through a pass. Threads meet at `pool.wait()`; between two meetings each writes only its own part.
@@ -41,7 +47,7 @@ class Walk {
     }
 
   private:
-    Share my(int count) const { return share(count, thread_, pool_.threads()); }
+    Share my(int count) const { return share(count, thread_, pool_.running()); }
     float* x(int token) const { return work_.x.as<float>() + size_t(token) * size_t(work_.x_stride); }
 
     void embed() {
@@ -82,9 +88,8 @@ class Walk {
 
     void project(const Layer& layer) {
         const bool numbers = takes_numbers(layer.q) || takes_numbers(layer.k) || takes_numbers(layer.v);
-        const Rows rows = prepare(shape_.dim, tokens_, [&](const Rows& to, int t) {
-            normalise(to, t, t, layer.attention_norm, numbers);
-        });
+        const Rows rows = prepare(shape_.dim, tokens_,
+                                  [&](const Rows& to, int t) { normalise(to, t, t, layer.attention_norm, numbers); });
         multiply(layer.q, rows, tokens_, work_.q.as<float>(), size_t(work_.q_stride), Store::Set);
         multiply(layer.k, rows, tokens_, work_.k.as<float>(), size_t(work_.kv_stride), Store::Set);
         multiply(layer.v, rows, tokens_, work_.v.as<float>(), size_t(work_.kv_stride), Store::Set);
@@ -117,9 +122,7 @@ class Walk {
         }
     }
 
-    int first_seen(int position) const {
-        return shape_.window > 0 ? std::max(0, position - shape_.window + 1) : 0;
-    }
+    int first_seen(int position) const { return shape_.window > 0 ? std::max(0, position - shape_.window + 1) : 0; }
 
     void attend(int layer) {
         if (pass_.long_runs) {
@@ -128,7 +131,7 @@ class Walk {
             pool_.wait();
         }
         const int64_t total = pass_.pieces.back().cost;
-        const int64_t from = total * thread_ / pool_.threads(), to = total * (thread_ + 1) / pool_.threads();
+        const int64_t from = total * thread_ / pool_.running(), to = total * (thread_ + 1) / pool_.running();
         int run = -1;
         for (const Piece& piece : pass_.pieces) {
             if (piece.cost <= from) continue;
@@ -256,9 +259,8 @@ class Walk {
 
     void feed_forward(const Layer& layer) {
         const bool numbers = takes_numbers(layer.gate) || takes_numbers(layer.up);
-        const Rows rows = prepare(shape_.dim, tokens_, [&](const Rows& to, int t) {
-            normalise(to, t, t, layer.ffn_norm, numbers);
-        });
+        const Rows rows =
+            prepare(shape_.dim, tokens_, [&](const Rows& to, int t) { normalise(to, t, t, layer.ffn_norm, numbers); });
         Rows hidden = work_.hidden_rows.rows(shape_.ffn_dim);
         hidden.floats = work_.hidden.as<float>();
         if (takes_numbers(layer.down)) {
@@ -330,7 +332,8 @@ void Engine::run_pass(Pass& pass) {
         const int first = seen_from / kBlockKeys, last = run.position / kBlockKeys;
         if (run.count == 1) {  // in the order of memory
             for (int block = first; block <= last; ++block) {
-                for (int head = 0; head < shape.kv_heads; ++head) pass.pieces.push_back({int(r), head, block, cost += 2});
+                for (int head = 0; head < shape.kv_heads; ++head)
+                    pass.pieces.push_back({int(r), head, block, cost += 2});
             }
         } else {
             for (int head = 0; head < shape.kv_heads; ++head) {
@@ -352,9 +355,24 @@ void Engine::run_pass(Pass& pass) {
         work_->partial_largest.resize(partials);
         work_->partial_weight.resize(partials);
     }
-    pool_.run([&](int thread) {
+    const int threads = choose_threads(pass.size());
+    const auto begun = std::chrono::steady_clock::now();
+    pool_.run(threads, [&](int thread) {
         Walk(*model_, ops_, pool_, cache_, cosines_.data(), sines_.data(), pass, *work_, thread).run();
     });
+    if (threads > 1 && pass.size() <= kFewTokens) note_stalls(std::chrono::steady_clock::now() - begun);
+}
+
+int Engine::choose_threads(int tokens) {
+    if (tokens > kFewTokens || alone_ == 0) return pool_.threads();
+    --alone_;
+    return 1;
+}
+
+void Engine::note_stalls(std::chrono::nanoseconds taken) {
+    const bool crowded = pool_.stalled() > taken * kStalledPercent / 100;
+    alone_next_ = crowded ? std::min(std::max(2 * alone_next_, 4), kLongestAlone) : alone_next_ / 2;
+    alone_ = crowded ? alone_next_ : 0;
 }
 
 }  // namespace empu

@@ -1,4 +1,5 @@
-// What one pass over at most `kPassTokens` tokens works on. Allocated once; only the partial results grow with contexts.
+// What one pass over at most `kPassTokens` tokens works on. Allocated once; only the partial results grow with
+// contexts.
 #pragma once
 
 #include "engine.hpp"
@@ -6,13 +7,13 @@
 namespace empu {
 
 inline constexpr int kPassTokens = 256;
-inline constexpr int kAlone = 2;       // up to so many tokens, every thread prepares all activations for itself: no barrier
-inline constexpr int kTileTokens = 16; // tokens of one sequence that attend together
+inline constexpr int kAlone = 2;  // up to so many tokens, every thread prepares all activations for itself: no barrier
+inline constexpr int kTileTokens = 16;  // tokens of one sequence that attend together
 
 // Neighbouring tokens of one sequence.
 struct Run {
     const Sequence* sequence;
-    int first;     // in the pass
+    int first;  // in the pass
     int count;
     int position;  // of the first token
     int slots;     // where its partial results begin, for a run of one token

@@ -4,8 +4,9 @@ namespace empu {
 
 namespace {
 
-constexpr int kSpins = 4000;   // some tens of microseconds: longer than the threads of one phase drift apart
-constexpr int kYields = 200;   // then others may have the core; a busy neighbour would otherwise stop both threads
+constexpr int kSpins = 1500;     // some tens of microseconds: longer than the threads of one phase drift apart
+constexpr int kYields = 100;     // then others may have the core; a busy neighbour would otherwise stop all threads
+constexpr uint32_t kTask = 512;  // above the most threads
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -17,21 +18,24 @@ inline void relax() {
 
 }  // namespace
 
-Pool::Pool(int threads) : threads_(threads) {
+Pool::Pool(int threads) {
     for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
 }
 
 Pool::~Pool() {
     stop_.store(true);
-    started_.fetch_add(1);
+    started_.fetch_add(kTask);
     started_.notify_all();
     for (std::thread& worker : workers_) worker.join();
 }
 
-void Pool::run(const std::function<void(int)>& task) {
-    if (threads_ > 1) {
+void Pool::run(int threads, const std::function<void(int)>& task) {
+    running_ = threads;
+    stalled_.store(0, std::memory_order_relaxed);
+    if (threads > 1) {
         task_ = &task;
-        started_.fetch_add(1, std::memory_order_release);
+        const uint32_t count = started_.load(std::memory_order_relaxed) / kTask;
+        started_.store((count + 1) * kTask + uint32_t(threads), std::memory_order_release);
         started_.notify_all();
     }
     task(0);
@@ -39,25 +43,27 @@ void Pool::run(const std::function<void(int)>& task) {
 }
 
 void Pool::wait() {
-    if (threads_ == 1) return;
+    const int threads = running_;
+    if (threads == 1) return;
     const uint32_t phase = phase_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == uint32_t(threads_)) {
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == uint32_t(threads)) {
         arrived_.store(0, std::memory_order_relaxed);
         phase_.store(phase + 1, std::memory_order_release);
         return;
     }
-    for (int spin = 0; phase_.load(std::memory_order_acquire) == phase; ++spin) {
-        if (spin < kSpins) {
-            relax();
-        } else {
-            std::this_thread::yield();
-        }
+    for (int spin = 0; spin < kSpins; ++spin) {
+        if (phase_.load(std::memory_order_acquire) != phase) return;
+        relax();
     }
+    const auto begun = std::chrono::steady_clock::now();
+    while (phase_.load(std::memory_order_acquire) == phase) std::this_thread::yield();
+    stalled_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begun).count();
 }
 
-void Pool::await_task(uint32_t seen) {
+uint32_t Pool::await_task(uint32_t seen) {
     for (int spin = 0; spin < kSpins + kYields; ++spin) {
-        if (started_.load(std::memory_order_acquire) != seen) return;
+        const uint32_t started = started_.load(std::memory_order_acquire);
+        if (started != seen) return started;
         if (spin < kSpins) {
             relax();
         } else {
@@ -65,14 +71,17 @@ void Pool::await_task(uint32_t seen) {
         }
     }
     started_.wait(seen, std::memory_order_acquire);
+    return started_.load(std::memory_order_acquire);
 }
 
 void Pool::work(int thread) {
-    for (uint32_t seen = 0;; ++seen) {
-        await_task(seen);
+    for (uint32_t seen = 0;;) {
+        seen = await_task(seen);
         if (stop_.load()) return;
-        (*task_)(thread);
-        wait();
+        if (thread < int(seen % kTask)) {
+            (*task_)(thread);
+            wait();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -16,18 +17,25 @@ class Pool {
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
 
-    int threads() const { return threads_; }
-    // Calls task(thread) on all threads, the caller being thread 0, and returns when all are done. The task must not throw.
-    void run(const std::function<void(int)>& task);
-    // Inside a task: returns when all threads have come here.
+    int threads() const { return int(workers_.size()) + 1; }
+    // Calls task(thread) on the first `threads` threads, the caller being thread 0, and returns when all are done. The
+    // task must not throw.
+    void run(int threads, const std::function<void(int)>& task);
+    // Inside a task: how many threads run it, and the barrier: returns when all of them have come here.
+    int running() const { return running_; }
     void wait();
+    // Time that threads of the last task were made to wait because others did not get a processor.
+    std::chrono::nanoseconds stalled() const { return std::chrono::nanoseconds(stalled_.load()); }
 
   private:
     void work(int thread);
-    void await_task(uint32_t seen);
+    uint32_t await_task(uint32_t seen);
 
-    int threads_;
+    int running_ = 1;
     const std::function<void(int)>* task_ = nullptr;
+    std::atomic<int64_t> stalled_{0};
+    // Counts tasks, with the number of threads that a task is for in the lowest bits: a thread that is not among them
+    // may sleep through any number of tasks.
     alignas(64) std::atomic<uint32_t> started_{0};
     alignas(64) std::atomic<uint32_t> arrived_{0};
     alignas(64) std::atomic<uint32_t> phase_{0};

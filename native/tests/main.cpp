@@ -1,5 +1,5 @@
-// Random models, random calls: no result may depend on the instruction set, the threads or the company in a batch, and no
-// call may read or write outside its memory. Meant for a build with sanitizers; see `make native-test`.
+// Random models, random calls: no result may depend on the instruction set, the threads or the company in a batch, and
+// no call may read or write outside its memory. Meant for a build with sanitizers: tests/native.
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -33,12 +33,14 @@ std::vector<uint8_t> random_bytes(Random& random, std::string_view type, int row
                                      {"Q4_K", 256, 144, {0, 2}},
                                      {"Q8_0", 32, 34, {0}},
                                      {"F32", 1, 4, {}}};
-    const Layout& layout = *std::find_if(std::begin(layouts), std::end(layouts), [&](auto& l) { return l.type == type; });
+    const Layout& layout =
+        *std::find_if(std::begin(layouts), std::end(layouts), [&](auto& l) { return l.type == type; });
     const size_t blocks = size_t(rows) * size_t(cols) / layout.values;
     std::vector<uint8_t> bytes(blocks * layout.bytes);
     for (uint8_t& byte : bytes) byte = uint8_t(between(random, 0, 255));
     for (size_t block = 0; block < blocks; ++block) {
-        for (const size_t at : layout.scales) bytes[block * layout.bytes + at + 1] = uint8_t(between(random, 0x18, 0x24));
+        for (const size_t at : layout.scales)
+            bytes[block * layout.bytes + at + 1] = uint8_t(between(random, 0x18, 0x24));
         if (type == "F32") {
             const float value = std::normal_distribution<float>(0, 0.2f)(random);
             std::memcpy(bytes.data() + 4 * block, &value, 4);
@@ -49,7 +51,9 @@ std::vector<uint8_t> random_bytes(Random& random, std::string_view type, int row
 
 void fill(Model& model, Random& random, const std::string& name, int rows, int cols) {
     std::vector<std::pair<std::string_view, Kind>> choices = {{"F32", Kind::Float32}};
-    if (cols % 32 == 0) choices = {{"Q4_0", Kind::Q4}, {"Q4_1", Kind::Q4}, {"Q8_0", Kind::Q8}, {"F32", Kind::Q8}, {"F32", Kind::Float32}};
+    if (cols % 32 == 0)
+        choices = {
+            {"Q4_0", Kind::Q4}, {"Q4_1", Kind::Q4}, {"Q8_0", Kind::Q8}, {"F32", Kind::Q8}, {"F32", Kind::Float32}};
     if (cols % 256 == 0) choices.push_back({"Q4_K", Kind::Q4});
     const auto [type, kind] = choices[size_t(between(random, 0, int(choices.size()) - 1))];
     model.make(name, kind, rows, cols);
@@ -61,11 +65,16 @@ std::shared_ptr<Model> random_model(Random& random) {
     const int unit = between(random, 0, 2) == 0 ? 2 * between(random, 1, 30) : 32 * between(random, 1, 8);
     const int kv_heads = between(random, 1, 3), group = between(random, 1, 4);
     const int head_dim = between(random, 0, 1) ? 2 * between(random, 1, 40) : 32 * between(random, 1, 3);
-    Shape shape{between(random, 1, 2), unit,
-                kv_heads * group,      kv_heads,
-                head_dim,              between(random, 0, 1) ? between(random, 1, 90) : 32 * between(random, 1, 5),
-                between(random, 2, 90), 1e-5f,
-                between(random, 0, 1) ? between(random, 1, 100) : 0, between(random, 0, 1) == 1};
+    Shape shape{between(random, 1, 2),
+                unit,
+                kv_heads * group,
+                kv_heads,
+                head_dim,
+                between(random, 0, 1) ? between(random, 1, 90) : 32 * between(random, 1, 5),
+                between(random, 2, 90),
+                1e-5f,
+                between(random, 0, 1) ? between(random, 1, 100) : 0,
+                between(random, 0, 1) == 1};
     auto model = std::make_shared<Model>(shape);
     fill(*model, random, "embedding.weight", shape.vocabulary, shape.dim);
     if (!shape.tied) fill(*model, random, "output.weight", shape.vocabulary, shape.dim);

@@ -11,9 +11,10 @@ import pytest
 from empu.checkpoint import open_checkpoint
 from empu.checkpoint.adapter import Adapter, LowRank
 from empu.config import ModelConfig, RopeScaling, preset
+from empu.engine import native_backend
 from empu.engine.backend import Chunk, SequenceId, Want
 from empu.engine.native_backend import NativeBackend, available_instructions, open_native
-from empu.engine.native_weights import build_model
+from empu.engine.native_weights import build_model, packed_bytes
 from empu.errors import EmpuError, UsageError
 from tests.engine.native_reference import Reference, divergence, random_checkpoint, token_rows
 
@@ -246,6 +247,19 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         open_native(wrong)
     with pytest.raises(UsageError, match="instruction set"):
         open_native(random_checkpoint(TINY), instructions="abacus")
+
+
+def test_weights_beyond_the_memory_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_backend, "_free_memory", lambda: 100_000)
+    with pytest.raises(EmpuError, match="fewer bits"):
+        open_native(random_checkpoint(TINY))
+
+
+@pytest.mark.parametrize("type_name", ["Q4_1", "Q8_0", "F32"])
+def test_the_packed_size_is_known_beforehand(type_name: str) -> None:
+    checkpoint = random_checkpoint(GROUPED, type_name)
+    packed = build_model(checkpoint).weight_bytes()
+    assert packed_bytes(checkpoint) <= packed <= 1.05 * packed_bytes(checkpoint)
 
 
 def test_the_default_model_agrees_with_float32_on_its_own_weights(default_gguf: Path) -> None:

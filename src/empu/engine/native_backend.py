@@ -19,7 +19,7 @@ from empu.checkpoint.adapter import Adapter
 from empu.config import ModelConfig
 from empu.engine import _native
 from empu.engine.backend import Chunk, SequenceId, Want
-from empu.engine.native_weights import build_model, rotary_frequencies
+from empu.engine.native_weights import build_model, packed_bytes, rotary_frequencies
 from empu.errors import EmpuError, UsageError
 
 _WANTS = {Want.NONE: 0, Want.LAST: 1, Want.ALL: 2}
@@ -107,6 +107,12 @@ def open_native(
 
     Raises :class:`EmpuError` when the weights do not fit the memory.
     """
+    need, free = packed_bytes(checkpoint, adapter), _free_memory()
+    if need > free:
+        raise EmpuError(
+            f"{checkpoint.path} needs {need / 2**30:.1f} GiB for its weights and {free / 2**30:.1f} GiB of memory are "
+            "free; use a smaller model, or one with fewer bits."
+        )
     with _told():
         model = build_model(checkpoint, adapter)
     return NativeBackend(checkpoint.config, model, threads=threads, context=context, instructions=instructions)

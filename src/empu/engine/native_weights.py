@@ -25,6 +25,7 @@ Floats = npt.NDArray[np.float32]
 _GROUP = 32
 _FOUR_BITS = ("Q4_0", "Q4_1", "Q4_K")
 _UNPACKED_AT_ONCE = 1 << 22  # values
+_BYTES_PER_VALUE = {"q4": 0.625, "q8": 1.0625, "float32": 4.0}
 
 
 def build_model(checkpoint: Checkpoint, adapter: Adapter | None = None) -> _native.Model:
@@ -52,6 +53,17 @@ def build_model(checkpoint: Checkpoint, adapter: Adapter | None = None) -> _nati
     return model
 
 
+def packed_bytes(checkpoint: Checkpoint, adapter: Adapter | None = None) -> int:
+    """What the matrices of ``checkpoint`` will occupy, but for the padding to whole tiles of 16 rows."""
+    total = 0.0
+    for name in checkpoint.names():
+        shape = checkpoint.shape(name)
+        if len(shape) == 2:
+            kind = _kind(checkpoint.tensor(name), adapter is not None and name in adapter.layers)
+            total += shape[0] * shape[1] * _BYTES_PER_VALUE[kind]
+    return int(total)
+
+
 def rotary_frequencies(config: ModelConfig) -> Floats:
     """(head_dim / 2,) radians per position of each pair, scaled as the config says, in float32 steps."""
     exponents = np.arange(0, config.head_dim, 2).astype(np.float32) / np.float32(config.head_dim)
@@ -69,14 +81,21 @@ def rotary_frequencies(config: ModelConfig) -> Floats:
     return scaled.astype(np.float32)
 
 
+def _kind(tensor: StoredTensor, adapted: bool) -> str:
+    """``q4``, ``q8`` or ``float32``, as the module's first lines say."""
+    stored = tensor.type.name
+    if stored == "F32" or tensor.shape[1] % _GROUP:
+        return "float32"
+    return "q4" if stored in _FOUR_BITS and not adapted else "q8"
+
+
 def _pack(model: _native.Model, tensor: StoredTensor) -> None:
     rows, cols = tensor.shape
-    stored = tensor.type.name
-    if stored in _FOUR_BITS or stored == "Q8_0":
-        model.make(tensor.name, "q4" if stored in _FOUR_BITS else "q8", rows, cols)
+    kind, stored = _kind(tensor, False), tensor.type.name
+    model.make(tensor.name, kind, rows, cols)
+    if kind == "q4" or stored == "Q8_0":
         model.pack(tensor.name, 0, rows, stored, np.ascontiguousarray(tensor.data))
         return
-    model.make(tensor.name, "float32" if stored == "F32" or cols % _GROUP else "q8", rows, cols)
     row_bytes = cols // tensor.type.block_values * tensor.type.block_bytes
     step = max(1, _UNPACKED_AT_ONCE // cols)
     for first in range(0, rows, step):
@@ -87,5 +106,5 @@ def _pack(model: _native.Model, tensor: StoredTensor) -> None:
 
 def _pack_floats(model: _native.Model, tensor: StoredTensor, values: Floats) -> None:
     rows, cols = tensor.shape
-    model.make(tensor.name, "float32" if tensor.type.name == "F32" or cols % _GROUP else "q8", rows, cols)
+    model.make(tensor.name, _kind(tensor, True), rows, cols)
     model.pack(tensor.name, 0, rows, "F32", np.ascontiguousarray(values, dtype=np.float32).reshape(-1).view(np.uint8))
