@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sentencepiece
 from transformers import PreTrainedTokenizerFast
@@ -13,6 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from empu.errors import TokenizerError, UnsupportedError
 from empu.text import load_text
 from empu.text.base import Text
+from empu.text.fast import byte_alphabet
+from empu.text.ggufbpe import CUTTINGS, pre_tokenizer
 from tests.text.corpus import WORDS, strings
 from tests.text.files import gguf_metadata
 
@@ -115,8 +119,8 @@ def as_gguf(pieces: sentencepiece.SentencePieceProcessor, **more: Any) -> dict[s
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": [pieces.IdToPiece(i) for i in range(count)],
-        "tokenizer.ggml.scores": [pieces.GetScore(i) for i in range(count)],
-        "tokenizer.ggml.token_type": [kind(i) for i in range(count)],
+        "tokenizer.ggml.scores": np.array([pieces.GetScore(i) for i in range(count)], dtype=np.float32),
+        "tokenizer.ggml.token_type": np.array([kind(i) for i in range(count)], dtype=np.int32),
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.unknown_token_id": 0,
@@ -199,3 +203,39 @@ def test_absent_ids_stay_absent() -> None:
 
 def test_metadata_of_the_default_model_has_the_kind_that_is_tested(default_gguf: Path) -> None:
     assert gguf_metadata(default_gguf)["tokenizer.ggml.pre"] == "smollm"
+
+
+def test_cuttings_are_those_of_the_published_tokenizers() -> None:
+    """Where transformers writes the same pattern down, it is the same; GPT-2's cuts as the library's own code does."""
+    from tokenizers import Regex, pre_tokenizers
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    assert CUTTINGS["qwen2"].patterns == (PRETOKENIZE_REGEX,)
+    shared = [kind for kind in CUTTINGS if kind in GGUF_PRE_TOKENIZER_SPLITS]
+    assert "tekken" in shared
+    for kind in shared:
+        assert CUTTINGS[kind].patterns == (GGUF_PRE_TOKENIZER_SPLITS[kind],)
+    (pattern,) = CUTTINGS["gpt-2"].patterns
+    split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    ours = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    theirs = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    for text in strings():
+        assert ours.pre_tokenize_str(text) == theirs.pre_tokenize_str(text), repr(text)
+
+
+@pytest.mark.parametrize("pre", sorted(CUTTINGS))
+def test_every_known_cutting_builds_and_loses_nothing(pre: str) -> None:
+    tokens = sorted(byte_alphabet(), key=lambda char: byte_alphabet()[char])
+    metadata = smallest(pre=pre, tokens=[*tokens, "ab"], token_type=[1] * 257, eos_token_id=None)
+    tokenizer = load_text("gguf", FILE, metadata).tokenizer
+    for text in strings()[::10]:
+        composed = unicodedata.normalize("NFC", text) if CUTTINGS[pre].nfc else text
+        assert tokenizer.decode(tokenizer.encode(text)) == composed
+    assert tokenizer.encode("ab") == [256]
+    assert tokenizer.encode("a b") == [97, 32, 98]
+
+
+def test_default_cutting_takes_punctuation_and_threes_of_digits_apart() -> None:
+    steps = pre_tokenizer(CUTTINGS["default"])
+    assert [piece for piece, _ in steps.pre_tokenize_str("ab, 12345 c")] == ["ab", ",", "Ġ", "123", "45", "Ġc"]

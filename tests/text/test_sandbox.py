@@ -72,3 +72,9 @@ def test_long_ordinary_dialogue_stays_within_the_limits() -> None:
     turns = [{"role": ("user", "assistant")[i % 2], "content": "kata " * 100} for i in range(10_000)]
     text = JinjaTemplate(source, {}, "f").render(turns)
     assert text.count("<|im_start|>") == 10_000
+
+
+def test_large_numbers_are_values_where_they_are_no_sizes() -> None:
+    source = "{{ '%d'|format(1700000000) }} {{ missing|default(1700000000) }} {{ '{}'.format(1700000000) }}"
+    text = JinjaTemplate(source, {}, "f").render([{"role": "user", "content": ""}])
+    assert text == " ".join(["1700000000"] * 3)

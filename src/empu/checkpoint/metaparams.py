@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from empu.checkpoint.fields import Json, flag, integer, number, optional_integer
 from empu.config import PRESETS, ModelConfig, RopeScaling
-from empu.errors import CheckpointError, UnsupportedError
+from empu.errors import CheckpointError, ConfigError, UnsupportedError
 
 _UNSUPPORTED = {
     "quantization_args": "a quantised model; take the unquantised files, or a GGUF file",
@@ -39,19 +39,22 @@ def read_params(params: Json, embedding_rows: int | None, where: str) -> ModelCo
     if n_heads < 1 or dim % n_heads:
         raise CheckpointError(f"{where}: dim {dim} is not a multiple of n_heads {n_heads}.")
     n_kv_heads = optional_integer(params, "n_kv_heads", where)
-    config = ModelConfig(
-        n_layers=integer(params, "n_layers", where),
-        dim=dim,
-        n_heads=n_heads,
-        n_kv_heads=n_heads if n_kv_heads is None else n_kv_heads,
-        head_dim=dim // n_heads,
-        ffn_dim=_ffn_dim(params, dim, where),
-        vocab_size=_vocab_size(params, embedding_rows, where),
-        norm_eps=number(params, "norm_eps", where, default=1e-5),
-        rope_theta=number(params, "rope_theta", where, default=_LLAMA_2_THETA),
-    )
-    scaling = _rope_scaling(params, config, where)
-    return config.replace(rope_scaling=scaling, context_length=_context_length(config.rope_theta, scaling))
+    try:
+        config = ModelConfig(
+            n_layers=integer(params, "n_layers", where),
+            dim=dim,
+            n_heads=n_heads,
+            n_kv_heads=n_heads if n_kv_heads is None else n_kv_heads,
+            head_dim=dim // n_heads,
+            ffn_dim=_ffn_dim(params, dim, where),
+            vocab_size=_vocab_size(params, embedding_rows, where),
+            norm_eps=number(params, "norm_eps", where, default=1e-5),
+            rope_theta=number(params, "rope_theta", where, default=_LLAMA_2_THETA),
+        )
+        scaling = _rope_scaling(params, config, where)
+        return config.replace(rope_scaling=scaling, context_length=_context_length(config.rope_theta, scaling))
+    except ConfigError as error:
+        raise CheckpointError(f"{where}: {error}") from error
 
 
 def _ffn_dim(params: Json, dim: int, where: str) -> int:

@@ -27,6 +27,8 @@ _MOST_SCANNED = 100_000_000
 
 _SEARCHING = frozenset({"strip", "lstrip", "rstrip", "trim", "rfind", "rindex", "rsplit", "rpartition"})
 """Methods whose time grows with the product of both lengths."""
+_TAKING_ANY_NUMBER = frozenset({"format", "format_map", "default", "d", "int", "float", "sum"})
+"""Filters and methods to which a number is a value, not a size."""
 _ITERATING = frozenset(
     {"batch", "dictsort", "groupby", "items", "join", "list", "map", "max", "min", "pprint", "random", "reject"}
     | {"rejectattr", "select", "selectattr", "slice", "sort", "striptags", "sum", "unique", "urlize", "wordwrap"}
@@ -63,7 +65,9 @@ class Budget:
         """Characters or list places that are made or about to be."""
         self._units -= units
         if units > MOST_AT_ONCE or self._units < 0:
-            raise LimitError(f"makes texts of more than {min(units, MOST_UNITS):,} characters on the way")
+            raise LimitError(
+                f"makes too much text on the way (at once {MOST_AT_ONCE:,} characters, in all {MOST_UNITS:,})"
+            )
 
     def charge(self, value: object) -> None:
         """The size of a result, without what its members hold."""
@@ -97,9 +101,10 @@ class Budget:
     def operation(self, name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Bound a filter, or a method of a text, before it runs."""
         given = [*args, *kwargs.values()]
-        for argument in given:
-            if isinstance(argument, (int, float)) and not abs(argument) <= LARGEST_NUMBER:
-                raise LimitError(f"calls {name} with the number {argument:.3g}")
+        if name not in _TAKING_ANY_NUMBER:
+            for argument in given:
+                if isinstance(argument, (int, float)) and not abs(argument) <= LARGEST_NUMBER:
+                    raise LimitError(f"calls {name} with a number beyond {LARGEST_NUMBER:,}")
         if name == "translate":
             raise LimitError("translates texts")
         if name in _ITERATING and weigh(value) + (len(value) if isinstance(value, str) else 0) > MOST_PLACES:

@@ -158,6 +158,8 @@ def read_backend(form: str, where: str) -> Backend:
 
     try:
         return Tokenizer.from_str(form)
-    except Exception as error:  # the library raises bare Exception
+    except BaseException as error:  # the library raises bare Exception, and a panic is not even that
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
         reason = " ".join(str(error).split())
         raise TokenizerError(f"{where} is no tokenizer that the tokenizers library can read ({reason}).") from None

@@ -91,7 +91,7 @@ def build_bpe(
         reason = " ".join(str(error).split())
         raise TokenizerError(f"{where}: the merges do not fit the vocabulary ({reason}).") from None
     backend = Tokenizer(model)
-    backend.pre_tokenizer = _pre_tokenizer(cutting)
+    backend.pre_tokenizer = pre_tokenizer(cutting)
     backend.decoder = decoders.ByteLevel()
     if cutting.nfc:
         backend.normalizer = normalizers.NFC()
@@ -101,7 +101,8 @@ def build_bpe(
     return FastTokenizer(backend, where, bos_id=bos_id, eos_ids=eos_ids)
 
 
-def _pre_tokenizer(cutting: Cutting) -> PreTokenizer:
+def pre_tokenizer(cutting: Cutting) -> PreTokenizer:
+    """The library's form of a cutting; it gives pieces in byte-level characters."""
     from tokenizers import Regex, pre_tokenizers
 
     steps: list[PreTokenizer] = [pre_tokenizers.Split(Regex(p), behavior="isolated") for p in cutting.patterns]

@@ -1,8 +1,7 @@
 """The Jinja environment of chat templates: what transformers offers to a template, within a budget.
 
 Jinja's immutable sandbox keeps templates from Python's insides and from changing values. It bounds neither time nor
-memory; here every call, lookup, output and turn of a loop passes a meter. Loops, string concatenation and list
-literals have no hook in Jinja, so calls of the meter are put into the parsed template.
+memory; here every call, lookup, output and turn of a loop passes a meter.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from typing import Any
 
 import jinja2
 from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
+from jinja2.ext import loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
-from jinja2.visitor import NodeTransformer
 
 from empu.errors import TemplateError
 from empu.text.budget import MOST_PLACES, Budget, LimitError, weigh
+from empu.text.metering import Generation, Meters
 
 MOST_OUTPUT = 8 * 1024 * 1024
 """Characters of a rendered dialogue."""
@@ -93,7 +92,7 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             optimized=False,
-            extensions=[loopcontrols, _Generation],
+            extensions=[loopcontrols, Generation],
             finalize=_metered_output,
         )
         self.filters["tojson"] = _to_json
@@ -112,7 +111,7 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         template = Parser(self, source, name, filename).parse()
         if sum(1 for _ in template.find_all(nodes.Node)) > _MOST_NODES:
             raise LimitError(f"has more than {_MOST_NODES:,} parts")
-        metered: nodes.Template = _Meters().visit(template)
+        metered: nodes.Template = Meters().visit(template)
         metered.set_environment(self)
         return metered
 
@@ -189,63 +188,6 @@ def _current() -> Budget:
 def _environment() -> MeteredEnvironment:
     """One environment for all templates; making one takes longer than most renderings."""
     return MeteredEnvironment()
-
-
-class _Meters(NodeTransformer):
-    """Puts the meter's calls into a parsed template."""
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
-        return self._with_turn(node)
-
-    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802
-        return self._with_turn(node)
-
-    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802
-        return self._with_turn(node)
-
-    def visit_Block(self, node: nodes.Block) -> nodes.Node:  # noqa: N802
-        return self._with_turn(node)
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _meter("concatenate", node.nodes, node.lineno)
-
-    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        constant = all(isinstance(item, nodes.Const) for item in node.items)
-        return node if constant else _meter("made", [node], node.lineno)
-
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _meter("made", [node], node.lineno)
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _meter("made", [node], node.lineno) if node.ctx == "load" else node
-
-    def _with_turn(self, node: nodes.For | nodes.Macro | nodes.CallBlock | nodes.Block) -> nodes.Node:
-        self.generic_visit(node)
-        characters = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
-        turn = _meter("turn", [nodes.Const(characters)], node.lineno)
-        node.body.insert(0, nodes.ExprStmt(turn).set_lineno(node.lineno))
-        return node
-
-
-def _meter(name: str, args: list[nodes.Expr], lineno: int) -> nodes.Call:
-    call = nodes.Call(nodes.EnvironmentAttribute(name), args, [], None, None)
-    call.set_lineno(lineno)
-    return call
-
-
-class _Generation(Extension):
-    """``{% generation %}`` marks what the model wrote, for training; here it only is a scope."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        lineno = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body, lineno=lineno)
 
 
 @pass_context
