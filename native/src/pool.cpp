@@ -5,7 +5,7 @@ namespace empu {
 namespace {
 
 constexpr int kSpins = 1500;     // some tens of microseconds: longer than the threads of one phase drift apart
-constexpr int kYields = 100;     // then others may have the core; a busy neighbour would otherwise stop all threads
+constexpr int kYields = 500;     // then others may have the core; a busy neighbour would otherwise stop all threads
 constexpr uint32_t kTask = 512;  // above the most threads
 
 inline void relax() {
@@ -23,6 +23,10 @@ Pool::Pool(int threads) {
 }
 
 Pool::~Pool() {
+    if (forked()) {
+        for (std::thread& worker : workers_) worker.detach();
+        return;
+    }
     stop_.store(true);
     started_.fetch_add(kTask);
     started_.notify_all();

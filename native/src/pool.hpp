@@ -1,6 +1,8 @@
 // A few threads that work in step: `run` gives every thread the same task, `wait` is the barrier inside it.
 #pragma once
 
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -17,7 +19,8 @@ class Pool {
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
 
-    int threads() const { return int(workers_.size()) + 1; }
+    // How many threads there are: only the caller's in a process that was forked off, where the others do not exist.
+    int threads() const { return forked() ? 1 : int(workers_.size()) + 1; }
     // Calls task(thread) on the first `threads` threads, the caller being thread 0, and returns when all are done. The
     // task must not throw.
     void run(int threads, const std::function<void(int)>& task);
@@ -28,9 +31,11 @@ class Pool {
     std::chrono::nanoseconds stalled() const { return std::chrono::nanoseconds(stalled_.load()); }
 
   private:
+    bool forked() const { return getpid() != process_; }
     void work(int thread);
     uint32_t await_task(uint32_t seen);
 
+    const pid_t process_ = getpid();
     int running_ = 1;
     const std::function<void(int)>* task_ = nullptr;
     std::atomic<int64_t> stalled_{0};

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,7 @@ SHAPES = {
 TYPES = ["Q4_0", "Q4_1", "Q4_K", "Q8_0", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q5_K", "Q6_K", "F16", "BF16"]
 INSTRUCTIONS = available_instructions()
 
+ROOT = Path(__file__).resolve().parents[2]
 Floats = npt.NDArray[np.float32]
 
 
@@ -234,6 +237,36 @@ def test_caches_beyond_the_memory_are_refused_until_others_are_released() -> Non
         backend.allocate(1)
     backend.release(first)
     backend.allocate(100)
+
+
+def test_a_forked_process_goes_on_alone_with_the_same_bits() -> None:
+    """The engine's threads do not exist there; neither its use nor its end may wait for them."""
+    command = [sys.executable, "-c", FORKED]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+FORKED = """
+import os, warnings
+import numpy as np
+from tests.engine.native_reference import random_checkpoint
+from empu.config import preset
+from empu.engine.backend import Chunk
+from empu.engine.native_backend import open_native
+
+backend = open_native(random_checkpoint(preset("tiny")), threads=3)
+held, again = backend.allocate(64), backend.allocate(64)
+tokens = np.arange(20, dtype=np.int32)
+(expected,) = backend.forward([Chunk(held, tokens)])
+warnings.simplefilter("ignore")
+child = os.fork()
+if child == 0:
+    (rows,) = backend.forward([Chunk(again, tokens)])
+    same = bool((rows == expected).all())
+    del backend
+    os._exit(0 if same else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:
