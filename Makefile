@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMPS := $(VENV)/stamps
 PYTEST_WORKERS ?= 2
+TUNE_FLAGS ?=
 
 .PHONY: run chat test lint types unit format docs lock bench clean help
 
@@ -13,7 +14,7 @@ help:  ## show this list
 
 run: $(STAMPS)/run  ## install, build, and make a specialist of the example company's tickets
 	@$(BIN)/empu pull default
-	@$(BIN)/empu tune examples/helpdesk/tickets.csv --name helpdesk --licence CC0-1.0
+	@$(BIN)/empu tune examples/helpdesk/tickets.csv --name helpdesk --licence CC0-1.0 $(TUNE_FLAGS)
 	@echo; echo "A ticket that it has not seen: The meter shows three dots and nothing else since the update."
 	@$(BIN)/empu run helpdesk "The meter shows three dots and nothing else since the update."
 
