@@ -30,7 +30,7 @@ types: $(STAMPS)/dev
 	$(BIN)/mypy
 
 unit: $(STAMPS)/dev
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
 
 format: $(STAMPS)/dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .

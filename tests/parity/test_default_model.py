@@ -73,6 +73,7 @@ def their_choices(model: Any, prompts: list[list[int]], answers: list[list[int]]
         yield logits.argmax(-1).tolist(), float(logits.abs().max())
 
 
+@pytest.mark.timeout(900)
 def test_fifty_greedy_answers_equal_transformers(ours: LanguageModel, theirs: Any) -> None:
     """Each token of ours is transformers' own choice after the same tokens, so that the texts are the same."""
     prompts = questions(ours)

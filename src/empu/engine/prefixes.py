@@ -1,0 +1,67 @@
+"""What earlier prompts left in the cache, so that a prompt with the same beginning is not read again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from empu.engine.backend import Backend, SequenceId
+
+
+class Prefixes:
+    """The most recently used finished sequences, at most ``count`` of them."""
+
+    def __init__(self, backend: Backend, count: int) -> None:
+        self._backend = backend
+        self._count = count
+        self._held: OrderedDict[SequenceId, list[int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def best(self, ids: Sequence[int]) -> tuple[SequenceId, int] | None:
+        """The sequence that shares most with ``ids``, and how many tokens; at least one token of ``ids`` is left."""
+        found = max(self._held, key=lambda sequence: shared(self._held[sequence], ids), default=None)
+        if found is None or not (length := shared(self._held[found], ids)):
+            return None
+        self._held.move_to_end(found)
+        return found, length
+
+    def keep(self, sequence: SequenceId, ids: list[int]) -> None:
+        """Take over a sequence that holds ``ids``. One that another one continues is given back."""
+        if not self._count or not ids:
+            self._backend.release(sequence)
+            return
+        self._held[sequence] = ids
+        for other, theirs in list(self._held.items()):
+            if other != sequence and len(theirs) <= len(ids) and ids[: len(theirs)] == theirs:
+                self._drop(other)
+        while len(self._held) > self._count:
+            self.forget_oldest()
+
+    def forget_oldest(self) -> bool:
+        """Give back the one that was not used for longest; whether there was one."""
+        if not self._held:
+            return False
+        self._drop(next(iter(self._held)))
+        return True
+
+    def clear(self) -> None:
+        """Give all back."""
+        while self.forget_oldest():
+            pass
+
+    def _drop(self, sequence: SequenceId) -> None:
+        del self._held[sequence]
+        self._backend.release(sequence)
+
+
+def shared(held: Sequence[int], ids: Sequence[int]) -> int:
+    """Length of the common beginning, at most ``len(ids) - 1``, since logits come from reading a token."""
+    limit = min(len(held), len(ids) - 1)
+    if list(held[:limit]) == list(ids[:limit]):
+        return limit
+    for i in range(limit):
+        if held[i] != ids[i]:
+            return i
+    return limit
