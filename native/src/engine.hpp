@@ -55,6 +55,7 @@ class Engine {
     Pool pool_;
     Cache cache_;
     std::unique_ptr<Workspace> work_;
+    int crowding_ = 0;                    // how often passes stalled of late
     int alone_ = 0, alone_next_ = 0;      // passes that one thread is to do alone
     std::vector<float> cosines_, sines_;  // (positions, head_dim / 2)
 };

@@ -347,7 +347,7 @@ inline __attribute__((always_inline)) void product(const float* a, size_t lda, c
     }
 }
 
-constexpr int kMostQueries = 5;
+constexpr int kMostQueries = 6;
 
 template <int Q, int W>
 inline void weigh_columns(const float* p, const uint16_t* values, int width, float* out) {
@@ -391,8 +391,8 @@ void attend_some(const float* q, int ldq, const CacheBlock& block, int head_dim,
 }
 
 using AttendSome = void (*)(const float*, int, const CacheBlock&, int, const int*, const int*, float*, float*, float*);
-constexpr AttendSome kAttendSome[kMostQueries + 1] = {nullptr,        attend_some<1>, attend_some<2>,
-                                                      attend_some<3>, attend_some<4>, attend_some<5>};
+constexpr AttendSome kAttendSome[kMostQueries + 1] = {nullptr,        attend_some<1>, attend_some<2>, attend_some<3>,
+                                                      attend_some<4>, attend_some<5>, attend_some<6>};
 
 void wide_attend(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
                  const int* high, const Partial& out) {

@@ -12,7 +12,8 @@ namespace {
 // the time, and one thread is faster. The results are the same bits.
 constexpr int kFewTokens = 16;       // more of them are so much work between two meetings that the waits matter less
 constexpr int kStalledPercent = 25;  // of a pass
-constexpr int kLongestAlone = 64;    // passes, before all threads are tried again
+constexpr int kCrowded = 4;        // points: two for a stalled pass, one back for another; a single hiccup is no crowd
+constexpr int kLongestAlone = 64;  // passes, before all threads are tried again
 
 bool takes_numbers(const Matrix& matrix) { return matrix.kind != Kind::Float32; }
 
@@ -370,9 +371,14 @@ int Engine::choose_threads(int tokens) {
 }
 
 void Engine::note_stalls(std::chrono::nanoseconds taken) {
-    const bool crowded = pool_.stalled() > taken * kStalledPercent / 100;
-    alone_next_ = crowded ? std::min(std::max(2 * alone_next_, 4), kLongestAlone) : alone_next_ / 2;
-    alone_ = crowded ? alone_next_ : 0;
+    const bool stalled = pool_.stalled() > taken * kStalledPercent / 100;
+    crowding_ = stalled ? std::min(crowding_ + 2, kCrowded) : std::max(crowding_ - 1, 0);
+    if (stalled && crowding_ == kCrowded) {
+        alone_next_ = std::min(std::max(2 * alone_next_, 4), kLongestAlone);
+        alone_ = alone_next_;
+    } else if (crowding_ == 0) {
+        alone_next_ = 0;
+    }
 }
 
 }  // namespace empu
