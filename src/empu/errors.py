@@ -61,6 +61,17 @@ class MissingDependencyError(EmpuError):
     """An optional part is not installed; the message says which command installs it."""
 
 
+class BusyError(EmpuError):
+    """More was asked for at once than the queue holds."""
+
+    def __init__(self, waiting: int, retry_after_s: int = 1) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(
+            f"{waiting} requests wait already and the queue holds no more; try again in {retry_after_s} s, or start "
+            "the server with a longer --queue."
+        )
+
+
 class CancelledError(EmpuError):
     """The user stopped the work."""
 

@@ -1,0 +1,99 @@
+"""One request on its way through the scheduler, and what it is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from empu.engine.backend import SequenceId
+from empu.engine.generation import AnswerState, Completion, Piece, Timings
+from empu.engine.prompting import Prompt
+
+Update = Piece | Completion | Exception
+"""What a request is told: its pieces, and at the end its completion or what went wrong, once."""
+
+
+class Guide(Protocol):
+    """Keeps one answer inside a grammar."""
+
+    def allowed(self) -> npt.NDArray[np.bool_] | None:
+        """(V,): the tokens that may come next; ``None`` for all."""
+
+    def accept(self, token: int) -> None:
+        """Go on behind ``token``."""
+
+
+class Job:
+    """One request. ``deliver`` is called in the scheduler's thread."""
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        state: AnswerState,
+        capacity: int,
+        deliver: Callable[[Update], None],
+        guide: Guide | None,
+        wake: Callable[[], None],
+    ) -> None:
+        self.prompt = prompt
+        self.state = state
+        self.capacity = capacity
+        self.guide = guide
+        self.sequence: SequenceId | None = None
+        self.ids = list(prompt.ids)
+        """Prompt and answer so far."""
+        self.read = 0
+        """How many of ``ids`` the cache holds."""
+        self.cached = 0
+        self.cancelled = False
+        self.submitted = self.begun = self.first = time.perf_counter()
+        self._deliver = deliver
+        self._wake = wake
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a part of the prompt is still to be read."""
+        return self.read < len(self.prompt.ids)
+
+    def cancel(self) -> None:
+        """End after the current step, from any thread. The completion then says ``cancelled``."""
+        self.cancelled = True
+        self._wake()
+
+    def tell(self, update: Update) -> None:
+        """Deliver; a reader that is gone cancels."""
+        try:
+            self._deliver(update)
+        except Exception:
+            self.cancelled = True
+
+    def completion(self) -> Completion:
+        """Of a finished answer."""
+        state, ended = self.state, time.perf_counter()
+        assert state.finish_reason is not None
+        fresh, written = self.read - self.cached, len(state.tokens) - 1
+        prefill, decode = self.first - self.begun, ended - self.first
+        began = bool(state.tokens)
+        return Completion(
+            text=state.text,
+            finish_reason=state.finish_reason,
+            stop_string=state.stop_string,
+            prompt_tokens=len(self.prompt.ids),
+            completion_tokens=len(state.tokens),
+            dropped_tokens=self.prompt.dropped,
+            seed=state.sampler.seed,
+            timings=Timings(
+                load_s=0.0,
+                prefill_s=prefill if began else 0.0,
+                first_token_s=self.first - self.submitted if began else 0.0,
+                decode_s=decode if began else 0.0,
+                prefill_tokens_per_s=(fresh - written) / prefill if began and prefill > 0 else None,
+                decode_tokens_per_s=written / decode if written > 0 and decode > 0 else None,
+            ),
+            logprobs=state.logprobs,
+            cached_tokens=self.cached,
+        )

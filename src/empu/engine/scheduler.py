@@ -1,0 +1,284 @@
+"""Many answers at once from one backend: continuous batching in a thread of its own.
+
+Every step is one forward pass. Each answer in progress gets its next token first; what is left of the step's budget
+reads prompts, in the order in which they came. Knows token ids, not texts or HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from empu.engine.backend import Backend, Chunk, Want
+from empu.engine.generation import AnswerState
+from empu.engine.jobs import Guide, Job, Update
+from empu.engine.prefixes import Prefixes, shared
+from empu.engine.prompting import Prompt
+from empu.engine.sampling import SamplingParams
+from empu.errors import BusyError, EmpuError, PromptTooLongError, UsageError
+from empu.text.base import Tokenizer
+
+T = TypeVar("T")
+WORTH_SHARING = 16
+"""A prompt waits for another one that is being read when at least this many more of its tokens come from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``slots`` answers at once, ``queue`` more that wait, ``step_tokens`` in one forward pass, and ``prefixes``
+    finished dialogues whose beginnings are kept.
+    """
+
+    slots: int = 16
+    queue: int = 64
+    step_tokens: int = 256
+    prefixes: int = 4
+
+    def __post_init__(self) -> None:
+        if not (self.slots >= 1 and self.queue >= 0 and self.prefixes >= 0 and self.step_tokens > self.slots):
+            raise UsageError(
+                f"{self} cannot be kept; give at least one slot, and more tokens in a step than there are slots."
+            )
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the start; read by ``/metrics``."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    steps: int = 0
+    stop: int = 0
+    length: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    refused: int = 0
+
+
+class Scheduler:
+    """Owns a backend: from :meth:`start` to :meth:`close` only its thread may use it."""
+
+    def __init__(self, backend: Backend, tokenizer: Tokenizer, context: int, limits: Limits | None = None) -> None:
+        """``context`` is how many tokens a prompt and its answer may have together."""
+        self.limits = limits or Limits()
+        self.counts = Counts()
+        self._backend = backend
+        self._tokenizer = tokenizer
+        self._context = context
+        self._changed = threading.Condition()
+        self._waiting: deque[Job] = deque()
+        self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._running: list[Job] = []
+        self._prefixes = Prefixes(backend, self.limits.prefixes)
+        self._closing = self._abandon = False
+        self._thread = threading.Thread(target=self._work, name="empu-scheduler", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def close(self, *, drain: bool = False, timeout_s: float | None = None) -> None:
+        """Take nothing more; finish what there is with ``drain``, otherwise cancel it. Waits for the thread."""
+        with self._changed:
+            self._closing = True
+            self._abandon = self._abandon or not drain
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Answers in progress, and requests that wait."""
+        return len(self._running), len(self._waiting) + len(self._calls)
+
+    def submit(
+        self, prompt: Prompt, params: SamplingParams, deliver: Callable[[Update], None], guide: Guide | None = None
+    ) -> Job:
+        """Queue a request, from any thread.
+
+        Raises :class:`BusyError` when the queue is full and :class:`PromptTooLongError` when no token would fit.
+        """
+        room = self._context - len(prompt.ids)
+        if room < 1:
+            raise PromptTooLongError(len(prompt.ids), self._context - 1, "shorten it")
+        state = AnswerState(self._tokenizer, params, prompt.ids, room)
+        capacity = len(prompt.ids) + min(room, params.max_tokens or room)
+        job = Job(prompt, state, capacity, deliver, guide, self._wake)
+        with self._changed:
+            self._check_room()
+            self._waiting.append(job)
+            self._changed.notify()
+        return job
+
+    def call(self, work: Callable[[], T]) -> Future[T]:
+        """Queue a piece of work that uses the backend by itself, between two steps. Raises :class:`BusyError`."""
+        future: Future[T] = Future()
+        with self._changed:
+            self._check_room()
+            self._calls.append((future, work))
+            self._changed.notify()
+        return future
+
+    def _check_room(self) -> None:
+        free = self.limits.slots - len(self._running)
+        if self._closing or len(self._waiting) + len(self._calls) >= self.limits.queue + max(0, free):
+            self.counts.refused += 1
+            raise BusyError(len(self._waiting) + len(self._calls))
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    # In the thread
+
+    def _work(self) -> None:
+        while self._admit():
+            self._call()
+            self._step()
+        self._prefixes.clear()
+
+    def _admit(self) -> bool:
+        """Wait for work and let requests in; ``False`` at the end."""
+        with self._changed:
+            while not (self._waiting or self._running or self._calls or self._closing):
+                self._changed.wait()
+            if self._abandon:
+                for job in (*self._waiting, *self._running):
+                    job.cancelled = True
+                for future, _ in self._calls:
+                    future.cancel()
+                self._calls.clear()
+            gone = [job for job in (*self._running, *self._waiting) if job.cancelled]
+            self._running = [job for job in self._running if not job.cancelled]
+            self._waiting = deque(job for job in self._waiting if not job.cancelled)
+            while self._waiting and len(self._running) < self.limits.slots:
+                self._running.append(self._waiting.popleft())
+            finished = self._closing and not (self._running or self._calls)
+        for job in gone:
+            job.state.cancel()
+            self._finish(job)
+        return not finished
+
+    def _call(self) -> None:
+        with self._changed:
+            if not self._calls:
+                return
+            future, work = self._calls.popleft()
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
+
+    def _step(self) -> None:
+        plan = self._plan()
+        if not plan:
+            return
+        try:
+            logits = self._backend.forward([chunk for _, chunk in plan])
+        except EmpuError as error:  # most likely the memory: what is only kept goes first, then the youngest request
+            if not self._prefixes.forget_oldest():
+                self._fail(plan[-1][0], error)
+            return
+        except Exception as error:
+            for job, _ in plan:
+                self._fail(job, error)
+            return
+        self.counts.steps += 1
+        for (job, chunk), rows in zip(plan, logits, strict=True):
+            job.read += len(chunk.tokens)
+            if len(rows):
+                self._take(job, rows[-1])
+
+    def _plan(self) -> list[tuple[Job, Chunk]]:
+        """The chunks of one step: a token for each answer in progress, then prompts in order of arrival."""
+        plan = [(job, self._chunk(job, 1)) for job in self._running if not job.is_reading]
+        budget = self.limits.step_tokens - len(plan)
+        for place, job in enumerate(list(self._running)):
+            if budget <= 0:
+                break
+            if not job.is_reading or (job.sequence is None and not self._begin(job, self._running[:place])):
+                continue
+            chunk = self._chunk(job, budget)
+            budget -= len(chunk.tokens)
+            plan.append((job, chunk))
+        return plan
+
+    def _chunk(self, job: Job, most: int) -> Chunk:
+        assert job.sequence is not None
+        tokens = job.ids[job.read : job.read + most]
+        want = Want.LAST if job.read + len(tokens) == len(job.ids) else Want.NONE
+        return Chunk(job.sequence, np.asarray(tokens, dtype=np.int32), want)
+
+    def _begin(self, job: Job, earlier: list[Job]) -> bool:
+        """Give the job a sequence that holds as much of its prompt as any other does. ``False``: not in this step."""
+        source, length = self._prefixes.best(job.ids) or (None, 0)
+        for other in earlier:
+            common = shared(other.ids, job.ids)
+            if other.is_reading and other.read < common and common >= length + WORTH_SHARING:
+                return False
+            if other.sequence is not None and min(common, other.read) > length:
+                source, length = other.sequence, min(common, other.read)
+        while True:
+            try:
+                if source is None:
+                    job.sequence = self._backend.allocate(job.capacity)
+                else:
+                    job.sequence = self._backend.fork(source, length, job.capacity)
+                break
+            except EmpuError as error:
+                if self._prefixes.forget_oldest():
+                    return self._begin(job, earlier)
+                if not any(other.sequence is not None for other in self._running):
+                    self._fail(job, error)
+                return False
+        job.read = job.cached = length
+        job.begun = time.perf_counter()
+        self.counts.prompt_tokens += len(job.prompt.ids)
+        self.counts.cached_tokens += length
+        return True
+
+    def _take(self, job: Job, logits: npt.NDArray[np.float32]) -> None:
+        state = job.state
+        try:
+            piece = state.take(logits, job.guide.allowed() if job.guide is not None else None)
+            if job.guide is not None and state.finish_reason is None:
+                job.guide.accept(state.tokens[-1])
+        except Exception as error:
+            self._fail(job, error)
+            return
+        if len(state.tokens) == 1:
+            job.first = time.perf_counter()
+        self.counts.completion_tokens += 1
+        job.ids.append(state.tokens[-1])
+        job.tell(piece)
+        if state.finish_reason is not None:
+            self._running.remove(job)
+            self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        reason = job.state.finish_reason
+        assert reason is not None
+        setattr(self.counts, reason, getattr(self.counts, reason) + 1)
+        if job.sequence is not None:
+            self._prefixes.keep(job.sequence, job.ids[: job.read])
+            job.sequence = None
+        job.tell(job.completion())
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        self._running.remove(job)
+        self.counts.failed += 1
+        if job.sequence is not None:
+            self._backend.release(job.sequence)
+            job.sequence = None
+        job.tell(error)
