@@ -212,6 +212,5 @@ class CompletionRequest(Common):
         given = self.prompt
         if isinstance(given, str):
             return [given]
-        if isinstance(given[0], int):
-            return [[token for token in given if isinstance(token, int)]]
-        return [one for one in given if not isinstance(one, int)]
+        several: list[Any] = list(given)
+        return [several] if isinstance(several[0], int) else several

@@ -22,6 +22,9 @@ SHOTS = 4
 TIMED = 20
 """Questions that are asked one by one for the time of an answer."""
 
+PRIOR = 1.0
+"""How strongly calibration is drawn to leaving probabilities as they are."""
+
 OnRows = Callable[[int], None]
 
 
@@ -152,22 +155,24 @@ def fits(model: LanguageModel, task: Task, rows: Sequence[Row]) -> bool:
 
 
 def calibrate(confidences: Sequence[float], correct: Sequence[bool]) -> tuple[float, float] | None:
-    """(slope, intercept) of Platt's scaling (1999) on held-out rows, by Newton's method with a weak prior.
+    """(slope, intercept) of Platt's scaling (1999) on held-out rows, by damped Newton steps with a weak prior.
 
-    ``None`` where the rows do not say: fewer than 30, or all right, or all wrong.
+    The slope stays within 0.02 and 3 and the intercept within -8 and 8, so that a confidence is always a number and
+    never turns the order of two probabilities round. ``None`` where the rows do not say: fewer than 30, or all right or
+    all wrong.
     """
     y = np.array(correct, dtype=np.float64)
     if len(y) < 30 or y.min() == y.max():
         return None
     x = np.stack([np.array([log_odds(p) for p in confidences]), np.ones(len(y))], axis=1)
     weights, prior = np.array([1.0, 0.0]), np.array([1.0, 0.0])
-    for _ in range(50):
+    for _ in range(200):
         p = 1 / (1 + np.exp(-x @ weights))
-        gradient = x.T @ (p - y) + 0.1 * (weights - prior)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 0.1 * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        weights = weights - step
-        if float(np.abs(step).max()) < 1e-9:
+        gradient = x.T @ (p - y) + PRIOR * (weights - prior)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + PRIOR * np.eye(2)
+        step = np.clip(np.linalg.solve(hessian, gradient), -0.25, 0.25)
+        before, weights = weights, np.clip(weights - step, [0.02, -8.0], [3.0, 8.0])
+        if float(np.abs(weights - before).max()) < 1e-9:
             break
     return float(weights[0]), float(weights[1])
 
