@@ -36,6 +36,7 @@ class Answers:
     def __init__(self, request: Request, served: Served, asked: Sequence[Asked]) -> None:
         """Queues them all or, where the queue has no room, none. Raises :class:`~empu.errors.BusyError`."""
         self.confidence: float | None = None
+        self.prompt_tokens = sum(len(one.prompt.ids) for one in asked)
         self._updates: asyncio.Queue[tuple[int, Update]] = asyncio.Queue()
         self._open = len(asked)
         self._jobs: list[Job] = []
@@ -88,6 +89,7 @@ class LabelAnswers:
     def __init__(self, verdicts: Sequence[Verdict], prompt_tokens: int, answer_tokens: int, top: int | None) -> None:
         best = verdicts[0]
         self.confidence: float | None = best.confidence
+        self.prompt_tokens = prompt_tokens
         logprobs = None
         if top is not None:
             named = tuple(Alternative(LABEL_TOKEN, v.label, _log(v.confidence)) for v in verdicts[:top])

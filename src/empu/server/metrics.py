@@ -41,6 +41,8 @@ class Metrics:
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     """(route, status) -> how many."""
+    running: int = 0
+    """HTTP requests that are being answered."""
     seconds: Histogram = field(default_factory=Histogram)
     first_token: Histogram = field(default_factory=Histogram)
 
@@ -49,6 +51,7 @@ class Metrics:
         lines = ["# TYPE empu_http_requests_total counter"]
         for (route, status), count in sorted(self.requests.items()):
             lines.append(f'empu_http_requests_total{{route="{_escaped(route)}",status="{status}"}} {count}')
+        lines += ["# TYPE empu_http_requests_running gauge", f"empu_http_requests_running {self.running}"]
         lines += self.seconds.lines("empu_http_request_seconds")
         lines += self.first_token.lines("empu_first_token_seconds")
         lines.append("# TYPE empu_requests gauge")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from empu.errors import BusyError, EmpuError, PromptTooLongError, StoreError, TemplateError, TokenizerError, UsageError
 
 
@@ -36,4 +38,5 @@ def problem_of(error: Exception) -> ProblemError:
         return ProblemError(503, str(error), code="store")
     if isinstance(error, EmpuError):
         return ProblemError(503, str(error), code="unavailable", retry_after_s=5)
+    logging.getLogger("empu.server").error("a request failed", exc_info=error)
     return ProblemError(500, "Empu made a mistake of its own; the server's log says where.", code="internal")
