@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from empu.config import preset
+from empu.text.spelling import Spellings
 
 
 class Letters:
@@ -18,7 +19,11 @@ class Letters:
         self.special_tokens: Mapping[str, int] = {"<unk>": 0, "<s>": 1, "</s>": 2}
 
     def encode(self, text: str, *, parse_special: bool = False, add_bos: bool = False) -> list[int]:
-        return ([1] if add_bos else []) + [3 + byte for byte in text.encode()]
+        pieces = Spellings(self.special_tokens).split(text) if parse_special else [text]
+        ids = [1] if add_bos else []
+        for piece in pieces:
+            ids += [piece] if isinstance(piece, int) else [3 + byte for byte in piece.encode()]
+        return ids
 
     def decode(self, ids: Iterable[int], *, keep_special: bool = False) -> str:
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
