@@ -1,6 +1,6 @@
-"""Draws the README's picture from what `make run` printed.
+"""Draws the README's picture from what a command printed.
 
-make run 2>&1 | tee run.log; .venv/bin/python docs/picture.py run.log docs/make-run.svg
+    .venv/bin/python docs/picture.py LOG PICTURE.svg "the command"
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ WIDTH = 118
 def main() -> None:
     log, picture = map(Path, sys.argv[1:3])
     console = Console(record=True, width=WIDTH, file=StringIO(), force_terminal=True)
-    console.print(Text("$ make run", style="bold"))
+    console.print(Text(f"$ {sys.argv[3]}", style="bold"))
     for line in log.read_text(encoding="utf-8").splitlines():
         if line.startswith(("WARNING", "make")) or "Installing" in line:
             continue
-        style = "bold green" if line.startswith("The specialist") else "bold" if line.startswith("system ") else ""
+        style = "bold green" if line.startswith("The ") else "bold" if line.startswith("system ") else ""
         console.print(Text(line, style=style, overflow="fold"))
     console.save_svg(str(picture), title="Empu")
 
