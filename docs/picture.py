@@ -1,6 +1,6 @@
 """Draws the README's picture from what a command printed.
 
-    .venv/bin/python docs/picture.py LOG PICTURE.svg "the command"
+.venv/bin/python docs/picture.py LOG PICTURE.svg "the command"
 """
 
 from __future__ import annotations
