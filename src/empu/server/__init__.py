@@ -1,1 +1,0 @@
-"""The HTTP server: the interfaces that existing programs speak, and a page to chat on."""
