@@ -1,0 +1,132 @@
+"""The whole server as one ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pydantic import Field
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from empu import __version__
+from empu.errors import EmpuError
+from empu.server import anthropic, openai
+from empu.server.auth import COOKIE, SESSION_LIFE_S
+from empu.server.context import Context, context_of
+from empu.server.guard import Guard
+from empu.server.openai_types import Strict
+from empu.server.problems import ProblemError, problem_of
+from empu.server.reading import read_body
+
+WEB = Path(__file__).parent / "web"
+PAGES = {"/": "index.html", "/app.js": "app.js", "/markdown.js": "markdown.js", "/style.css": "style.css"}
+"""Path -> file. They hold nothing of anybody's, so they need no key."""
+PUBLIC = frozenset({*PAGES, "/health", "/api/signin"})
+
+
+class SignIn(Strict):
+    """A one-time code from the sign-in link, or a key."""
+
+    code: str = Field(min_length=1, max_length=200)
+
+
+def make_app(context: Context) -> ASGIApp:
+    """The application for uvicorn. When it ends, what is in progress is finished first."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await context.catalogue.close(drain=False)
+
+    routes = [
+        *(Route(path, _page(file), methods=["GET"]) for path, file in PAGES.items()),
+        Route("/health", health, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+        Route("/api/signin", sign_in, methods=["POST"]),
+        Route("/api/signout", sign_out, methods=["POST"]),
+        Route("/api/me", me, methods=["GET"]),
+        *anthropic.ROUTES,
+        *openai.ROUTES,
+    ]
+    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+        HTTPException: _refused,
+        EmpuError: _refused,
+        ClientDisconnect: _left,
+        Exception: _refused,
+    }
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    app.state.context = context
+    return Guard(app, context, PUBLIC.__contains__, respond)
+
+
+def respond(path: str, problem: ProblemError) -> Response:
+    """A refusal in the words of the interface that ``path`` belongs to."""
+    if path.startswith("/v1/messages"):
+        return anthropic.error_response(problem)
+    return openai.error_response(problem)
+
+
+async def health(request: Request) -> Response:
+    """``GET /health``: that the server answers at all. Needs no key."""
+    return JSONResponse({"status": "ok", "version": __version__})
+
+
+async def metrics(request: Request) -> Response:
+    """``GET /metrics`` for Prometheus."""
+    context = context_of(request)
+    return PlainTextResponse(context.metrics.text(context.catalogue), media_type="text/plain; version=0.0.4")
+
+
+async def sign_in(request: Request) -> Response:
+    """``POST /api/signin``: a cookie for a one-time code or a key."""
+    context = context_of(request)
+    code = (await read_body(request, SignIn)).code
+    owner = "link" if context.sessions.use(code) else context.keys.owner(code)
+    if owner is None:
+        message = "This link was used already or is too old; start the server again, or sign in with a key."
+        raise ProblemError(401, message, code="invalid_code")
+    response = JSONResponse({"signed_in": True})
+    cookie = context.sessions.begin(owner)
+    response.set_cookie(COOKIE, cookie, max_age=SESSION_LIFE_S, httponly=True, samesite="strict")
+    return response
+
+
+async def sign_out(request: Request) -> Response:
+    """``POST /api/signout``."""
+    context_of(request).sessions.end(request.cookies.get(COOKIE, ""))
+    response = JSONResponse({"signed_in": False})
+    response.delete_cookie(COOKIE)
+    return response
+
+
+async def me(request: Request) -> Response:
+    """``GET /api/me``: whether the browser is signed in (401 otherwise), and what the page shows."""
+    return JSONResponse({"version": __version__, "models": list(context_of(request).catalogue.names())})
+
+
+def _page(file: str) -> Callable[[Request], Awaitable[Response]]:
+    async def page(request: Request) -> Response:
+        return FileResponse(WEB / file, headers={"Cache-Control": "no-cache"})
+
+    return page
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        reasons = {404: "There is nothing at this address.", 405: "This address does not know that method."}
+        message = reasons.get(error.status_code, error.detail)
+        response = respond(request.url.path, ProblemError(error.status_code, message, code="http"))
+        response.headers.update(error.headers or {})
+        return response
+    return respond(request.url.path, problem_of(error))
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it

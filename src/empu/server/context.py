@@ -1,0 +1,50 @@
+"""What a request's handlers need of the server, and what the log learns from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from empu.engine.generation import Completion
+from empu.server.auth import Keys, Sessions
+from empu.server.catalogue import Catalogue
+from empu.server.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Context:
+    """One server's parts."""
+
+    catalogue: Catalogue
+    keys: Keys
+    hosts: frozenset[str]
+    """The Host headers that mean this server."""
+    sessions: Sessions = field(default_factory=Sessions)
+    metrics: Metrics = field(default_factory=Metrics)
+
+
+def context_of(request: Request) -> Context:
+    """The server's parts, for a handler."""
+    context = request.app.state.context
+    assert isinstance(context, Context)
+    return context
+
+
+def note(request: Request, **facts: Any) -> None:
+    """Facts for the line that the log gets about this request: never text of a prompt or an answer."""
+    request.scope.setdefault("empu.facts", {}).update(facts)
+
+
+def note_usage(request: Request, completions: list[Completion]) -> None:
+    """The true counts of finished answers, for the log."""
+    note(
+        request,
+        prompt_tokens=sum(one.prompt_tokens for one in completions),
+        cached_tokens=sum(one.cached_tokens for one in completions),
+        completion_tokens=sum(one.completion_tokens for one in completions),
+        finish_reason=",".join(sorted({one.finish_reason for one in completions})),
+    )
+    if completions:
+        context_of(request).metrics.first_token.observe(min(one.timings.first_token_s for one in completions))

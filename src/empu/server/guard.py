@@ -1,0 +1,131 @@
+"""Around every request: is it for this server, from its own page, by somebody with a key; then count it and log it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from empu.server.auth import COOKIE, given_key, is_own_origin
+from empu.server.context import Context
+from empu.server.problems import ProblemError
+
+log = logging.getLogger("empu.server.requests")
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SAFE_HEADERS = {
+    "Content-Security-Policy": PAGE_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+MAX_HEADERS = 100
+MAX_TARGET = 2048
+
+
+class Guard:
+    """Outermost application. What it refuses never reaches a handler."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        context: Context,
+        is_public: Callable[[str], bool],
+        respond: Callable[[str, ProblemError], Response],
+    ) -> None:
+        """``is_public`` says of a path whether it needs no key; ``respond`` writes a refusal in a path's own form."""
+        self._app = app
+        self._context = context
+        self._is_public = is_public
+        self._respond = respond
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status, request_id = time.perf_counter(), 0, f"req_{secrets.token_hex(8)}"
+        self._context.metrics.running += 1
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = headers["request-id"] = request_id
+                for name, value in SAFE_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            try:
+                scope["empu.key"] = self._admit(scope, Headers(scope=scope))
+            except ProblemError as problem:
+                await self._respond(scope["path"], problem)(scope, receive, send_on)
+            else:
+                await self._app(scope, receive, send_on)
+        finally:
+            self._context.metrics.running -= 1
+            self._note(scope, status, time.perf_counter() - begun, request_id)
+
+    def _admit(self, scope: Scope, headers: Headers) -> str | None:
+        """The name of who asks. Raises :class:`ProblemError`."""
+        if len(scope["headers"]) > MAX_HEADERS or len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
+            raise ProblemError(431, f"The request has over {MAX_HEADERS} headers, or its address is too long.")
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or hosts[0].lower() not in self._context.hosts:
+            raise ProblemError(
+                403,
+                "The Host header does not name this server; use the address that `empu serve` printed.",
+                code="host",
+            )
+        if any(not is_own_origin(origin, self._context.hosts) for origin in headers.getlist("origin")):
+            raise ProblemError(403, "Pages of other origins may not ask this server.", code="origin")
+        if (key := given_key(headers)) is not None:
+            owner = self._context.keys.owner(key)
+        else:
+            owner = self._context.sessions.owner(_cookie(headers))
+        if owner is None and not self._is_public(scope["path"]):
+            raise ProblemError(
+                401,
+                "A key is needed: send the one that `empu serve` printed at its first start as 'Authorization: Bearer "
+                "KEY' or 'x-api-key: KEY', or open the sign-in link.",
+                code="invalid_api_key",
+            )
+        return owner
+
+    def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", "unknown")
+        self._context.metrics.requests[path, status] += 1
+        self._context.metrics.seconds.observe(seconds)
+        line = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "request": request_id,
+            "method": scope["method"],
+            "route": path,
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "key": scope.get("empu.key"),
+            **scope.get("empu.facts", {}),
+        }
+        log.info("%s", json.dumps(line))
+
+
+def _cookie(headers: Headers) -> str:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found is not None else ""

@@ -1,0 +1,73 @@
+"""The server as a process: its socket, its log, and its end on SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from empu.errors import UsageError
+
+DRAIN_S = 30
+"""How long answers in progress may take to finish after SIGTERM."""
+MAX_CONNECTIONS = 1000
+
+
+class Server(uvicorn.Server):
+    """The first signal lets what is in progress finish, the second ends at once. Calls ``ready`` when it listens."""
+
+    def __init__(self, app: ASGIApp, ready: Callable[[], None] | None = None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                lifespan="on",
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=DRAIN_S,
+            )
+        )
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._ready is not None and not self.should_exit:
+            self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at ``host`` and ``port`` (0: a free one). Raises :class:`UsageError` when it cannot be had."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{host}:{port} cannot be served ({reason}); choose another --port, or --port 0.") from None
+    return listening
+
+
+def write_log() -> None:
+    """One JSON object per request on stderr; errors of the server as plain lines beside them."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name, level in (("empu.server", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False

@@ -1,0 +1,86 @@
+"""A real server on a free port of loopback, in a thread, with tiny models of random weights."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from empu.engine.language_model import LanguageModel
+from empu.engine.scheduler import Limits
+from empu.engine.torch_backend import TorchBackend
+from empu.server.app import make_app
+from empu.server.auth import Keys, allowed_hosts
+from empu.server.catalogue import Catalogue
+from empu.server.context import Context
+from empu.server.running import Server, listen
+from empu.text.base import Text
+from empu.text.task import Task
+from empu.text.templates import JinjaTemplate
+from tests.engine.letters import Letters
+from tests.tune.making import tiny_model
+
+TEMPLATE = (
+    "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+)
+LABELS = Task("label", "Name it.", ("card arrival", "card lost", "refund"))
+INSTRUCTED = Task("completion", "Be brief.")
+
+
+def tiny(name: str) -> LanguageModel:
+    """``tiny`` talks, ``base`` only continues text, ``labels`` and ``specialist`` were tuned."""
+    template = None if name == "base" else JinjaTemplate(TEMPLATE, {}, name)
+    text = Text(Letters(), template, add_bos=True)
+    task = {"labels": LABELS, "specialist": INSTRUCTED}.get(name)
+    backend = TorchBackend(tiny_model())
+    return LanguageModel(backend, text, checkpoint_path=Path(name), context=256, task=task)
+
+
+NAMES: Mapping[str, int] = {"base": 1_700_000_000, "labels": 1_700_000_001, "specialist": 1_700_000_002, "tiny": 5}
+
+
+@dataclass
+class Running:
+    """A server, its key and where it is."""
+
+    context: Context
+    server: Server
+    thread: threading.Thread
+    port: int
+    key: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(20)
+        assert not self.thread.is_alive(), "the server did not stop"
+
+
+def start(
+    home: Path,
+    *,
+    opener: Callable[[str], LanguageModel] = tiny,
+    names: Mapping[str, int] = NAMES,
+    limits: Limits | None = None,
+) -> Running:
+    """Start one and wait until it listens."""
+    keys = Keys(home)
+    key = keys.add("test")
+    listening = listen("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    context = Context(Catalogue(lambda: names, opener, limits), keys, allowed_hosts("127.0.0.1", port))
+    ready = threading.Event()
+    server = Server(make_app(context), ready.set)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    assert ready.wait(20), "the server did not start"
+    return Running(context, server, thread, port, key)

@@ -1,0 +1,100 @@
+"""Anthropic's own client, which validates every response, against the real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import pytest
+
+from tests.server.serving import Running
+
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(scope="module")
+def client(running: Running) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(
+        base_url=running.url, api_key=running.key, max_retries=0, timeout=30, _strict_response_validation=True
+    ) as made:
+        yield made
+
+
+def text_of(message: anthropic.types.Message) -> str:
+    (block,) = message.content
+    assert block.type == "text"
+    return block.text
+
+
+def test_a_message_is_answered_with_true_counts(client: anthropic.Anthropic) -> None:
+    message = client.messages.create(model="tiny", max_tokens=11, messages=HELLO, system="Be kind.", temperature=0)
+    assert message.stop_reason == "max_tokens"
+    assert message.usage.output_tokens == 11
+    counted = client.messages.count_tokens(model="tiny", messages=HELLO, system="Be kind.")
+    assert counted.input_tokens == len("<system\nBe kind.><user\nHello><assistant\n")
+    read = message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
+    assert read == counted.input_tokens
+    blocks: Any = [{"type": "text", "text": "Be "}, {"type": "text", "text": "kind."}]
+    again = client.messages.create(model="tiny", max_tokens=11, messages=HELLO, system=blocks, temperature=0)
+    assert text_of(again) == text_of(message)
+
+
+def test_the_events_of_a_stream_come_in_order(client: anthropic.Anthropic) -> None:
+    whole = client.messages.create(model="tiny", max_tokens=20, messages=HELLO, temperature=0)
+    events = list(client.messages.create(model="tiny", max_tokens=20, messages=HELLO, temperature=0, stream=True))
+    kinds = [event.type for event in events]
+    deltas = kinds.count("content_block_delta")
+    assert deltas > 1
+    assert kinds == [
+        "message_start",
+        "content_block_start",
+        *["content_block_delta"] * deltas,
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    ]
+    with client.messages.stream(model="tiny", max_tokens=20, messages=HELLO, temperature=0) as stream:
+        final = stream.get_final_message()
+    assert text_of(final) == text_of(whole)
+    assert final.stop_reason == "max_tokens"
+    assert final.usage.output_tokens == 20
+
+
+def test_a_stop_sequence_is_named(client: anthropic.Anthropic) -> None:
+    text = text_of(client.messages.create(model="tiny", max_tokens=40, messages=HELLO, temperature=0))
+    stop = next(letter for letter in text[3:] if letter.isascii() and letter.isprintable())
+    message = client.messages.create(
+        model="tiny", max_tokens=40, messages=HELLO, temperature=0, stop_sequences=["never this", stop]
+    )
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", stop)
+    assert text_of(message) == text[: text.index(stop)]
+
+
+def test_a_specialist_for_labels_answers_with_one(client: anthropic.Anthropic) -> None:
+    message = client.messages.create(model="labels", max_tokens=9, messages=HELLO)
+    assert text_of(message) in {"card arrival", "card lost", "refund"}
+    assert message.stop_reason == "end_turn"
+    confidence = message.to_dict()["confidence"]
+    assert isinstance(confidence, float)
+    assert 0 < confidence <= 1
+    counted = client.messages.count_tokens(model="labels", messages=HELLO)
+    assert message.usage.input_tokens == counted.input_tokens
+
+
+def test_refusals_are_in_anthropics_words(client: anthropic.Anthropic) -> None:
+    with pytest.raises(anthropic.NotFoundError) as missing:
+        client.messages.create(model="nobody", max_tokens=9, messages=HELLO)
+    assert isinstance(missing.value.body, dict)
+    assert missing.value.body["error"]["type"] == "not_found_error"
+    with pytest.raises(anthropic.BadRequestError, match="at most 255"):
+        client.messages.create(model="tiny", max_tokens=9, messages=[{"role": "user", "content": "x" * 400}])
+    with pytest.raises(anthropic.BadRequestError, match="ends with the assistant"):
+        client.messages.create(model="tiny", max_tokens=9, messages=[*HELLO, {"role": "assistant", "content": "a"}])
+    with pytest.raises(anthropic.BadRequestError, match="tools is not supported"):
+        client.messages.create(
+            model="tiny", max_tokens=9, messages=HELLO, tools=[{"name": "f", "input_schema": {"type": "object"}}]
+        )
+    with anthropic.Anthropic(base_url=client.base_url, api_key="wrong", max_retries=0) as stranger:
+        with pytest.raises(anthropic.AuthenticationError):
+            stranger.messages.create(model="tiny", max_tokens=9, messages=HELLO)

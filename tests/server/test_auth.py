@@ -1,0 +1,143 @@
+"""Who is let in: every address of the server, every way to carry a key, every Host and Origin."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from empu.errors import StoreError, UsageError
+from empu.server.anthropic import ROUTES as ANTHROPIC
+from empu.server.app import PUBLIC
+from empu.server.auth import Keys, Sessions, allowed_hosts, check_bind, is_own_origin
+from empu.server.openai import ROUTES as OPENAI
+from tests.server.raw import request
+from tests.server.serving import Running
+
+API = [*ANTHROPIC, *OPENAI]
+ADDRESSES = sorted({*(route.path.replace("{model:path}", "tiny") for route in API), *PUBLIC})
+OTHERS = ["/metrics", "/api/me", "/api/signout", "/openapi.json", "/nothing", "/v1/nothing", "/../etc/passwd", "//"]
+
+
+@pytest.mark.parametrize("path", [*ADDRESSES, *OTHERS])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_everything_but_health_and_pages_needs_a_key(running: Running, path: str, method: str) -> None:
+    body = b"{}" if method == "POST" else None
+    status = request(running.port, method, path, body=body).status
+    assert status == 401 if path not in PUBLIC else status in {200, 400, 405}
+    assert request(running.port, method, path, key="empu-wrong", body=body).status == status
+    assert request(running.port, method, path, key=running.key, body=body).status != 401
+
+
+def test_a_key_is_taken_as_bearer_or_x_api_key(running: Running) -> None:
+    assert request(running.port, "GET", "/v1/models").status == 401
+    assert request(running.port, "GET", "/v1/models", x_api_key=running.key).status == 200
+    assert request(running.port, "GET", "/v1/models", Authorization=f"bearer {running.key}").status == 200
+    assert request(running.port, "GET", "/v1/models", Authorization=f"Basic {running.key}").status == 401
+    assert request(running.port, "GET", f"/v1/models?key={running.key}").status == 401
+    wrong = request(running.port, "GET", "/v1/models", key="empu-wrong", x_api_key=running.key)
+    assert wrong.status == 401
+
+
+def sign_in(running: Running, code: str) -> tuple[int, str]:
+    reply = request(running.port, "POST", "/api/signin", body=json.dumps({"code": code}).encode())
+    return reply.status, reply.headers.get("set-cookie", "")
+
+
+def test_the_sign_in_link_works_once_and_gives_a_cookie(running: Running) -> None:
+    code = running.context.sessions.link()
+    status, cookie = sign_in(running, code)
+    assert status == 200
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    value = cookie.partition(";")[0]
+    assert request(running.port, "GET", "/api/me", Cookie=value).json["models"] == [
+        "base",
+        "labels",
+        "specialist",
+        "tiny",
+    ]
+    assert sign_in(running, code)[0] == 401
+    assert sign_in(running, running.key)[0] == 200
+    assert request(running.port, "POST", "/api/signout", body=b"", Cookie=value).status == 200
+    assert request(running.port, "GET", "/api/me", Cookie=value).status == 401
+    assert request(running.port, "GET", "/api/me", Cookie="empu_session=guess; a=\x01;;=").status == 401
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost.evil:{port}", "127.0.0.1:{port}.", ""]
+)  # fmt: skip
+def test_another_host_is_refused_even_with_a_key(running: Running, host: str) -> None:
+    named = host.format(port=running.port) or " "
+    for path in ("/v1/models", "/", "/health"):
+        assert request(running.port, "GET", path, key=running.key, host=named).status in {400, 403}
+
+
+def test_own_names_are_let_in(running: Running) -> None:
+    for host in ("localhost", "LOCALHOST", "127.0.0.1", "[::1]"):
+        assert request(running.port, "GET", "/v1/models", key=running.key, host=f"{host}:{running.port}").status == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:{port}.evil", "file://", "http://localhost:1"]
+)  # fmt: skip
+def test_a_foreign_origin_is_refused_even_with_a_key(running: Running, origin: str) -> None:
+    named = origin.format(port=running.port)
+    for method, path in (("POST", "/v1/chat/completions"), ("OPTIONS", "/v1/models"), ("POST", "/api/signin")):
+        reply = request(running.port, method, path, key=running.key, body=b"{}", Origin=named)
+        assert reply.status == 403
+        assert "access-control-allow-origin" not in reply.headers
+
+
+def test_the_own_origin_is_let_in(running: Running) -> None:
+    origin = f"http://localhost:{running.port}"
+    assert request(running.port, "GET", "/v1/models", key=running.key, Origin=origin).status == 200
+
+
+def test_keys_are_kept_as_hashes_in_a_file_of_ones_own(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    key = keys.add("laptop")
+    assert keys.path.stat().st_mode & 0o777 == 0o600
+    assert key not in keys.path.read_text()
+    again = Keys(tmp_path)
+    assert again.owner(key) == "laptop"
+    assert again.owner(key + "x") is None
+    assert list(again.names()) == ["laptop"]
+    with pytest.raises(UsageError, match="already"):
+        again.add("laptop")
+    again.revoke("laptop")
+    assert Keys(tmp_path).owner(key) is None
+    with pytest.raises(UsageError, match="no key"):
+        again.revoke("laptop")
+    keys.path.write_text("[1]")
+    with pytest.raises(StoreError, match="cannot be read"):
+        Keys(tmp_path)
+
+
+def test_no_bind_off_loopback_without_a_key(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    for host in ("127.0.0.1", "localhost", "::1"):
+        check_bind(host, keys)
+    for host in ("0.0.0.0", "::", "192.168.1.5", "example.org"):
+        with pytest.raises(UsageError, match="no key yet"):
+            check_bind(host, keys)
+    keys.add("one")
+    check_bind("0.0.0.0", keys)
+
+
+def test_hosts_are_exact() -> None:
+    assert allowed_hosts("127.0.0.1", 8000) == {"127.0.0.1:8000", "localhost:8000", "[::1]:8000"}
+    assert "192.168.1.5:8000" in allowed_hosts("192.168.1.5", 8000)
+    assert "0.0.0.0:8000" not in allowed_hosts("0.0.0.0", 8000)
+    assert {"box.lan:80", "box.lan"} <= allowed_hosts("0.0.0.0", 80, ["Box.lan"])
+    assert not is_own_origin("127.0.0.1:8000", allowed_hosts("127.0.0.1", 8000))
+
+
+def test_sessions_are_bounded_and_links_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = Sessions()
+    cookies = [sessions.begin("a") for _ in range(150)]
+    assert sessions.owner(cookies[0]) is None
+    assert sessions.owner(cookies[-1]) == "a"
+    monkeypatch.setattr("empu.server.auth.LINK_LIFE_S", -1)
+    assert not sessions.use(sessions.link())
