@@ -38,9 +38,7 @@ def serve(
     Without MODEL every model of the store is served. The first start makes a key and shows it once; the link signs one
     browser in. Ctrl-C lets answers in progress finish, a second one does not.
     """
-    from empu.cli import serving, talk
+    from empu.cli import serving
 
     served = serving.prepare(model, host, port, names, slots=slots, queue=queue, opening=given)
-    if as_json:
-        talk.answer(served.document())
-    served.run(quiet=as_json)
+    served.run(as_json=as_json)

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,15 +33,16 @@ class Prepared:
     models: list[str]
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``, printed before the server runs."""
+        """For ``--json``, printed once the server listens."""
         return {"address": self.address, "sign_in": self.sign_in, "key": self.new_key, "models": self.models}
 
-    def run(self, *, quiet: bool) -> None:
+    def run(self, *, as_json: bool) -> None:
         """Serve until a signal comes."""
         from empu.server.running import Server, write_log
 
         write_log()
-        Server(self.app, None if quiet else self._greet).run(sockets=[self.listening])
+        ready = partial(talk.answer, self.document()) if as_json else self._greet
+        Server(self.app, ready).run(sockets=[self.listening])
 
     def _greet(self) -> None:
         if self.new_key is not None:
