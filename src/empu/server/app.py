@@ -25,7 +25,13 @@ from empu.server.problems import ProblemError, problem_of
 from empu.server.reading import read_body
 
 WEB = Path(__file__).parent / "web"
-PAGES = {"/": "index.html", "/app.js": "app.js", "/markdown.js": "markdown.js", "/style.css": "style.css"}
+PAGES = {
+    "/": "index.html",
+    "/app.js": "app.js",
+    "/markdown.js": "markdown.js",
+    "/words.js": "words.js",
+    "/style.css": "style.css",
+}
 """Path -> file. They hold nothing of anybody's, so they need no key."""
 PUBLIC = frozenset({*PAGES, "/health", "/api/signin"})
 
