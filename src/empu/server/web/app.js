@@ -168,7 +168,7 @@ async function answer(talk) {
   busy(true);
   drawList();
   try {
-    await stream({ model: talk.model, messages, temperature: talk.temperature, stream: true, stream_options: { include_usage: true } }, turn, article, leaving.signal);
+    await stream({ model: talk.model, messages, temperature: talk.temperature, max_tokens: 1024, stream: true, stream_options: { include_usage: true } }, turn, article, leaving.signal);
   } catch (error) {
     if (leaving.signal.aborted) turn.stopped = true;
     else tell(error instanceof TypeError ? say("lost") : error.message);
