@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": BASE | {"text", "ledger"},
     "tune": BASE | {"model", "checkpoint", "text", "data", "ledger"},
     "specialist": BASE | {"checkpoint", "text", "ledger", "store", "model", "engine", "data", "tune", "evals"},
+    "server": BASE | {"engine", "text", "ledger", "store"},
     "evals": BASE | {"engine", "text", "data", "ledger"},
 }
 """Room -> rooms of this project that it may import (itself always). ``cli`` may import anything."""

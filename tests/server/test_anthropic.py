@@ -10,6 +10,7 @@ import pytest
 
 from tests.server.serving import Running
 
+COLD = {"temperature": 0}
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 
 
@@ -28,7 +29,7 @@ def text_of(message: anthropic.types.Message) -> str:
 
 
 def test_a_message_is_answered_with_true_counts(client: anthropic.Anthropic) -> None:
-    message = client.messages.create(model="tiny", max_tokens=11, messages=HELLO, system="Be kind.", temperature=0)
+    message = client.messages.create(model="tiny", max_tokens=11, messages=HELLO, system="Be kind.", extra_body=COLD)
     assert message.stop_reason == "max_tokens"
     assert message.usage.output_tokens == 11
     counted = client.messages.count_tokens(model="tiny", messages=HELLO, system="Be kind.")
@@ -36,13 +37,13 @@ def test_a_message_is_answered_with_true_counts(client: anthropic.Anthropic) -> 
     read = message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
     assert read == counted.input_tokens
     blocks: Any = [{"type": "text", "text": "Be "}, {"type": "text", "text": "kind."}]
-    again = client.messages.create(model="tiny", max_tokens=11, messages=HELLO, system=blocks, temperature=0)
+    again = client.messages.create(model="tiny", max_tokens=11, messages=HELLO, system=blocks, extra_body=COLD)
     assert text_of(again) == text_of(message)
 
 
 def test_the_events_of_a_stream_come_in_order(client: anthropic.Anthropic) -> None:
-    whole = client.messages.create(model="tiny", max_tokens=20, messages=HELLO, temperature=0)
-    events = list(client.messages.create(model="tiny", max_tokens=20, messages=HELLO, temperature=0, stream=True))
+    whole = client.messages.create(model="tiny", max_tokens=20, messages=HELLO, extra_body=COLD)
+    events = list(client.messages.create(model="tiny", max_tokens=20, messages=HELLO, extra_body=COLD, stream=True))
     kinds = [event.type for event in events]
     deltas = kinds.count("content_block_delta")
     assert deltas > 1
@@ -54,7 +55,7 @@ def test_the_events_of_a_stream_come_in_order(client: anthropic.Anthropic) -> No
         "message_delta",
         "message_stop",
     ]
-    with client.messages.stream(model="tiny", max_tokens=20, messages=HELLO, temperature=0) as stream:
+    with client.messages.stream(model="tiny", max_tokens=20, messages=HELLO, extra_body=COLD) as stream:
         final = stream.get_final_message()
     assert text_of(final) == text_of(whole)
     assert final.stop_reason == "max_tokens"
@@ -62,10 +63,10 @@ def test_the_events_of_a_stream_come_in_order(client: anthropic.Anthropic) -> No
 
 
 def test_a_stop_sequence_is_named(client: anthropic.Anthropic) -> None:
-    text = text_of(client.messages.create(model="tiny", max_tokens=40, messages=HELLO, temperature=0))
+    text = text_of(client.messages.create(model="tiny", max_tokens=40, messages=HELLO, extra_body=COLD))
     stop = next(letter for letter in text[3:] if letter.isascii() and letter.isprintable())
     message = client.messages.create(
-        model="tiny", max_tokens=40, messages=HELLO, temperature=0, stop_sequences=["never this", stop]
+        model="tiny", max_tokens=40, messages=HELLO, extra_body=COLD, stop_sequences=["never this", stop]
     )
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", stop)
     assert text_of(message) == text[: text.index(stop)]
@@ -95,6 +96,6 @@ def test_refusals_are_in_anthropics_words(client: anthropic.Anthropic) -> None:
         client.messages.create(
             model="tiny", max_tokens=9, messages=HELLO, tools=[{"name": "f", "input_schema": {"type": "object"}}]
         )
-    with anthropic.Anthropic(base_url=client.base_url, api_key="wrong", max_retries=0) as stranger:
-        with pytest.raises(anthropic.AuthenticationError):
-            stranger.messages.create(model="tiny", max_tokens=9, messages=HELLO)
+    stranger = anthropic.Anthropic(base_url=client.base_url, api_key="wrong", max_retries=0)
+    with stranger, pytest.raises(anthropic.AuthenticationError):
+        stranger.messages.create(model="tiny", max_tokens=9, messages=HELLO)

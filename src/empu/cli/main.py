@@ -21,6 +21,7 @@ COMMANDS = {
     "models": "List what is in the store.",
     "run": "Give one answer.",
     "chat": "Talk with a model in the terminal.",
+    "serve": "Serve models to programs and browsers.",
     "tune": "Make a specialist of your own rows.",
     "export": "Write a specialist as files that other programs open.",
     "show": "Say everything that is known of a model.",

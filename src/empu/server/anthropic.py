@@ -24,7 +24,10 @@ from empu.text.base import Message
 
 Json = dict[str, Any]
 
-IGNORED = ("metadata", "service_tier", "inference_geo", "cache_control", "anthropic_beta", "betas")
+IGNORED = (
+    "betas", "cache_control", "diagnostics", "inference_geo", "metadata", "service_tier", "speed", "user_profile_id",
+    "workspace_id",
+)  # fmt: skip
 """Properties that concern Anthropic's accounts, caches and data centres."""
 REFUSED = ("tools", "tool_choice", "container", "context_management", "mcp_servers", "output_config", "output_format")
 MAX_STOPS = 16
@@ -51,7 +54,7 @@ class Block(Strict):
 class Turn(Strict):
     """One message."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: str | Annotated[list[Block], Field(min_length=1)]
 
 

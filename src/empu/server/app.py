@@ -25,7 +25,13 @@ from empu.server.problems import ProblemError, problem_of
 from empu.server.reading import read_body
 
 WEB = Path(__file__).parent / "web"
-PAGES = {"/": "index.html", "/app.js": "app.js", "/markdown.js": "markdown.js", "/style.css": "style.css"}
+PAGES = {
+    "/": "index.html",
+    "/app.js": "app.js",
+    "/markdown.js": "markdown.js",
+    "/words.js": "words.js",
+    "/style.css": "style.css",
+}
 """Path -> file. They hold nothing of anybody's, so they need no key."""
 PUBLIC = frozenset({*PAGES, "/health", "/api/signin"})
 
@@ -90,7 +96,7 @@ async def sign_in(request: Request) -> Response:
     code = (await read_body(request, SignIn)).code
     owner = "link" if context.sessions.use(code) else context.keys.owner(code)
     if owner is None:
-        message = "This link was used already or is too old; start the server again, or sign in with a key."
+        message = "This key is unknown, or the link was used or is too old; give a key, or start the server again."
         raise ProblemError(401, message, code="invalid_code")
     response = JSONResponse({"signed_in": True})
     cookie = context.sessions.begin(owner)

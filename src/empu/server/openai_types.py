@@ -15,8 +15,8 @@ from empu.server.problems import ProblemError
 from empu.text.base import Message
 
 IGNORED = (
-    "metadata", "prediction", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier",
-    "store", "user",
+    "metadata", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier",
+    "service_tier", "store", "user",
 )  # fmt: skip
 """Properties that change nothing here: they concern OpenAI's accounts, its caches and its data centres."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -32,6 +33,8 @@ def parse(data: bytes) -> dict[str, Any]:
     """The JSON object in ``data``."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        if re.search(rb"\\u[dD][89a-fA-F]", data):
+            json.dumps(value, ensure_ascii=False).encode()  # fails for half of a character
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:

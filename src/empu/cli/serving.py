@@ -1,0 +1,116 @@
+"""What ``empu serve`` puts together: models, keys, a socket, and the words at its start."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from empu.cli import talk
+from empu.cli.opening import locate, open_located
+from empu.errors import MissingDependencyError, StoreError, UsageError
+from empu.store.store import Store, name_from
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from empu.engine.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A server that is ready to run; its socket is taken already."""
+
+    app: ASGIApp
+    listening: socket.socket
+    address: str
+    sign_in: str
+    new_key: str | None
+    models: list[str]
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``, printed once the server listens."""
+        return {"address": self.address, "sign_in": self.sign_in, "key": self.new_key, "models": self.models}
+
+    def run(self, *, as_json: bool) -> None:
+        """Serve until a signal comes."""
+        from empu.server.running import Server, write_log
+
+        write_log()
+        ready = partial(talk.answer, self.document()) if as_json else self._greet
+        Server(self.app, ready).run(sockets=[self.listening])
+
+    def _greet(self) -> None:
+        if self.new_key is not None:
+            talk.say(f"The key of this store, shown only now: {self.new_key}")
+        talk.say(f"Serving {', '.join(self.models)} at {self.address} (OpenAI: {self.address}/v1).")
+        talk.say(f"Sign in within 15 minutes, once: {self.sign_in}")
+
+
+def prepare(
+    models: Sequence[str],
+    host: str,
+    port: int,
+    names: Sequence[str],
+    *,
+    slots: int,
+    queue: int,
+    opening: Mapping[str, Any],
+) -> Prepared:
+    """Check everything and take the socket. Raises :class:`~empu.errors.EmpuError` for what cannot be."""
+    try:
+        from empu.server.app import make_app
+        from empu.server.auth import Keys, allowed_hosts, check_bind
+        from empu.server.catalogue import Catalogue
+        from empu.server.context import Context
+        from empu.server.running import listen
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("empu"):
+            raise
+        raise MissingDependencyError(
+            f"The server needs {error.name}, which is not installed; install it with: pip install 'empu[serve]'."
+        ) from error
+    from empu.engine.scheduler import Limits
+
+    store = Store.of_user()
+    keys = Keys(store.home)
+    check_bind(host, keys)
+    chosen = {_name(text): text for text in models}
+    if len(chosen) < len(models):
+        raise UsageError("Two of the models would be served under the same name; give one of them.")
+    for text in models:
+        locate(text)
+
+    def offered() -> dict[str, int]:
+        return dict.fromkeys(chosen, 0) if chosen else _in_store(store)
+
+    if not offered():
+        raise StoreError(f"The store {store.home} is empty; bring the first model with: empu pull default")
+
+    def opener(name: str) -> LanguageModel:
+        return open_located(locate(chosen.get(name, name)), **opening)
+
+    listening = listen(host, port)
+    port = listening.getsockname()[1]
+    new_key = None if len(keys) else keys.add("first")
+    limits = Limits(slots=slots, queue=queue, step_tokens=max(256, 2 * slots))
+    context = Context(Catalogue(offered, opener, limits), keys, allowed_hosts(host, port, names))
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    address = f"http://{shown}:{port}"
+    link = f"{address}/#code={context.sessions.link()}"
+    return Prepared(make_app(context), listening, address, link, new_key, list(offered()))
+
+
+def _in_store(store: Store) -> dict[str, int]:
+    """Names with the second since 1970 in which each model came."""
+    listed = [model for model in store.all() if model.name is not None]
+    return {str(model.name): int(datetime.fromisoformat(model.record.added_at).timestamp()) for model in listed}
+
+
+def _name(text: str) -> str:
+    found = Store.of_user().resolve(text)
+    return name_from(found.stem) if isinstance(found, Path) else found.name or found.record.id[:12]

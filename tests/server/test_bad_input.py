@@ -1,0 +1,189 @@
+"""Requests that are wrong in every way that we could think of: each a 4xx with a reason, never a 5xx, never silence."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from anthropic.resources.messages import Messages
+from openai.resources.chat.completions import Completions as ChatCompletions
+from openai.resources.completions import Completions as TextCompletions
+from pydantic import BaseModel
+
+from empu.server import anthropic, openai_types
+from empu.server.reading import MAX_BODY_BYTES, MAX_DEPTH
+from tests.server.raw import request, send
+from tests.server.serving import Running
+
+CHAT, TEXT, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/messages"
+USER = [{"role": "user", "content": "Hi"}]
+GOOD = {"model": "tiny", "messages": USER, "max_tokens": 3}
+
+
+def changed(**more: Any) -> bytes:
+    return json.dumps({**GOOD, **more}).encode()
+
+
+def nested(depth: int) -> bytes:
+    return b'{"model":"tiny","messages":' + b"[" * depth + b"]" * depth + b"}"
+
+
+LARGE = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["x" * 70_000]}}}
+BODIES: dict[str, tuple[str, bytes]] = {
+    "empty": (CHAT, b""),
+    "no json": (CHAT, b"hello"),
+    "cut off": (CHAT, changed()[:-5]),
+    "two documents": (CHAT, changed() * 2),
+    "a list": (CHAT, b"[]"),
+    "a string": (CHAT, b'"x"'),
+    "null": (CHAT, b"null"),
+    "a number": (CHAT, b"1"),
+    "not utf-8": (CHAT, b'{"model":"\xff\xfe"}'),
+    "utf-16": (CHAT, changed().decode().encode("utf-16")),
+    "byte order mark": (CHAT, b"\xef\xbb\xbf" + changed()),
+    "NaN": (CHAT, b'{"model":"tiny","messages":[],"temperature":NaN}'),
+    "Infinity": (CHAT, b'{"model":"tiny","messages":[],"temperature":-Infinity}'),
+    "1e999": (CHAT, b'{"model":"tiny","messages":[{"role":"user","content":"a"}],"temperature":1e999}'),
+    "a number of 10,000 digits": (CHAT, b'{"seed":' + b"9" * 10_000 + b"}"),
+    "a little too deep": (CHAT, nested(MAX_DEPTH)),
+    "much too deep": (CHAT, nested(100_000)),
+    "NUL": (CHAT, b"\0" * 100),
+    "lone surrogate in content": (CHAT, b'{"model":"tiny","messages":[{"role":"user","content":"\\ud800"}]}'),
+    "lone surrogate in model": (CHAT, b'{"model":"\\ud800","messages":[{"role":"user","content":"a"}]}'),
+    "lone surrogate in a name": (CHAT, b'{"\\ud800":1,"model":"tiny","messages":[{"role":"user","content":"a"}]}'),
+    "no model": (CHAT, json.dumps({"messages": USER}).encode()),
+    "empty model": (CHAT, changed(model="")),
+    "unknown model": (CHAT, changed(model="nobody")),
+    "model as path": (CHAT, changed(model="../../etc/passwd")),
+    "long model": (CHAT, changed(model="m" * 5000)),
+    "model as number": (CHAT, changed(model=1)),
+    "no messages": (CHAT, b'{"model":"tiny"}'),
+    "empty messages": (CHAT, changed(messages=[])),
+    "messages as string": (CHAT, changed(messages="Hi")),
+    "too many messages": (CHAT, changed(messages=USER * 1001)),
+    "unknown role": (CHAT, changed(messages=[{"role": "robot", "content": "a"}])),
+    "no role": (CHAT, changed(messages=[{"content": "a"}])),
+    "no content": (CHAT, changed(messages=[{"role": "user"}])),
+    "content as number": (CHAT, changed(messages=[{"role": "user", "content": 5}])),
+    "content as image": (CHAT, changed(messages=[{"role": "user", "content": [{"type": "image_url"}]}])),
+    "message with more": (CHAT, changed(messages=[{"role": "user", "content": "a", "x": 1}])),
+    "stop empty": (CHAT, changed(stop="")),
+    "stop as number": (CHAT, changed(stop=5)),
+    "stop with empty": (CHAT, changed(stop=["a", ""])),
+    "stop too long": (CHAT, changed(stop="x" * 201)),
+    "n zero": (CHAT, changed(n=0)),
+    "n negative": (CHAT, changed(n=-1)),
+    "n fraction": (CHAT, changed(n=1.5)),
+    "n true": (CHAT, changed(n=True)),
+    "max_tokens huge": (CHAT, changed(max_tokens=1 << 40)),
+    "max_tokens string": (CHAT, changed(max_tokens="5")),
+    "seed too large": (CHAT, changed(seed=1 << 70)),
+    "top_p zero": (CHAT, changed(top_p=0)),
+    "stream as string": (CHAT, changed(stream="yes")),
+    "schema not an object": (CHAT, changed(response_format={"type": "json_schema", "json_schema": 5})),
+    "schema too large": (CHAT, changed(response_format=LARGE)),
+    "chat with a base model": (CHAT, changed(model="base")),
+    "text without prompt": (TEXT, b'{"model":"base"}'),
+    "text with empty list": (TEXT, b'{"model":"base","prompt":[]}'),
+    "text with mixed list": (TEXT, b'{"model":"base","prompt":["a",1]}'),
+    "text with negative id": (TEXT, b'{"model":"base","prompt":[-1]}'),
+    "text with large id": (TEXT, b'{"model":"base","prompt":[320]}'),
+    "text of labels": (TEXT, b'{"model":"labels","prompt":"a"}'),
+    "best_of": (TEXT, b'{"model":"base","prompt":"a","best_of":3}'),
+    "suffix": (TEXT, b'{"model":"base","prompt":"a","suffix":"b"}'),
+    "many prompts": (TEXT, json.dumps({"model": "base", "prompt": ["a"] * 17}).encode()),
+    "messages without max_tokens": (MESSAGES, json.dumps({"model": "tiny", "messages": USER}).encode()),
+    "messages with thinking": (MESSAGES, changed(thinking={"type": "enabled", "budget_tokens": 2000})),
+    "messages with image": (MESSAGES, changed(messages=[{"role": "user", "content": [{"type": "image"}]}])),
+    "messages too hot": (MESSAGES, changed(temperature=1.5)),
+    "messages with many stops": (MESSAGES, changed(stop_sequences=["a"] * 17)),
+    "count with more": (MESSAGES + "/count_tokens", changed(invented=1)),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_bad_body_is_refused_with_a_reason(running: Running, name: str) -> None:
+    path, body = BODIES[name]
+    reply = request(running.port, "POST", path, key=running.key, body=body)
+    assert 400 <= reply.status < 500, reply
+    error = reply.json["error"]
+    assert error["message"].endswith(".")
+    assert len(error["message"]) < 1000
+    if path.startswith(MESSAGES):
+        assert reply.json["type"] == "error"
+        assert error["type"] in {"invalid_request_error", "not_found_error"}
+    else:
+        assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_a_body_too_large_is_refused_before_it_is_read(running: Running) -> None:
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\nAuthorization: Bearer {running.key}\r\n"
+    announced = send(running.port, f"{head}Content-Length: {10**12}\r\nConnection: close\r\n\r\n".encode())
+    assert announced.status == 413
+    chunk = b"%x\r\n%s\r\n" % (1 << 20, b" " * (1 << 20))
+    chunked = f"{head}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode()
+    with contextlib.suppress(ConnectionError):  # the server may close before it was sent all
+        assert send(running.port, chunked + chunk * (MAX_BODY_BYTES // len(chunk) + 2)).status == 413
+    assert request(running.port, "GET", "/health").status == 200
+
+
+def test_another_kind_of_body_is_refused(running: Running) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        reply = request(running.port, "POST", CHAT, key=running.key, body=changed(), Content_Type=kind)
+        assert reply.status == 415
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello",
+        b"GET",
+        b"GET / HTTP/9.9\r\nConnection: close",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b",
+        b"GET / HTTP/1.1\r\nno colon",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -5",
+        b"GET / HTTP/1.1\r\nA: " + b"b" * 100_000,
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM",
+    ],
+)
+def test_what_is_no_http_is_refused(running: Running, data: bytes) -> None:
+    with contextlib.suppress(ConnectionError):  # closed before all of it was sent
+        assert 400 <= send(running.port, data + b"\r\n\r\n").status < 500
+    assert request(running.port, "GET", "/health").status == 200
+
+
+def test_too_many_headers_and_too_long_an_address_are_refused(running: Running) -> None:
+    many = {f"X_{i}": "a" for i in range(200)}
+    assert request(running.port, "GET", "/v1/models", key=running.key, body=None, host=None, **many).status == 431
+    assert request(running.port, "GET", "/v1/models?" + "a" * 3000, key=running.key).status == 431
+
+
+def test_unknown_addresses_and_methods(running: Running) -> None:
+    assert request(running.port, "GET", "/v1/nothing", key=running.key).json["error"]["code"] == "http"
+    reply = request(running.port, "DELETE", CHAT, key=running.key)
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "module"),
+    [
+        (ChatCompletions.create, openai_types.ChatRequest, openai_types),
+        (TextCompletions.create, openai_types.CompletionRequest, openai_types),
+        (Messages.create, anthropic.MessagesRequest, anthropic),
+        (Messages.count_tokens, anthropic.CountRequest, anthropic),
+    ],
+)
+def test_every_property_that_a_client_knows_is_decided_upon(
+    method: Callable[..., Any], model: type[BaseModel], module: Any
+) -> None:
+    own = {"self", "timeout", "extra_body", "extra_headers", "extra_query"}
+    known = set(inspect.signature(method).parameters) - own
+    undecided = known - set(model.model_fields) - set(module.IGNORED) - set(module.REFUSED)
+    assert not undecided
+    assert not set(module.IGNORED) & set(module.REFUSED)
