@@ -9,6 +9,6 @@ lock() {
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
         --no-header --override no-cuda.in --no-emit-package torch "$@" --output-file "$out"
 }
-lock run.txt ../pyproject.toml build.in --extra tune
+lock run.txt ../pyproject.toml build.in --extra tune --extra serve
 lock dev.txt ../pyproject.toml build.in --extra dev
 uv pip compile --quiet --no-deps --generate-hashes --no-emit-index-url --no-annotate --no-header oracles.in --output-file oracles.txt
