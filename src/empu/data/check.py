@@ -139,8 +139,8 @@ class _Judged:
     def left_out(self) -> Iterator[Rejected]:
         for item in sorted(self._reasons):
             known = self.scan.unusable.get(item)
-            where = (self.scan.source_of(item), self.scan.numbers[item])
-            yield known or Rejected(*where, self._reasons[item][1])
+            source, number = self.scan.source_of(item), self.scan.numbers[item]
+            yield known or Rejected(source, number, self._reasons[item][1], self.scan.id_of(item))
 
     def unusable(self) -> None:
         for item, rejected in self.scan.unusable.items():
@@ -208,7 +208,7 @@ def _again(reading: Reading, found: Scan, kept: Mask) -> Iterator[tuple[int, Row
         count += 1
         same = item < len(found) and row.number == found.numbers[item]
         if same and isinstance(row, Row):
-            same = bytes.fromhex(row.id)[:KEY] == found.ids[item * KEY : (item + 1) * KEY]
+            same = row.id == found.id_of(item)
         if not same:
             raise DataError(f"{row.source} changed while it was being used; start again.")
         if kept[item] and isinstance(row, Row):

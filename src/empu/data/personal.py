@@ -50,7 +50,7 @@ def luhn(digits: str) -> bool:
 def iban(value: str) -> bool:
     """The check digits of an IBAN (ISO 13616): the rearranged number leaves 1 when divided by 97."""
     flat = value.replace(" ", "").upper()
-    if not 15 <= len(flat) <= 34:
+    if len(flat) != IBAN_LENGTHS.get(flat[:2]):
         return False
     return int("".join(str(int(char, 36)) for char in flat[4:] + flat[:4])) % 97 == 1
 
@@ -64,12 +64,13 @@ def nik(value: str) -> bool:
 
 def _card(value: str) -> bool:
     digits = re.sub(r"\D", "", value)
-    return 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 1 and luhn(digits)
+    return bool(_ISSUERS.fullmatch(digits)) and len(set(digits)) > 1 and luhn(digits)
 
 
 def _phone(value: str) -> bool:
     digits = re.sub(r"\D", "", value)
-    return 9 <= len(digits) <= 15 and len(set(digits)) > 2
+    longest = 15 if value.startswith("+") else 13
+    return 9 <= len(digits) <= longest and not digits.startswith("00") and len(set(digits)) > 2
 
 
 def _ipv4(value: str) -> bool:
@@ -79,6 +80,35 @@ def _ipv4(value: str) -> bool:
 def _always(value: str) -> bool:
     return bool(value)
 
+
+_ISSUERS = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2[2-7]\d{14}|3[47]\d{13}|3[068]\d{12}|35\d{14}"
+    r"|6(?:011|4\d\d|5\d\d)\d{12}|62\d{14,17}"
+)
+"""First digits and lengths of the large card issuers."""
+
+_BY_LENGTH = {
+    15: "NO",
+    16: "BE",
+    18: "DK FI FO GL NL",
+    19: "MK SI",
+    20: "AT BA EE KZ LT LU XK",
+    21: "CH HR LI LV",
+    22: "BG BH CR DE GB GE IE ME RS VA",
+    23: "AE GI IL IQ OM TL",
+    24: "AD CZ ES MD PK RO SA SE SK TN VG",
+    25: "LY PT ST",
+    26: "IS TR",
+    27: "BI DJ FR GR IT MC MR SM",
+    28: "AL AZ BY CY DO GT HU LB NI PL SV",
+    29: "BR EG PS QA UA",
+    30: "JO KW MU YE",
+    31: "MT SC",
+    32: "LC",
+    33: "RU",
+}
+IBAN_LENGTHS = {code: length for length, codes in _BY_LENGTH.items() for code in codes.split()}
+"""Country -> length of its IBANs (the registry of ISO 13616)."""
 
 _DIGITS = re.compile(r"\d{3}|\d\.\d")
 

@@ -21,8 +21,11 @@ CountTokens = Callable[[str], int]
 SHOWN = 5
 """Masked examples of each kind of personal data that are kept."""
 
+ID = 32
+"""Bytes of a row id."""
+
 KEY = 16
-"""Bytes of each digest that are kept; two million rows collide with a probability below 1e-26."""
+"""Bytes of each other digest that are kept; two million rows collide with a probability below 1e-26."""
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ class Scan:
 
     def digests(self, which: bytearray) -> NDArray[Any]:
         """One of the digest columns as an array that can be compared and sorted."""
-        return np.frombuffer(bytes(which), dtype=np.dtype(f"V{KEY}"))
+        return np.frombuffer(bytes(which), dtype=np.dtype(f"V{len(which) // max(1, len(self))}"))
 
     def label_codes(self) -> Ints:
         """For each item the number of its label; -1 where it has none."""
@@ -67,8 +70,8 @@ class Scan:
         return list(self.source_names)[self.sources[item]]
 
     def id_of(self, item: int) -> str:
-        """The first half of an item's row id, in hex: enough to recognise it."""
-        return bytes(self.ids[item * KEY : (item + 1) * KEY]).hex()
+        """An item's row id, in hex."""
+        return bytes(self.ids[item * ID : (item + 1) * ID]).hex()
 
 
 def scan(
@@ -98,7 +101,7 @@ def _row(
     question, whole = normal(row.question()), row.whole()
     answer = row.label or normal(whole)
     label = row.label
-    found.ids += bytes.fromhex(row.id)[:KEY]
+    found.ids += bytes.fromhex(row.id)
     found.questions += _digest(question or row.question())
     found.pairs += _digest((question or row.question()) + "\0" + answer)
     found.labels.append(-1 if label is None else found.label_names.setdefault(label, len(found.label_names)))
@@ -120,7 +123,7 @@ def _row(
 
 def _no_row(found: Scan, number: int, item: Rejected, signatures: Signatures) -> None:
     nothing = number.to_bytes(KEY, "big")
-    found.ids += nothing
+    found.ids += number.to_bytes(ID, "big")
     found.questions += nothing
     found.pairs += nothing
     found.labels.append(-1)
