@@ -54,19 +54,19 @@ def test_the_default_model_answers_over_http(default_gguf: Path, tmp_path: Path)
         port, key = int(str(first["address"]).rpartition(":")[2]), str(first["key"])
         body = {
             "model": name,
-            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "messages": [{"role": "user", "content": "What is the capital of Indonesia?"}],
             "temperature": 0,
             "max_tokens": 12,
         }
         reply = request(port, "POST", "/v1/chat/completions", key=key, body=json.dumps(body).encode())
         assert reply.status == 200, reply
-        assert "Paris" in reply.json["choices"][0]["message"]["content"]
+        assert "Jakarta" in reply.json["choices"][0]["message"]["content"]
     finally:
         said = end(process)
     lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert lines[-1]["route"] == "/v1/chat/completions"
     assert lines[-1]["completion_tokens"] == reply.json["usage"]["completion_tokens"]
-    assert "France" not in said
+    assert "Indonesia" not in said
     assert key not in said
 
 

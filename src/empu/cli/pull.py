@@ -42,4 +42,4 @@ def pull(source: str, name: str | None, link: bool, as_json: bool) -> None:
     else:
         talk.say(f"{model.name} is in the store already; nothing was fetched.")
     talk.facts(describing.brief(model.record))
-    talk.say(f'Try: empu run {model.name} "What is the capital of France?"')
+    talk.say(f'Try: empu run {model.name} "What is the capital of Indonesia?"')
