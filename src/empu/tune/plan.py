@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from empu.errors import UsageError
 from empu.model.transformer import Transformer
 from empu.tune.examples import Example, common_prefix
 from empu.tune.lora import attach
+from empu.tune.native import attach_native, fits
 from empu.tune.recipe import Method, Precision, Recipe
 from empu.tune.trainer import Trainer
 
@@ -64,7 +66,7 @@ def choose_recipe(
         learning_rate = 1e-3 if method == "lora" else 5e-5
         reasons.append(f"learning rate {learning_rate:g}, after a warm-up falling to zero")
     if precision is None:
-        precision = _precision(method)
+        precision = _precision(method, config)
         reasons.append(f"{precision}: " + _WHY[precision])
     recipe = Recipe(
         method=method,
@@ -105,19 +107,23 @@ def within(plan: Plan, seconds: float) -> Plan:
 _WHY: dict[Precision, str] = {
     "float32": "every weight is trained, and small changes need all digits",
     "bfloat16": "this processor multiplies 16-bit numbers several times as fast as 32-bit ones",
-    "int8": "frozen weights are multiplied in 8 bits, the adapter in 16",
+    "int8": "frozen weights are multiplied in 8 bits, adapters and all that is trained in 32",
 }
 
 
-def _precision(method: Method) -> Precision:
+def _precision(method: Method, config: ModelConfig) -> Precision:
     if method == "full":
         return "float32"
     if torch.cuda.is_available():
         return "bfloat16"
+    if fits(config):
+        return "int8"
+    return "bfloat16" if _fast_bfloat16() else "float32"
+
+
+def _fast_bfloat16() -> bool:
     capability = torch.cpu.get_capabilities()
-    if capability.get("avx512_bf16") or capability.get("amx_bf16"):
-        return "bfloat16"
-    return "int8" if capability.get("avx512_vnni") or capability.get("avx_vnni") else "float32"
+    return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
 
 
 def _adapter_size(config: ModelConfig, rank: int) -> int:
@@ -130,15 +136,16 @@ def prepare(model: Transformer, recipe: Recipe) -> Transformer:
     """Make a loaded float32 model ready for a recipe (changed in place): adapters attached, or everything trainable."""
     if recipe.method == "full":
         return model.requires_grad_(True)
-    return attach(
-        model,
-        rank=recipe.rank,
-        alpha=recipe.alpha,
-        targets=recipe.targets,
-        seed=recipe.seed,
-        precision="int8" if recipe.precision == "int8" else "float",
-        dtype=torch.float32 if recipe.precision == "float32" else torch.bfloat16,
-    )
+    dtype = torch.bfloat16 if recipe.precision == "bfloat16" or _fast_bfloat16() else torch.float32
+    adapters: dict[str, Any] = {
+        "rank": recipe.rank,
+        "alpha": recipe.alpha,
+        "targets": recipe.targets,
+        "seed": recipe.seed,
+    }
+    if recipe.precision == "int8":
+        return attach_native(model, **adapters, dtype=dtype, threads=recipe.threads)
+    return attach(model, **adapters, dtype=torch.float32 if recipe.precision == "float32" else dtype)
 
 
 def time_plan(plan: Plan, model: Transformer, train: Sequence[Example], *, steps: int = 3) -> Plan:

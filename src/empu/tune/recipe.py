@@ -23,7 +23,7 @@ class Recipe:
     alpha: float = 16.0
     targets: tuple[str, ...] = TARGETS
     precision: Precision = "bfloat16"
-    """Of activations; int8: the frozen weights' products in 8 bits, the rest in bfloat16."""
+    """Of products; int8: those of the frozen weights in 8 bits, compiled, and the adapters in float32."""
     learning_rate: float = 1e-3
     """The highest; reached after the warm-up, then falling linearly to zero."""
     warmup: float = 0.05
@@ -35,7 +35,7 @@ class Recipe:
     """Largest norm of the gradient."""
     batch_rows: int = 32
     """Rows of one optimiser step."""
-    micro_tokens: int = 4096
+    micro_tokens: int = 1024
     """A step's rows are computed in parts of at most this many tokens, which bounds memory."""
     epochs: int = 2
     max_steps: int | None = None
