@@ -24,7 +24,7 @@ struct TuneShape {
     float norm_eps;
     float scale;                          // of the adapters' product
     std::array<bool, kTargets> adapted;
-    Kind kind;  // of the frozen weights: Q8, or Float32, which rounds nothing
+    Kind kind = Kind::Q8;  // of the frozen weights: Q8, or Float32, which rounds nothing
 
     int inputs(int target) const;
     int outputs(int target) const;

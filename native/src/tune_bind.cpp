@@ -54,8 +54,9 @@ void bind_tune(nb::module_& module) {
                int rank, float scale, const std::array<bool, kTargets>& adapted, bool rounded, int threads,
                const std::string& ops) {
                 new (self) Tuner(
-                    TuneShape{layers, dim, heads, kv_heads, head_dim, ffn_dim, rank, norm_eps, scale, adapted}, threads,
-                    ops);
+                    TuneShape{layers, dim, heads, kv_heads, head_dim, ffn_dim, rank, norm_eps, scale, adapted,
+                              rounded ? Kind::Q8 : Kind::Float32},
+                    threads, ops);
             },
             nb::kw_only(), "layers"_a, "dim"_a, "heads"_a, "kv_heads"_a, "head_dim"_a, "ffn_dim"_a, "norm_eps"_a,
             "rank"_a, "scale"_a, "adapted"_a, "rounded"_a, "threads"_a, "ops"_a)
