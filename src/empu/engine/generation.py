@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,19 @@ from empu.text.base import Tokenizer
 from empu.text.stream import StreamDecoder
 
 FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class Guide(Protocol):
+    """Keeps one answer inside a grammar."""
+
+    def allowed(self) -> npt.NDArray[np.bool_] | None:
+        """(V,): the tokens that may come next; ``None`` for all."""
+
+    def accept(self, token: int) -> None:
+        """Go on behind ``token``."""
+
+    def forced(self) -> Sequence[int]:
+        """The tokens that must come next, up to the next choice; each is still to be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,9 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one step added. ``text`` may be empty while a character or a stop string is incomplete."""
+    """What one step added: a token, and those that a grammar forces behind it. ``text`` may be empty while a character
+    or a stop string is incomplete.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -82,13 +97,21 @@ class Completion:
 class AnswerState:
     """Chooses tokens from logits, decodes them and watches for the end of one answer."""
 
-    def __init__(self, tokenizer: Tokenizer, params: SamplingParams, prompt: Sequence[int], room: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        params: SamplingParams,
+        prompt: Sequence[int],
+        room: int,
+        guide: Guide | None = None,
+    ) -> None:
         """``room`` is how many tokens the context can still hold after the prompt (at least 1)."""
         self.params = params
         self.sampler = Sampler(params, prompt)
         self.tokens: list[int] = []
         self.finish_reason: FinishReason | None = None
         self._tokenizer = tokenizer
+        self._guide = guide
         self._limit = min(room, params.max_tokens) if params.max_tokens is not None else room
         self._decoder = StreamDecoder(tokenizer)
         self._stops = StopMatcher(params.stop)
@@ -110,12 +133,43 @@ class AnswerState:
         """Of every token, if they were asked for."""
         return tuple(self._logprobs) if self.params.logprobs is not None else None
 
-    def take(self, logits: npt.NDArray[np.float32], allowed: npt.NDArray[np.bool_] | None = None) -> Piece:
+    def begin(self) -> Piece:
+        """What a grammar forces before anything is chosen; nothing without one."""
+        return self._piece([], ())
+
+    def take(self, logits: npt.NDArray[np.float32]) -> Piece:
         """Choose the next token from ``logits`` (V,); sets ``finish_reason`` when it was the last."""
-        token = self.sampler.choose(logits, allowed)
-        self.tokens.append(token)
+        token = self.sampler.choose(logits, self._guide.allowed() if self._guide is not None else None)
         logprobs = (self._describe(logits, token),) if self.params.logprobs is not None else ()
         self._logprobs += logprobs
+        text = self._add(token)
+        self._accept(token)
+        return self._piece([(token, text)], logprobs)
+
+    def _piece(self, added: list[tuple[int, str]], logprobs: tuple[TokenLogprobs, ...]) -> Piece:
+        """With the tokens that are forced next, unless probabilities are asked for: those come from the model only."""
+        while forced := self._forced():
+            for token in forced:
+                self.sampler.note(token)
+                added.append((token, self._add(token)))
+                if not self._accept(token):
+                    break
+        return Piece("".join(text for _, text in added), tuple(token for token, _ in added), logprobs)
+
+    def _forced(self) -> Sequence[int]:
+        if self._guide is None or self.finish_reason is not None or self.params.logprobs is not None:
+            return ()
+        return self._guide.forced()
+
+    def _accept(self, token: int) -> bool:
+        """Tell the guide, unless the answer ended; whether it goes on."""
+        if self._guide is not None and self.finish_reason is None:
+            self._guide.accept(token)
+        return self.finish_reason is None
+
+    def _add(self, token: int) -> str:
+        """Append a token; the text that it completes."""
+        self.tokens.append(token)
         if token in self._tokenizer.eos_ids:
             self.finish_reason = "stop"
             text = self._rest()
@@ -127,7 +181,7 @@ class AnswerState:
                 self.finish_reason = "length"
                 text += self._rest()
         self._texts.append(text)
-        return Piece(text, (token,), logprobs)
+        return text
 
     def cancel(self) -> Piece:
         """End here; gives the text that was still held back."""

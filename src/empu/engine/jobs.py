@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
 
 from empu.engine.backend import SequenceId
 from empu.engine.generation import AnswerState, Completion, Piece, Timings
@@ -15,16 +11,6 @@ from empu.engine.prompting import Prompt
 
 Update = Piece | Completion | Exception
 """What a request is told: its pieces, and at the end its completion or what went wrong, once."""
-
-
-class Guide(Protocol):
-    """Keeps one answer inside a grammar."""
-
-    def allowed(self) -> npt.NDArray[np.bool_] | None:
-        """(V,): the tokens that may come next; ``None`` for all."""
-
-    def accept(self, token: int) -> None:
-        """Go on behind ``token``."""
 
 
 class Job:
@@ -36,13 +22,11 @@ class Job:
         state: AnswerState,
         capacity: int,
         deliver: Callable[[Update], None],
-        guide: Guide | None,
         wake: Callable[[], None],
     ) -> None:
         self.prompt = prompt
         self.state = state
         self.capacity = capacity
-        self.guide = guide
         self.sequence: SequenceId | None = None
         self.ids = list(prompt.ids)
         """Prompt and answer so far."""
@@ -50,7 +34,9 @@ class Job:
         """How many of ``ids`` the cache holds."""
         self.cached = 0
         self.cancelled = False
-        self.submitted = self.begun = self.first = time.perf_counter()
+        self.submitted = self.begun = time.perf_counter()
+        self.first: float | None = None
+        """When the first token was chosen."""
         self._deliver = deliver
         self._wake = wake
 
@@ -75,9 +61,9 @@ class Job:
         """Of a finished answer."""
         state, ended = self.state, time.perf_counter()
         assert state.finish_reason is not None
-        fresh, written = self.read - self.cached, len(state.tokens) - 1
-        prefill, decode = self.first - self.begun, ended - self.first
-        began = bool(state.tokens)
+        fresh, written = len(self.prompt.ids) - self.cached, len(state.tokens) - 1
+        first = self.first
+        prefill, decode = (first - self.begun, ended - first) if first is not None else (0.0, 0.0)
         return Completion(
             text=state.text,
             finish_reason=state.finish_reason,
@@ -88,10 +74,10 @@ class Job:
             seed=state.sampler.seed,
             timings=Timings(
                 load_s=0.0,
-                prefill_s=prefill if began else 0.0,
-                first_token_s=self.first - self.submitted if began else 0.0,
-                decode_s=decode if began else 0.0,
-                prefill_tokens_per_s=(fresh - written) / prefill if began and prefill > 0 else None,
+                prefill_s=prefill,
+                first_token_s=first - self.submitted if first is not None else 0.0,
+                decode_s=decode,
+                prefill_tokens_per_s=fresh / prefill if prefill > 0 else None,
                 decode_tokens_per_s=written / decode if written > 0 and decode > 0 else None,
             ),
             logprobs=state.logprobs,

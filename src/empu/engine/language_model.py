@@ -16,7 +16,7 @@ from empu.config import ModelConfig
 from empu.engine.backend import Backend, Chunk, SequenceId, Want
 from empu.engine.backends import open_backend
 from empu.engine.choices import ChoiceTrie, choose
-from empu.engine.generation import AnswerState, Completion, Piece, Timings
+from empu.engine.generation import AnswerState, Completion, Guide, Piece, Timings
 from empu.engine.prompting import Prompt, encode_prompt
 from empu.engine.sampling import SamplingParams
 from empu.errors import UsageError
@@ -88,6 +88,8 @@ class LanguageModel:
         self.load_seconds = load_seconds
         self.task = task
         """What a specialist was tuned for; ``None`` for a general model."""
+        self.guides: object | None = None
+        """What ``guided.py`` keeps here between answers."""
         self._trie: ChoiceTrie | None = None
         self._sequence: SequenceId | None = None
         self._held: list[int] = []
@@ -104,15 +106,17 @@ class LanguageModel:
         *,
         truncate: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        guide: Guide | None = None,
     ) -> Generation:
-        """Begin an answer to a text (continued as it stands) or to messages (rendered by the chat template).
+        """Begin an answer to a text (continued as it stands) or to messages (rendered by the chat template), within
+        a grammar where there is a ``guide`` (``guided.py`` makes them; each serves one answer).
 
         Raises :class:`~empu.errors.PromptTooLongError` unless ``truncate`` allows cutting the oldest part.
         """
         params = params or SamplingParams()
         reserved = min(params.max_tokens or self.context, max(1, self.context // 4)) if truncate else 1
         encoded = encode_prompt(self.text, prompt, limit=self.context - reserved, truncate=truncate, tools=tools)
-        return Generation(self, encoded, params)
+        return Generation(self, encoded, params, guide)
 
     def classify(self, prompts: Sequence[str], *, count: int = 1) -> Iterator[list[Verdict]]:
         """The ``count`` likeliest labels of each text, best first, by a specialist for labels.
@@ -156,10 +160,10 @@ class LanguageModel:
 class Generation:
     """One answer as it comes: iterate over its pieces, then read ``completion``. Not restartable."""
 
-    def __init__(self, model: LanguageModel, prompt: Prompt, params: SamplingParams) -> None:
+    def __init__(self, model: LanguageModel, prompt: Prompt, params: SamplingParams, guide: Guide | None) -> None:
         self._model = model
-        self._prompt = prompt
-        self._state = AnswerState(model.text.tokenizer, params, prompt.ids, model.context - len(prompt.ids))
+        self.prompt = prompt
+        self._state = AnswerState(model.text.tokenizer, params, prompt.ids, model.context - len(prompt.ids), guide)
         self._cancelled = False
         self._begun = time.perf_counter()
         self._prefill_s = self._first_token_s = self._decode_s = 0.0
@@ -180,14 +184,14 @@ class Generation:
             pass
         state = self._state
         assert state.finish_reason is not None
-        read, written = len(self._prompt.ids) - self._cached, max(0, len(state.tokens) - 1)
+        read, written = len(self.prompt.ids) - self._cached, max(0, len(state.tokens) - 1)
         return Completion(
             text=state.text,
             finish_reason=state.finish_reason,
             stop_string=state.stop_string,
-            prompt_tokens=len(self._prompt.ids),
+            prompt_tokens=len(self.prompt.ids),
             completion_tokens=len(state.tokens),
-            dropped_tokens=self._prompt.dropped,
+            dropped_tokens=self.prompt.dropped,
             seed=state.sampler.seed,
             timings=Timings(
                 load_s=self._model.load_seconds,
@@ -204,11 +208,14 @@ class Generation:
     def _run(self) -> Iterator[Piece]:
         model, state = self._model, self._state
         begun = time.perf_counter()
-        _, self._cached = model.resume(self._prompt.ids)
-        rest = self._prompt.ids[self._cached :]
+        _, self._cached = model.resume(self.prompt.ids)
+        piece = state.begin()
+        if piece.tokens:
+            yield piece
+        rest = [*self.prompt.ids[self._cached :], *piece.tokens]
         logits = None
         for start in range(0, len(rest), PREFILL_CHUNK):
-            if self._cancelled:
+            if self._cancelled or state.finish_reason is not None:
                 yield state.cancel()
                 return
             part = rest[start : start + PREFILL_CHUNK]
@@ -223,7 +230,7 @@ class Generation:
                 yield state.cancel()
                 return
             step = time.perf_counter()
-            piece = state.take(model.read(state.tokens[-1:], Want.LAST)[-1])
+            piece = state.take(model.read(piece.tokens, Want.LAST)[-1])
             self._decode_s += time.perf_counter() - step
             yield piece
 

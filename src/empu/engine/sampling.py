@@ -187,10 +187,14 @@ class Sampler:
         if self._counts and (params.presence_penalty or params.frequency_penalty):
             logits = penalise_presence(logits, self._counts, params.presence_penalty, params.frequency_penalty)
         token = int(logits.argmax()) if params.temperature == 0.0 else self._draw(logits)
-        self._counts[token] = self._counts.get(token, 0) + 1
-        if params.repetition_penalty != 1.0:
-            self._seen[token] = None
+        self.note(token)
         return token
+
+    def note(self, token: int) -> None:
+        """Count a token of the answer, chosen here or forced, for the penalties."""
+        self._counts[token] = self._counts.get(token, 0) + 1
+        if self.params.repetition_penalty != 1.0:
+            self._seen[token] = None
 
     def _draw(self, logits: Logits) -> int:
         params = self.params

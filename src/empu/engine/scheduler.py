@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from empu.engine.backend import Backend, Chunk, Want
-from empu.engine.generation import AnswerState
-from empu.engine.jobs import Guide, Job, Update
+from empu.engine.generation import AnswerState, Guide, Piece
+from empu.engine.jobs import Job, Update
 from empu.engine.prefixes import Prefixes, shared
 from empu.engine.prompting import Prompt
 from empu.engine.sampling import SamplingParams
@@ -110,9 +110,9 @@ class Scheduler:
         room = self._context - len(prompt.ids)
         if room < 1:
             raise PromptTooLongError(len(prompt.ids), self._context - 1, "shorten it")
-        state = AnswerState(self._tokenizer, params, prompt.ids, room)
+        state = AnswerState(self._tokenizer, params, prompt.ids, room, guide)
         capacity = len(prompt.ids) + min(room, params.max_tokens or room)
-        job = Job(prompt, state, capacity, deliver, guide, self._wake)
+        job = Job(prompt, state, capacity, deliver, self._wake)
         with self._changed:
             self._check_room()
             self._waiting.append(job)
@@ -201,13 +201,14 @@ class Scheduler:
                 self._take(job, rows[-1])
 
     def _plan(self) -> list[tuple[Job, Chunk]]:
-        """The chunks of one step: a token for each answer in progress, then prompts in order of arrival."""
-        plan = [(job, self._chunk(job, 1)) for job in self._running if not job.is_reading]
-        budget = self.limits.step_tokens - len(plan)
-        for place, job in enumerate(list(self._running)):
+        """The chunks of one step: what each answer in progress added last, then prompts in order of arrival."""
+        plan = [(job, self._chunk(job, len(job.ids))) for job in self._running if not job.is_reading]
+        budget = self.limits.step_tokens - sum(len(chunk.tokens) for _, chunk in plan)
+        running = list(self._running)
+        for place, job in enumerate(running):
             if budget <= 0:
                 break
-            if not job.is_reading or (job.sequence is None and not self._begin(job, self._running[:place])):
+            if not job.is_reading or (job.sequence is None and not self._begin(job, running[:place])):
                 continue
             chunk = self._chunk(job, budget)
             budget -= len(chunk.tokens)
@@ -246,23 +247,26 @@ class Scheduler:
         job.begun = time.perf_counter()
         self.counts.prompt_tokens += len(job.prompt.ids)
         self.counts.cached_tokens += length
-        return True
+        self._tell(job, job.state.begin)
+        return job.sequence is not None
 
     def _take(self, job: Job, logits: npt.NDArray[np.float32]) -> None:
-        state = job.state
+        if job.first is None:
+            job.first = time.perf_counter()
+        self._tell(job, lambda: job.state.take(logits))
+
+    def _tell(self, job: Job, more: Callable[[], Piece]) -> None:
+        """Append what ``more`` gives to the answer; end it where that was the last or failed."""
         try:
-            piece = state.take(logits, job.guide.allowed() if job.guide is not None else None)
-            if job.guide is not None and state.finish_reason is None:
-                job.guide.accept(state.tokens[-1])
+            piece = more()
         except Exception as error:
             self._fail(job, error)
             return
-        if len(state.tokens) == 1:
-            job.first = time.perf_counter()
-        self.counts.completion_tokens += 1
-        job.ids.append(state.tokens[-1])
-        job.tell(piece)
-        if state.finish_reason is not None:
+        self.counts.completion_tokens += len(piece.tokens)
+        job.ids += piece.tokens
+        if piece.tokens:
+            job.tell(piece)
+        if job.state.finish_reason is not None:
             self._running.remove(job)
             self._finish(job)
 

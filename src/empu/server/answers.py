@@ -10,8 +10,8 @@ from functools import partial
 
 from starlette.requests import Request
 
-from empu.engine.generation import Alternative, Completion, Piece, Timings, TokenLogprobs
-from empu.engine.jobs import Guide, Job, Update
+from empu.engine.generation import Alternative, Completion, Guide, Piece, Timings, TokenLogprobs
+from empu.engine.jobs import Job, Update
 from empu.engine.language_model import Verdict
 from empu.engine.prompting import Prompt
 from empu.engine.sampling import SamplingParams
