@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from empu.data.rows import Kind, Row
 from empu.errors import UsageError
+from empu.specialist.schema import schema_of, written
 from empu.text.base import Message, Text
 from empu.text.task import Task, encode_answer, encode_question, spoken
 from empu.tune.examples import Example
@@ -21,7 +22,9 @@ def task_of(kind: Kind, rows: Sequence[Row]) -> Task:
             "These rows are preferences (chosen, rejected); tuning takes answers: text,label or prompt,completion."
         )
     if kind is not Kind.LABEL:
-        return Task("completion" if kind is Kind.COMPLETION else "messages")
+        if kind is Kind.COMPLETION:
+            return Task("completion", schema=schema_of(str(row.fields["completion"]) for row in rows))
+        return Task("messages")
     labels = sorted({str(row.label) for row in rows})
     if len(labels) < 2:
         raise UsageError(
@@ -38,6 +41,8 @@ def examples_of(text: Text, task: Task, rows: Sequence[Row]) -> Iterator[Example
             yield from _dialogue(text, row.fields["messages"])
             continue
         answer = said[str(row.label)] if row.kind is Kind.LABEL else str(row.fields["completion"])
+        if task.schema is not None:
+            answer = written(answer, task.schema)
         yield _example(text, task.messages(row.question()), answer)
 
 

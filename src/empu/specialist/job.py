@@ -284,7 +284,7 @@ def _calibrated(ready: Ready, dev: Sequence[Row], folder: Path, wishes: Wishes, 
     counted = _counter(listener, "calibration", len(dev))
     system = scoring.label_system("calibration", _open(ready, wishes, folder), ready.task, dev, 0, counted)
     fitted = scoring.calibrate(system.confidences, system.correct)
-    return Task(ready.task.kind, ready.task.instruction, ready.task.labels, calibration=fitted)
+    return replace(ready.task, calibration=fitted)
 
 
 def _compare(ready: Ready, prepared: Prepared, made: StoredModel, wishes: Wishes, listener: Listener) -> Comparison:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from empu.engine.sampling import SamplingParams
 from empu.evals.baselines import tfidf_logistic
 from empu.evals.metrics import accuracy, macro_f1, mcnemar, mean, token_f1
 from empu.ledger.records import Metric
-from empu.specialist.examples import answer_of
+from empu.specialist.examples import answer_of, question_of
 from empu.text.task import Task, encode_answer, encode_question, log_odds
 
 SHOTS = 4
@@ -104,23 +106,42 @@ def linear_system(train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -
 def text_system(
     name: str, model: LanguageModel, task: Task, rows: Sequence[Row], size: int, on_rows: OnRows = lambda n: None
 ) -> System:
-    """A language model's greedy free answers: exact match, and overlap of words."""
+    """A language model's greedy answers: exact match, and overlap of words, or for JSON each field's exact match."""
+    asked = replace_task(model, task)
     answers, times = [], []
     longest = 2 * max(len(encode_answer(model.text, answer_of(row))) for row in rows) + 16
     for row in rows:
         begun = time.perf_counter()
-        dialogue = row.fields["messages"][:-1] if "messages" in row.fields else task.messages(row.question())
         params = SamplingParams(temperature=0.0, max_tokens=longest)
-        answers.append(model.stream(dialogue, params).completion.text.strip())
+        answers.append(asked.stream(question_of(task, row), params).completion.text.strip())
         times.append(1000 * (time.perf_counter() - begun))
         on_rows(1)
-    truth = [answer_of(row).strip() for row in rows]
-    correct = [a == b for a, b in zip(truth, answers, strict=True)]
-    metrics = {
-        "exact match": accuracy(correct),
-        "word overlap": mean([token_f1(a, b) for a, b in zip(truth, answers, strict=True)]),
-    }
-    return System(name, tuple(answers), tuple(correct), metrics, statistics.median(times), size)
+    return _texts(name, task, [answer_of(row).strip() for row in rows], answers, statistics.median(times), size)
+
+
+def _texts(name: str, task: Task, truth: Sequence[str], answers: Sequence[str], ms: float, size: int) -> System:
+    if task.schema is not None:
+        wanted, given = [json.loads(answer) for answer in truth], [_parsed(answer) for answer in answers]
+        correct = [a == b for a, b in zip(wanted, given, strict=True)]
+        metrics = {"exact match": accuracy(correct)}
+        for key in task.schema["properties"]:
+            metrics[key] = accuracy([a.get(key) == b.get(key) for a, b in zip(wanted, given, strict=True)])
+    else:
+        correct = [a == b for a, b in zip(truth, answers, strict=True)]
+        metrics = {
+            "exact match": accuracy(correct),
+            "word overlap": mean([token_f1(a, b) for a, b in zip(truth, answers, strict=True)]),
+        }
+    return System(name, tuple(answers), tuple(correct), metrics, ms, size)
+
+
+def _parsed(answer: str) -> dict[str, Any]:
+    """An answer as an object; one that was cut off, or of another kind, has no fields."""
+    try:
+        value = json.loads(answer)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def compare(systems: Sequence[System]) -> Comparison:

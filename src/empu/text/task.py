@@ -30,6 +30,8 @@ class Task:
     labels: tuple[str, ...] = ()
     shots: tuple[tuple[str, str], ...] = ()
     """(prompt, answer) pairs that stand before the question as examples."""
+    schema: Mapping[str, Any] | None = None
+    """JSON Schema that every answer keeps to."""
     calibration: tuple[float, float] | None = None
     """(slope, intercept) that turn the log-odds of a label's probability into those of its being right."""
 
@@ -54,6 +56,7 @@ class Task:
             "instruction": self.instruction,
             "labels": list(self.labels),
             "shots": [list(shot) for shot in self.shots],
+            "schema": dict(self.schema) if self.schema else None,
             "calibration": list(self.calibration) if self.calibration else None,
         }
 
@@ -68,7 +71,14 @@ class Task:
             raise ConfigError(f"The task of the specialist is of the unknown kind {kind!r}.")
         shots = tuple((str(question), str(answer)) for question, answer in value.get("shots", ()))
         calibration = value.get("calibration")
-        return cls(kind, instruction, tuple(labels), shots, (calibration[0], calibration[1]) if calibration else None)
+        return cls(
+            kind,
+            instruction,
+            tuple(labels),
+            shots,
+            value.get("schema"),
+            (calibration[0], calibration[1]) if calibration else None,
+        )
 
 
 def log_odds(probability: float) -> float:
