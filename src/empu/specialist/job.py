@@ -122,6 +122,7 @@ def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
         config,
         train,
         method="full" if wishes.method == "full" else "lora",
+        labels=task.kind == "label",
         rank=wishes.rank,
         epochs=wishes.epochs,
         learning_rate=wishes.learning_rate,
@@ -305,6 +306,9 @@ def _compare(ready: Ready, prepared: Prepared, made: StoredModel, wishes: Wishes
     if ready.task.kind == "label":
         listener.say("Fitting the linear baseline …")
         systems.append(scoring.linear_system(train, rows, seed=ready.plan.recipe.seed))
+    elif ready.task.schema is not None:
+        listener.say("Fitting the line tagger …")
+        systems.append(scoring.tagger_system(ready.task, train, rows, seed=ready.plan.recipe.seed))
     counted = _counter(listener, wishes.name, len(rows))
     systems.append(score(wishes.name, specialist, specialist.task, rows, size + made.record.size, counted))
     return scoring.compare(systems)

@@ -15,6 +15,8 @@ from empu.data.rows import Row
 from empu.engine.language_model import LanguageModel
 from empu.engine.sampling import SamplingParams
 from empu.evals.baselines import tfidf_logistic
+from empu.evals.extraction import NAME as TAGGER
+from empu.evals.extraction import line_tagger
 from empu.evals.metrics import accuracy, macro_f1, mcnemar, mean, token_f1
 from empu.ledger.records import Metric
 from empu.specialist.examples import answer_of, question_of
@@ -142,6 +144,15 @@ def _parsed(answer: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def tagger_system(task: Task, train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -> System:
+    """The plain baseline's fields, for answers within a schema."""
+    asked = [(row.question(), json.loads(answer_of(row))) for row in train]
+    found = line_tagger(asked, [row.question() for row in rows], seed=seed)
+    answers = [json.dumps(fields, ensure_ascii=False) for fields in found.fields]
+    truth = [answer_of(row) for row in rows]
+    return _texts(TAGGER, task, truth, answers, found.ms_per_text, found.size_bytes)
 
 
 def compare(systems: Sequence[System]) -> Comparison:

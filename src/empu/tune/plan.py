@@ -39,6 +39,7 @@ def choose_recipe(
     train: Sequence[Example],
     *,
     method: Method = "lora",
+    labels: bool = False,
     rank: int | None = None,
     epochs: int | None = None,
     learning_rate: float | None = None,
@@ -46,7 +47,10 @@ def choose_recipe(
     seed: int = 0,
     threads: int | None = None,
 ) -> Plan:
-    """The recipe for these rows. What is given stays as it is; the rest follows from the data."""
+    """The recipe for these rows. What is given stays as it is; the rest follows from the data.
+
+    ``labels`` says that the answers are labels out of a fixed set.
+    """
     rows = len(train)
     prefix = len(common_prefix(train))
     tokens = sum(len(row) - prefix for row in train)
@@ -55,7 +59,7 @@ def choose_recipe(
     batch = 8 if rows < 400 else 16 if rows < 2000 else 32
     reasons.append(f"{batch} rows a step: {rows:,} rows give {-(-rows // batch):,} steps an epoch")
     if epochs is None:
-        epochs = max(2, min(8, round(SEEN / max(1, rows))))
+        epochs = max(3, min(8, round(SEEN / max(1, rows))))
         reasons.append(
             f"{epochs} epochs: few rows are seen more often; tuning ends early when the held-back part says so"
         )
@@ -63,13 +67,20 @@ def choose_recipe(
         rank = 16
         reasons.append(f"rank {rank}: enough for one task in every tuning that was measured here")
     if learning_rate is None:
-        learning_rate = 1e-3 if method == "lora" else 5e-5
+        learning_rate = 5e-5 if method == "full" else 2e-3 if labels else 1e-3
         reasons.append(f"learning rate {learning_rate:g}, after a warm-up falling to zero")
     if precision is None:
         precision = _precision(method, config)
         reasons.append(f"{precision}: " + _WHY[precision])
+    noise, smoothing = (5.0, 0.1) if labels and method == "lora" else (0.0, 0.0)
+    if noise:
+        reasons.append(
+            f"noise {noise:g} on the input and {smoothing:g} of the target spread: labels are soon known by heart"
+        )
     recipe = Recipe(
         method=method,
+        noise=noise,
+        smoothing=smoothing,
         rank=rank,
         alpha=float(rank),
         precision=precision,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,9 @@ class Trainer:
             fused=True,
         )
         self._best: dict[str, Tensor] = {}
+        self._random = torch.Generator()
+        mean_length = sum(map(len, train)) / len(train)
+        self._noise_size = recipe.noise / math.sqrt(mean_length * model.config.dim)
         self._saved_at = time.monotonic()
         if folder is not None and (state := load_state(folder, identity)) is not None:
             self.counters = state.counters
@@ -145,7 +149,7 @@ class Trainer:
         with torch.no_grad():
             for part in self._parts(sorted(range(len(self.dev)), key=lambda i: len(self.dev[i])), self.dev):
                 batch = Batch.of(part, self.prefix)
-                total += float(self._loss(batch, reduction="sum"))
+                total += float(self._loss(batch))
                 count += len(batch.targets)
         return total / max(1, count)
 
@@ -188,9 +192,10 @@ class Trainer:
         """One optimiser step; gives the mean loss of the answers' tokens and the tokens computed."""
         answers = sum(len(row.answer) for row in rows)
         total, tokens = 0.0, 0
+        self._random.manual_seed(self.recipe.seed * 1_000_003 + self.counters.step)
         for part in self._parts(range(len(rows)), rows):
             batch = Batch.of(part, self.prefix)
-            loss = self._loss(batch, reduction="sum") / answers
+            loss = self._noisy_loss(batch) / answers
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             tokens += len(batch.tokens)
@@ -201,9 +206,20 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         return total, tokens
 
-    def _loss(self, batch: Batch, *, reduction: str) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
+        """The sum over the answers' tokens."""
         hidden = self.model.hidden(batch.tokens, batch.attend.positions(), batch.attend)
-        return F.cross_entropy(self.model.logits(hidden[batch.read]), batch.targets, reduction=reduction)
+        return F.cross_entropy(self.model.logits(hidden[batch.read]), batch.targets, reduction="sum")
+
+    def _noisy_loss(self, batch: Batch) -> Tensor:
+        """The same, made harder to learn by heart."""
+        x = self.model.embedding(batch.tokens)
+        if self.recipe.noise:
+            noise = torch.rand(x.shape, generator=self._random) * 2 - 1
+            x = x + (noise * self._noise_size).to(x.device, x.dtype)
+        hidden = self.model.hidden_of(x, batch.attend.positions(), batch.attend)
+        logits = self.model.logits(hidden[batch.read])
+        return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=self.recipe.smoothing)
 
     def _parts(self, order: Sequence[int], rows: Sequence[Example]) -> Iterator[list[Example]]:
         part: list[Example] = []
