@@ -13,7 +13,9 @@ from empu.cli.opening import stopped_by_ctrl_c
 from empu.errors import UsageError
 from empu.ledger.hashing import tagged
 from empu.specialist import job
-from empu.specialist.job import Made, Ready, Wishes
+from empu.specialist.curve import FOLDER
+from empu.specialist.job import Made
+from empu.specialist.ready import Ready, Wishes, make_ready, plan_with_time, with_plan
 from empu.specialist.rows import Prepared, prepare_rows
 from empu.specialist.scoring import table
 from empu.store.store import Store
@@ -64,7 +66,7 @@ def make_specialist(data: Path, given: Mapping[str, Any]) -> Made:
     store = Store.of_user()
     prepared, ready = _begin(store, data, given)
     if given["budget"] is not None:
-        ready = job.with_plan(ready, _timed(ready, given))
+        ready = with_plan(ready, _timed(ready, given))
     _say_plan(ready.plan, prepared)
     listener = Watcher(given["name"])
     with stopped_by_ctrl_c(listener), listener:
@@ -82,8 +84,11 @@ def show_result(made: Made) -> None:
         )
         talk.say("")
         talk.say(comparison.sentence())
+    if (curve := made.model.folder / FOLDER / "curve.png").is_file():
+        talk.say(f"How the loss fell: {curve}")
     talk.say(
-        f"{name} is in the store: {tagged(made.model.record.id)}, {talk.size(made.model.record.size)} beside its base."
+        f"{name} is in the store: {tagged(made.model.record.id)}, {talk.size(made.model.record.size)}"
+        + (" beside its base." if made.model.record.base is not None else ", a model of its own.")
     )
     talk.say(f"Try: empu run {name} 'TEXT'   empu show {name}   empu trace {name}")
 
@@ -94,9 +99,10 @@ def document(made: Made) -> dict[str, Any]:
     return {
         "name": made.model.name,
         "id": tagged(made.model.record.id),
-        "base": tagged(made.model.record.base or ""),
+        "base": made.model.record.source.address,
         "is_new": made.is_new,
         "path": str(made.model.path),
+        "curve": str(made.model.folder / FOLDER),
         "tuning": dataclasses.asdict(made.tuned) if made.tuned is not None else None,
         "comparison": {
             "sentence": comparison.sentence(),
@@ -212,16 +218,16 @@ def _begin(store: Store, data: Path, given: Mapping[str, Any]) -> tuple[Prepared
         test=given["test"],
         mapping=mapping_of(given["mapping"]),
         licence=given["licence"],
-        seed=wishes.seed,
+        keep_near_duplicates=given["keep_near_duplicates"],
     )
-    for line in prepared.lines:
+    for line in prepared.lines():
         talk.say(talk.harmless(line))
-    return prepared, job.make_ready(store, prepared, wishes)
+    return prepared, make_ready(store, prepared, wishes)
 
 
 def _timed(ready: Ready, given: Mapping[str, Any]) -> Plan:
     budget = seconds_of(given["budget"])
-    plan = job.plan_with_time(ready)
+    plan = plan_with_time(ready)
     return plan if budget is None else within(plan, budget)
 
 

@@ -15,7 +15,6 @@ def verify(model: str, as_json: bool) -> None:
     from pathlib import Path
 
     from empu.cli import talk
-    from empu.cli.card import LEDGER
     from empu.errors import StoreError, UsageError
     from empu.ledger.book import Ledger
     from empu.ledger.hashing import hash_file
@@ -38,8 +37,8 @@ def verify(model: str, as_json: bool) -> None:
                     problems.append(f"{path} changed: its SHA-256 is not the recorded one.")
             except StoreError as error:
                 problems.append(str(error))
-    if (store.home / LEDGER).is_file():
-        with Ledger.open(store.home / LEDGER) as ledger:
+    if store.ledger_path.is_file():
+        with Ledger.open(store.ledger_path) as ledger:
             problems += ledger.verify()
     if as_json:
         talk.answer({"model": found.name, "files": files, "problems": problems})

@@ -59,7 +59,8 @@ def choose_recipe(
         )
     if rank is None:
         rank = 16
-        reasons.append(f"rank {rank}: enough for one task in every tuning that was measured here")
+        if method == "lora":
+            reasons.append(f"rank {rank}: enough for one task in every tuning that was measured here")
     if learning_rate is None:
         learning_rate = 1e-3 if method == "lora" else 5e-5
         reasons.append(f"learning rate {learning_rate:g}, after a warm-up falling to zero")
