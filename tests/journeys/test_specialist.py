@@ -110,6 +110,12 @@ def test_verify_finds_a_changed_byte(shop: Shop) -> None:
         path.write_bytes(whole)
 
 
+def test_a_repeated_run_gives_the_same_weights(shop: Shop) -> None:
+    repeated = shop.json("verify", "router", "--retrain")["repeated"]
+    assert repeated["differing"] == []
+    assert repeated["steps"] == shop.json("show", "router")["card"]["run"]["facts"]["steps"]
+
+
 def test_the_same_command_is_not_done_twice_and_names_keep_their_meaning(shop: Shop) -> None:
     assert "already" in shop.tune("--licence", "CC0-1.0").stderr
     assert "already means another model" in shop.tune("--seed", "1", code=1).stderr

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from empu.cli import talk
 from empu.cli.opening import stopped_by_ctrl_c
-from empu.errors import UsageError
+from empu.errors import StoreError, UsageError
+from empu.ledger.book import Ledger
 from empu.ledger.hashing import tagged
 from empu.specialist import job
 from empu.specialist.curve import FOLDER
 from empu.specialist.job import Made
 from empu.specialist.ready import Ready, Wishes, make_ready, plan_with_time, with_plan
+from empu.specialist.retraining import Repeated, retrain
 from empu.specialist.rows import Prepared, prepare_rows
 from empu.specialist.scoring import table
-from empu.store.store import Store
+from empu.store.store import Store, StoredModel
 from empu.tune.plan import Plan, within
 
 if TYPE_CHECKING:
@@ -71,6 +73,15 @@ def make_specialist(data: Path, given: Mapping[str, Any]) -> Made:
     listener = Watcher(given["name"])
     with stopped_by_ctrl_c(listener), listener:
         return job.make(store, prepared, ready, _wishes(given), listener)
+
+
+def repeat(store: Store, model: StoredModel) -> Repeated:
+    """``empu verify --retrain``: the recorded run once more."""
+    if not store.ledger_path.is_file():
+        raise StoreError("There is no ledger in this store, so there is no run to repeat.")
+    listener = Watcher(model.name or model.record.id[:12])
+    with Ledger.open(store.ledger_path) as ledger, stopped_by_ctrl_c(listener), listener:
+        return retrain(store, ledger, model, listener)
 
 
 def show_result(made: Made) -> None:
