@@ -56,7 +56,7 @@ def open_model(
             checkpoint_path=checkpoint.path,
             context=context or longest,
             load_seconds=time.perf_counter() - begun,
-            task=read_task(adapter) if adapter is not None else None,
+            task=read_task(adapter or checkpoint.path),
         )
 
 

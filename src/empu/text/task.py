@@ -16,6 +16,9 @@ from empu.errors import ConfigError
 from empu.text.base import Message, Text
 from empu.text.chat import encode_chat
 
+FARTHEST = 700.0
+"""Log-odds beyond which a probability is 0 or 1 in 64 bits anyway, and an exponential would overflow."""
+
 TaskKind = Literal["label", "completion", "messages"]
 KINDS: tuple[TaskKind, ...] = ("label", "completion", "messages")
 
@@ -47,7 +50,8 @@ class Task:
         if self.calibration is None:
             return probability
         slope, intercept = self.calibration
-        return 1 / (1 + math.exp(-(slope * log_odds(probability) + intercept)))
+        odds = slope * log_odds(probability) + intercept
+        return 1 / (1 + math.exp(-min(max(odds, -FARTHEST), FARTHEST)))
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -70,15 +74,17 @@ class Task:
         if kind not in KINDS or not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ConfigError(f"The task of the specialist is of the unknown kind {kind!r}.")
         shots = tuple((str(question), str(answer)) for question, answer in value.get("shots", ()))
-        calibration = value.get("calibration")
-        return cls(
-            kind,
-            instruction,
-            tuple(labels),
-            shots,
-            value.get("schema"),
-            (calibration[0], calibration[1]) if calibration else None,
-        )
+        calibration = _calibration(value.get("calibration"))
+        return cls(kind, instruction, tuple(labels), shots, value.get("schema"), calibration)
+
+
+def _calibration(value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    numbers = [float(x) for x in value if isinstance(x, int | float)] if isinstance(value, list) else []
+    if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"The calibration of the specialist is {value!r}; it should be two finite numbers, or null.")
+    return numbers[0], numbers[1]
 
 
 def log_odds(probability: float) -> float:

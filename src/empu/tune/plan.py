@@ -65,7 +65,8 @@ def choose_recipe(
         )
     if rank is None:
         rank = 16
-        reasons.append(f"rank {rank}: enough for one task in every tuning that was measured here")
+        if method == "lora":
+            reasons.append(f"rank {rank}: enough for one task in every tuning that was measured here")
     if learning_rate is None:
         learning_rate = 5e-5 if method == "full" else 2e-3 if labels else 1e-3
         reasons.append(f"learning rate {learning_rate:g}, after a warm-up falling to zero")
