@@ -144,9 +144,8 @@ class Trainer:
         total, count = 0.0, 0
         with torch.no_grad():
             for part in self._parts(sorted(range(len(self.dev)), key=lambda i: len(self.dev[i])), self.dev):
-                batch = Batch.of(part, self.prefix)
-                total += float(self._loss(batch, reduction="sum"))
-                count += len(batch.targets)
+                total += float(self.sum_of_losses(part)[0])
+                count += self.weight(part)
         return total / max(1, count)
 
     def _epoch(self) -> Iterator[Progress]:
@@ -186,14 +185,14 @@ class Trainer:
 
     def _step(self, rows: Sequence[Example], rate: float) -> tuple[float, int]:
         """One optimiser step; gives the mean loss of the answers' tokens and the tokens computed."""
-        answers = sum(len(row.answer) for row in rows)
+        weight = self.weight(rows)
         total, tokens = 0.0, 0
         for part in self._parts(range(len(rows)), rows):
-            batch = Batch.of(part, self.prefix)
-            loss = self._loss(batch, reduction="sum") / answers
+            summed, computed = self.sum_of_losses(part)
+            loss = summed / weight
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            tokens += len(batch.tokens)
+            tokens += computed
         nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -201,9 +200,16 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         return total, tokens
 
-    def _loss(self, batch: Batch, *, reduction: str) -> Tensor:
+    def weight(self, rows: Sequence[Example]) -> int:
+        """What the sum of the rows' losses is divided by: their answers' tokens."""
+        return sum(len(row.answer) for row in rows)
+
+    def sum_of_losses(self, rows: Sequence[Example]) -> tuple[Tensor, int]:
+        """The loss over the answers of ``rows``, summed over tokens, and the tokens computed."""
+        batch = Batch.of(rows, self.prefix)
         hidden = self.model.hidden(batch.tokens, batch.attend.positions(), batch.attend)
-        return F.cross_entropy(self.model.logits(hidden[batch.read]), batch.targets, reduction=reduction)
+        loss = F.cross_entropy(self.model.logits(hidden[batch.read]), batch.targets, reduction="sum")
+        return loss, len(batch.tokens)
 
     def _parts(self, order: Sequence[int], rows: Sequence[Example]) -> Iterator[list[Example]]:
         part: list[Example] = []
