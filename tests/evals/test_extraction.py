@@ -8,7 +8,7 @@ SHOPS = ["KEDAI BUKU ABC", "TOKO MAJU JAYA", "RESTORAN SEDAP", "PASAR SEGAR"]
 
 
 def receipt(i: int) -> tuple[str, dict[str, str]]:
-    shop, day, total = SHOPS[i % 4], f"{1 + i % 28:02}/0{1 + i % 9}/2024", f"{10 + i}.50"
+    shop, day, total = SHOPS[i % 4], f"{1 + i % 28:02}/0{1 + i % 9}/2024", f"{10 + i % 80}.50"
     street = f"NO. {i}, JALAN BESAR"
     lines = [
         shop,

@@ -51,7 +51,8 @@ def line_tagger(train: Sequence[tuple[str, Mapping[str, Any]]], texts: Sequence[
             models[key] = LogisticRegression(C=1.0, class_weight="balanced", max_iter=300, random_state=seed)
             models[key].fit(matrix, marks)
             size += int((models[key].coef_ != 0).sum()) * 8
-        common = Counter(_shape(value) for value in values if value).most_common(SHAPES)
+        inside = [v for v, document in zip(values, lines, strict=True) if v and any(v in line for line in document)]
+        common = Counter(map(_shape, inside)).most_common(SHAPES)
         covered = sum(count for _, count in common)
         shapes[key] = [shape for shape, _ in common] if covered >= 0.9 * len(values) else []
     begun = time.perf_counter()

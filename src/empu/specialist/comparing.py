@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from empu.data.rows import Row
+from empu.data.rows import Kind, Row
 from empu.engine.language_model import LanguageModel, open_model
 from empu.ledger.book import Ledger
 from empu.ledger.hashing import tagged
@@ -43,10 +43,17 @@ def compare(ready: Ready, prepared: Prepared, made: StoredModel, wishes: Wishes,
     base = _open(ready, wishes, None)
     specialist = _open(ready, wishes, made.path)
     assert specialist.task is not None
-    score = scoring.label_system if ready.task.kind == "label" else scoring.text_system
+    pairs = prepared.kind is Kind.PREFERENCE
+    score = (
+        scoring.preference_system
+        if pairs
+        else scoring.label_system
+        if ready.task.kind == "label"
+        else scoring.text_system
+    )
     asked = scoring.base_task(ready.task)
     contestants = {"base, no examples": asked}
-    shown = scoring.few_shot(asked, train) if prepared.kind != "messages" else asked
+    shown = scoring.few_shot(asked, train) if prepared.kind in (Kind.LABEL, Kind.COMPLETION) else asked
     if shown.shots and scoring.fits(base, shown, rows):
         contestants[f"base, {len(shown.shots)} examples"] = shown
     systems = [
@@ -61,6 +68,8 @@ def compare(ready: Ready, prepared: Prepared, made: StoredModel, wishes: Wishes,
     counted = _counter(listener, wishes.name, len(rows))
     own_size = made.record.size + (size if made.record.base is not None else 0)
     systems.append(score(wishes.name, specialist, specialist.task, rows, own_size, counted))
+    if pairs:
+        systems[-1] = scoring.with_gain(systems[0], systems[-1])
     return scoring.compare(systems)
 
 

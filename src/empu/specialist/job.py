@@ -20,12 +20,12 @@ from empu.ledger.records import Model, Run, Step, this_machine
 from empu.specialist.comparing import calibrated, compare, record_scores
 from empu.specialist.curve import FOLDER, loss_curve
 from empu.specialist.keeping import files_of, finished, record_of, write_notes, write_weights
-from empu.specialist.ready import Listener, Ready, Wishes, code_version, load_model
+from empu.specialist.ready import Listener, Ready, Wishes, code_version, load_model, trainer_of
 from empu.specialist.rows import Prepared
 from empu.specialist.scoring import Comparison
 from empu.store.store import Store, StoredModel
 from empu.tune.trainer import Outcome as Tuned
-from empu.tune.trainer import Progress, Trainer
+from empu.tune.trainer import Progress
 
 STEPS_AT_ONCE = 50
 
@@ -64,9 +64,7 @@ def _tune(
         run, is_new = _begin_run(ledger, prepared, ready, room)
         recorded = ledger.run(run).status is not None  # stopped between the ledger and the store
         model = load_model(ready)
-        trainer = Trainer(
-            model, ready.train, ready.dev, ready.plan.recipe, folder=room / "state", identity=ready.identity
-        )
+        trainer = trainer_of(ready, model, room / "state")
         if trainer.resumed_from:
             listener.say(f"Going on after step {trainer.resumed_from:,}.")
         if not is_new and not recorded:

@@ -29,8 +29,9 @@ from empu.text.base import Text
 from empu.text.task import Task
 from empu.tune.examples import Example
 from empu.tune.plan import Plan, choose_recipe, prepare, time_plan
+from empu.tune.preferences import Pair, PreferenceTrainer, with_references
 from empu.tune.recipe import Recipe
-from empu.tune.trainer import Progress
+from empu.tune.trainer import Progress, Trainer
 
 
 class Listener(Protocol):
@@ -163,3 +164,13 @@ def load_model(ready: Ready) -> Transformer:
     with open_checkpoint(ready.base.path) as checkpoint:
         model = build(checkpoint.config, ((tensor.name, tensor.float32()) for tensor in checkpoint.tensors()))
     return prepare(model, ready.plan.recipe)
+
+
+def trainer_of(ready: Ready, model: Transformer, folder: Path | None = None) -> Trainer:
+    """The loop for these rows. ``model`` is fresh from :func:`load_model`; ``folder`` keeps the state of the run."""
+    recipe, identity = ready.plan.recipe, ready.identity
+    train, dev = ([row for row in rows if isinstance(row, Pair)] for rows in (ready.train, ready.dev))
+    if not train:
+        return Trainer(model, ready.train, ready.dev, recipe, folder=folder, identity=identity)
+    train, dev = list(with_references(model, train)), list(with_references(model, dev))
+    return PreferenceTrainer(model, train, dev, recipe, folder=folder, identity=identity)

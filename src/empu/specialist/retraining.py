@@ -13,12 +13,11 @@ from empu.ledger.queries import RunRecord
 from empu.ledger.records import DEV, TRAIN
 from empu.specialist.examples import examples_of, task_of
 from empu.specialist.keeping import files_of, write_weights
-from empu.specialist.ready import Listener, Ready, code_version, load_model
+from empu.specialist.ready import Listener, Ready, code_version, load_model, trainer_of
 from empu.store.store import Store, StoredModel
 from empu.text import load_text
 from empu.tune.plan import Plan
 from empu.tune.recipe import Recipe
-from empu.tune.trainer import Trainer
 
 WEIGHTS = ".safetensors"
 
@@ -59,7 +58,7 @@ def retrain(store: Store, ledger: Ledger, model: StoredModel, listener: Listener
     run = ledger.run(recorded.run)
     ready = _ready_again(store, ledger, run)
     tuned = load_model(ready)
-    trainer = Trainer(tuned, ready.train, ready.dev, ready.plan.recipe)
+    trainer = trainer_of(ready, tuned)
     outcome = trainer.run(listener.tuning, listener.stopped)
     with store.staging(f"retrain-{run.id[:16]}") as room:
         write_weights(room / "files", tuned, ready)

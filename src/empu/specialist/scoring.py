@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from empu.data.rows import Row
+from empu.engine.backend import Chunk, Want
 from empu.engine.language_model import LanguageModel
 from empu.engine.sampling import SamplingParams
 from empu.evals.baselines import tfidf_logistic
@@ -19,7 +20,7 @@ from empu.evals.extraction import NAME as TAGGER
 from empu.evals.extraction import line_tagger
 from empu.evals.metrics import accuracy, macro_f1, mcnemar, mean, token_f1
 from empu.ledger.records import Metric
-from empu.specialist.examples import answer_of, question_of
+from empu.specialist.examples import answer_of, pair_of, question_of
 from empu.text.task import Task, encode_answer, encode_question, log_odds
 
 SHOTS = 4
@@ -28,6 +29,8 @@ TIMED = 20
 
 PRIOR = 1.0
 """How strongly calibration is drawn to leaving probabilities as they are."""
+
+PREFERS = "finds the chosen answer likelier"
 
 OnRows = Callable[[int], None]
 
@@ -155,6 +158,48 @@ def tagger_system(task: Task, train: Sequence[Row], rows: Sequence[Row], *, seed
     return _texts(TAGGER, task, truth, answers, found.ms_per_text, found.size_bytes)
 
 
+def preference_system(
+    name: str, model: LanguageModel, task: Task, rows: Sequence[Row], size: int, on_rows: OnRows = lambda n: None
+) -> System:
+    """Which of two answers a language model finds likelier, by the sum of its tokens' log-probabilities. Confidences
+    are the differences, in nats.
+    """
+    times, differences = [], []
+    for row in rows:
+        begun = time.perf_counter()
+        pair = pair_of(model.text, task, row)
+        chosen, rejected = (_log_probability(model, side.prompt, side.answer) for side in pair.sides())
+        times.append(1000 * (time.perf_counter() - begun))
+        differences.append(chosen - rejected)
+        on_rows(1)
+    correct = tuple(difference > 0 for difference in differences)
+    answers = tuple("chosen" if right else "rejected" for right in correct)
+    metrics = {PREFERS: accuracy(correct)}
+    return System(name, answers, correct, metrics, statistics.median(times), size, tuple(differences))
+
+
+def with_gain(base: System, ours: System) -> System:
+    """The specialist with a second metric: on how many pairs it leans to the chosen answer more than its base does."""
+    more = [after > before for before, after in zip(base.confidences, ours.confidences, strict=True)]
+    return replace(ours, metrics={**ours.metrics, "more than its base": accuracy(more)})
+
+
+def _log_probability(model: LanguageModel, prompt: Sequence[int], answer: Sequence[int]) -> float:
+    """Sum over the answer's tokens, in nats."""
+    ids = np.array([*prompt, *answer[:-1]], dtype=np.int32)
+    sequence = model.backend.allocate(len(ids))
+    try:
+        if len(prompt) > 1:
+            model.backend.forward([Chunk(sequence, ids[: len(prompt) - 1], Want.NONE)])
+        (logits,) = model.backend.forward([Chunk(sequence, ids[len(prompt) - 1 :], Want.ALL)])
+    finally:
+        model.backend.release(sequence)
+    wide = logits.astype(np.float64)
+    top = wide.max(axis=1, keepdims=True)
+    normaliser = top[:, 0] + np.log(np.exp(wide - top).sum(axis=1))
+    return float((wide[np.arange(len(answer)), list(answer)] - normaliser).sum())
+
+
 def compare(systems: Sequence[System]) -> Comparison:
     """Put contestants side by side; the specialist comes last."""
     ours = systems[-1]
@@ -218,8 +263,9 @@ def replace_task(model: LanguageModel, task: Task) -> LanguageModel:
 
 def table(comparison: Comparison) -> Iterator[tuple[str, ...]]:
     """Rows for people: name, each metric with its interval, ms per answer."""
+    columns = list(comparison.specialist.metrics)
     for system in comparison.systems:
-        scores = tuple(_percent(metric) for metric in system.metrics.values())
+        scores = tuple(_percent(system.metrics[name]) if name in system.metrics else "" for name in columns)
         yield (system.name, *scores, f"{system.ms_per_answer:.1f} ms", _size(system.size_bytes))
 
 

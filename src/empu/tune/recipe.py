@@ -46,11 +46,23 @@ class Recipe:
     max_steps: int | None = None
     patience: int = 2
     """Epochs without a better loss on the development rows before tuning ends."""
+    preference_beta: float = 0.1
+    """For rows (chosen, rejected): how firmly the model is held to its base."""
     seed: int = 0
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        positive = ("rank", "alpha", "learning_rate", "clip", "batch_rows", "micro_tokens", "epochs", "patience")
+        positive = (
+            "rank",
+            "alpha",
+            "learning_rate",
+            "clip",
+            "batch_rows",
+            "micro_tokens",
+            "epochs",
+            "patience",
+            "preference_beta",
+        )
         for name in positive:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; give a number above 0.")
