@@ -119,9 +119,10 @@ def test_results_of_tools_are_messages(client: openai.OpenAI) -> None:
     rendered = f"<user\nRain?><assistant\n{written}><user\n<tool_response>\nnoon\n</tool_response>><assistant\n"
     assert answer.usage is not None
     assert answer.usage.prompt_tokens == len(rendered)
-    for broken in ({**turns[2], "tool_call_id": None}, {"role": "assistant", "content": None}):
+    wrong: Any
+    for wrong in ({**turns[2], "tool_call_id": None}, {"role": "assistant", "content": None}):
         with pytest.raises(openai.BadRequestError, match="messages"):
-            client.chat.completions.create(model="tiny", messages=[*turns[:2], broken], max_tokens=5)
+            client.chat.completions.create(model="tiny", messages=[*turns[:2], wrong], max_tokens=5)
 
 
 @pytest.mark.parametrize(

