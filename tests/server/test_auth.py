@@ -57,6 +57,7 @@ def test_the_sign_in_link_works_once_and_gives_a_cookie(running: Running) -> Non
         "labels",
         "specialist",
         "tiny",
+        "wide",
     ]
     assert sign_in(running, code)[0] == 401
     assert sign_in(running, running.key)[0] == 200

@@ -24,7 +24,7 @@ def client(running: Running) -> Iterator[openai.OpenAI]:
 
 
 def test_models_are_the_names_in_the_store(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["base", "labels", "specialist", "tiny"]
+    assert [model.id for model in client.models.list()] == ["base", "labels", "specialist", "tiny", "wide"]
     assert client.models.retrieve("tiny").created == 5
     with pytest.raises(openai.NotFoundError, match="nobody"):
         client.models.retrieve("nobody")
@@ -203,7 +203,9 @@ def test_a_prompt_too_long_is_refused_with_both_numbers(client: openai.OpenAI) -
 @pytest.mark.parametrize(
     ("given", "param"),
     [
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]}, "tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"temperature": 3}, "temperature"),
         ({"n": 99}, "n"),

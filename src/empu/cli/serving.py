@@ -67,6 +67,7 @@ def prepare(
         from empu.server.auth import Keys, allowed_hosts, check_bind
         from empu.server.catalogue import Catalogue
         from empu.server.context import Context
+        from empu.server.encoders import Encoders
         from empu.server.running import listen
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("empu"):
@@ -74,6 +75,7 @@ def prepare(
         raise MissingDependencyError(
             f"The server needs {error.name}, which is not installed; install it with: pip install 'empu[serve]'."
         ) from error
+    from empu.engine.embedding import folders
     from empu.engine.scheduler import Limits
 
     store = Store.of_user()
@@ -98,7 +100,8 @@ def prepare(
     port = listening.getsockname()[1]
     new_key = None if len(keys) else keys.add("first")
     limits = Limits(slots=slots, queue=queue, step_tokens=max(256, 2 * slots))
-    context = Context(Catalogue(offered, opener, limits), keys, allowed_hosts(host, port, names))
+    encoders = Encoders(lambda: folders(store.home))
+    context = Context(Catalogue(offered, opener, limits), keys, allowed_hosts(host, port, names), encoders=encoders)
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     address = f"http://{shown}:{port}"
     link = f"{address}/#code={context.sessions.link()}"

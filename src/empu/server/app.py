@@ -16,13 +16,13 @@ from starlette.types import ASGIApp
 
 from empu import __version__
 from empu.errors import EmpuError
-from empu.server import anthropic, openai
+from empu.server import anthropic, openai, openai_common
 from empu.server.auth import COOKIE, SESSION_LIFE_S
 from empu.server.context import Context, context_of
 from empu.server.guard import Guard
-from empu.server.openai_types import Strict
 from empu.server.problems import ProblemError, problem_of
 from empu.server.reading import read_body
+from empu.server.tool_types import Strict
 
 WEB = Path(__file__).parent / "web"
 PAGES = {
@@ -76,7 +76,7 @@ def respond(path: str, problem: ProblemError) -> Response:
     """A refusal in the words of the interface that ``path`` belongs to."""
     if path.startswith("/v1/messages"):
         return anthropic.error_response(problem)
-    return openai.error_response(problem)
+    return openai_common.error_response(problem)
 
 
 async def health(request: Request) -> Response:
