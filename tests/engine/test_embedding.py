@@ -29,7 +29,7 @@ def tiny_encoder(folder: Path, **changed: Any) -> Any:
         vocab_size=5 + len(WORDS), hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=24, initializer_range=0.5,
     )  # fmt: skip
-    model: Any = BertModel(config, add_pooling_layer=False)  # type: ignore[no-untyped-call]
+    model: Any = BertModel(config, add_pooling_layer=False)
     model.eval()
     model.save_pretrained(folder)
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
