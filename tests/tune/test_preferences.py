@@ -61,7 +61,7 @@ def tuned(folder: Path | None = None, stop_at: int | None = None) -> PreferenceT
 
 
 def test_the_loss_is_the_papers() -> None:
-    policy, reference, some = tiny_model(1), tiny_model(2), pairs(5)
+    policy, reference, some = tiny_model(1).requires_grad_(True), tiny_model(2), pairs(5)
     referred = list(with_references(reference, some))
     trainer = PreferenceTrainer(policy, referred, [], replace(RECIPE, preference_beta=0.3))
     with torch.no_grad():
@@ -79,12 +79,12 @@ def test_tuning_begins_at_the_base_where_the_loss_is_ln_2() -> None:
 
 
 def test_it_learns_to_prefer_what_was_chosen_in_pairs_that_it_has_not_seen() -> None:
-    held_out = pairs(40, seed=2)
+    held_out, learned = pairs(40, seed=2), tuned().model
     with torch.no_grad():
         before = margins(tiny_model(), held_out)[0]
-        after = margins(tuned().model, held_out)[0]
+        after = margins(learned, held_out)[0]
     assert float((after > before).float().mean()) > 0.9
-    assert float((after > 0).float().mean()) > float((before > 0).float().mean())
+    assert float(after.mean()) > float(before.mean()) + 3
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:

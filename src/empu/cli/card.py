@@ -92,6 +92,8 @@ def _scores(ledger: Ledger, own: Score) -> list[tuple[str, str]]:
         lines.append(f"{score.settings.get('name', score.model)}: {metrics}, {score.settings['ms_per_answer']:.1f} ms")
     rows = next(iter(own.metrics.values())).rows
     said = own.settings.get("sentence", "")
+    if "out_of_scope" in own.settings:
+        lines.append(own.settings["out_of_scope"]["sentence"])
     return [(f"on {rows:,} held-out rows", "\n".join([said, *lines] if said else lines))]
 
 

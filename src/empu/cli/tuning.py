@@ -95,6 +95,8 @@ def show_result(made: Made) -> None:
         )
         talk.say("")
         talk.say(comparison.sentence())
+        if comparison.scope is not None:
+            talk.say(comparison.scope.sentence())
     if (curve := made.model.folder / FOLDER / "curve.png").is_file():
         talk.say(f"How the loss fell: {curve}")
     talk.say(
@@ -118,6 +120,7 @@ def document(made: Made) -> dict[str, Any]:
         "comparison": {
             "sentence": comparison.sentence(),
             "p_values": dict(comparison.p_values),
+            "out_of_scope": dataclasses.asdict(comparison.scope) if comparison.scope is not None else None,
             "systems": [
                 {
                     "name": system.name,
@@ -230,6 +233,7 @@ def _begin(store: Store, data: Path, given: Mapping[str, Any]) -> tuple[Prepared
         mapping=mapping_of(given["mapping"]),
         licence=given["licence"],
         keep_near_duplicates=given["keep_near_duplicates"],
+        out_of_scope=given["out_of_scope"],
     )
     for line in prepared.lines():
         talk.say(talk.harmless(line))

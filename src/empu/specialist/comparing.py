@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from empu.ledger.records import Evaluation, Metric, Outcome, this_machine
 from empu.specialist import scoring
 from empu.specialist.ready import Listener, Ready, Wishes
 from empu.specialist.rows import Prepared
+from empu.specialist.scope import choose_threshold, measure
 from empu.specialist.scoring import Comparison, System
 from empu.store.store import StoredModel
 from empu.text.task import Task
@@ -28,13 +30,26 @@ def _open(ready: Ready, wishes: Wishes, folder: Path | None) -> LanguageModel:
 
 
 def calibrated(
-    ready: Ready, dev: Sequence[Row], folder: Path, wishes: Wishes, listener: Listener
+    ready: Ready, prepared: Prepared, folder: Path, wishes: Wishes, listener: Listener
 ) -> tuple[Task, Metric]:
     """The task with confidences fitted to the development rows, and the accuracy on them."""
+    dev = prepared.dev
     counted = _counter(listener, "calibration", len(dev))
-    system = scoring.label_system("calibration", _open(ready, wishes, folder), ready.task, dev, 0, counted)
+    model = _open(ready, wishes, folder)
+    system = scoring.label_system("calibration", model, ready.task, dev, 0, counted)
     fitted = scoring.calibrate(system.confidences, system.correct)
-    return replace(ready.task, calibration=fitted), system.metrics["accuracy"]
+    task = replace(ready.task, calibration=fitted)
+    if prepared.outside:
+        inside = [task.confidence(p) for p in system.confidences]
+        threshold = choose_threshold(inside, _confidences(model, task, prepared.outside))
+        task = replace(task, threshold=threshold)
+    return task, system.metrics["accuracy"]
+
+
+def _confidences(model: LanguageModel, task: Task, rows: Sequence[Row]) -> list[float]:
+    """How sure a model is of its label for each row."""
+    asked = scoring.replace_task(model, task)
+    return [found[0].confidence for found in asked.classify([row.question() for row in rows])]
 
 
 def compare(ready: Ready, prepared: Prepared, made: StoredModel, wishes: Wishes, listener: Listener) -> Comparison:
@@ -70,7 +85,12 @@ def compare(ready: Ready, prepared: Prepared, made: StoredModel, wishes: Wishes,
     systems.append(score(wishes.name, specialist, specialist.task, rows, own_size, counted))
     if pairs:
         systems[-1] = scoring.with_gain(systems[0], systems[-1])
-    return scoring.compare(systems)
+    comparison = scoring.compare(systems)
+    threshold = specialist.task.threshold
+    if threshold is not None and prepared.outside_test:
+        inside, outside = systems[-1].confidences, _confidences(specialist, specialist.task, prepared.outside_test)
+        comparison = replace(comparison, scope=measure(threshold, inside, outside))
+    return comparison
 
 
 def _counter(listener: Listener, name: str, total: int) -> Callable[[int], None]:
@@ -120,4 +140,6 @@ def _settings(system: System, comparison: Comparison, ready: Ready) -> dict[str,
         said["sentence"] = comparison.sentence()
         said["against"] = [_baseline(other, ready) for other in comparison.systems[:-1]]
         said["p_values"] = dict(comparison.p_values)
+        if comparison.scope is not None:
+            said["out_of_scope"] = dataclasses.asdict(comparison.scope) | {"sentence": comparison.scope.sentence()}
     return said

@@ -24,9 +24,8 @@ def task_of(kind: Kind, rows: Sequence[Row]) -> Task:
         return Task("messages" if kind is Kind.MESSAGES else "completion")
     labels = sorted({str(row.label) for row in rows})
     if len(labels) < 2:
-        raise UsageError(
-            f"All rows have the label {labels[0]!r}; there is nothing to tell apart, so add rows of others."
-        )
+        found = f"All rows to tune on have the label {labels[0]!r}" if labels else "No row to tune on has a label"
+        raise UsageError(f"{found}; there is nothing to tell apart, so add rows of others.")
     return Task("label", INSTRUCTION, tuple(labels))
 
 

@@ -79,7 +79,7 @@ def _tune(
         del trainer, model
         write_notes(folder, ready.task, ready)
         if ready.task.kind == "label" and prepared.dev:
-            task, accuracy = calibrated(ready, prepared.dev, folder, wishes, listener)
+            task, accuracy = calibrated(ready, prepared, folder, wishes, listener)
             write_notes(folder, task, ready)
         with durable.writing(staged):
             loss_curve(tuned, accuracy, staged / FOLDER)

@@ -16,6 +16,7 @@ from empu.specialist.keeping import files_of, write_weights
 from empu.specialist.ready import Listener, Ready, code_version, load_model, trainer_of
 from empu.store.store import Store, StoredModel
 from empu.text import load_text
+from empu.text.task import read_task
 from empu.tune.plan import Plan
 from empu.tune.recipe import Recipe
 
@@ -56,7 +57,7 @@ def retrain(store: Store, ledger: Ledger, model: StoredModel, listener: Listener
     if recorded.run is None:
         raise UsageError(f"{recorded.name} was not tuned here, so there is no run to repeat.")
     run = ledger.run(recorded.run)
-    ready = _ready_again(store, ledger, run)
+    ready = _ready_again(store, ledger, run, model)
     tuned = load_model(ready)
     trainer = trainer_of(ready, tuned)
     outcome = trainer.run(listener.tuning, listener.stopped)
@@ -69,7 +70,7 @@ def retrain(store: Store, ledger: Ledger, model: StoredModel, listener: Listener
     return Repeated(outcome.steps, differing, run.code_version, code_version())
 
 
-def _ready_again(store: Store, ledger: Ledger, run: RunRecord) -> Ready:
+def _ready_again(store: Store, ledger: Ledger, run: RunRecord, model: StoredModel) -> Ready:
     """What stood before the first step of a recorded run."""
     base = store.find(run.base)
     if base is None or run.dataset is None:
@@ -85,7 +86,12 @@ def _ready_again(store: Store, ledger: Ledger, run: RunRecord) -> Ready:
             f"The run {run.id[:12]} was made by Empu {run.code_version}, whose recipe this version does not read "
             f"({error}); install that version to repeat it."
         ) from None
-    train, dev = (tuple(_rows(ledger, run.dataset, part)) for part in (TRAIN, DEV))
+    tuned_for = read_task(model.path)
+    labels = tuned_for.labels if tuned_for is not None else ()  # rows of another label were out of scope
+    train, dev = (
+        tuple(row for row in _rows(ledger, run.dataset, part) if not labels or row.label in labels)
+        for part in (TRAIN, DEV)
+    )
     task = task_of(train[0].kind, train)
     with open_checkpoint(base.path) as checkpoint:
         config = checkpoint.config

@@ -15,6 +15,7 @@ from empu.data.rows import Kind, Row
 from empu.data.split import Split, split
 from empu.ledger.book import Ledger
 from empu.ledger.records import DEV, TEST, TRAIN
+from empu.specialist.scope import label_out_of_scope
 from empu.store.store import Store, StoredModel
 from empu.text import load_text
 from empu.text.base import Text
@@ -34,10 +35,19 @@ class Prepared:
     split: Split
     report: Report
     licence: str
+    outside: tuple[Row, ...] = ()
+    """Out-of-scope rows that may choose a threshold; like those of ``outside_test`` they are in no other part."""
+    outside_test: tuple[Row, ...] = ()
 
     def lines(self) -> list[str]:
         """What was found, for people."""
-        return [*self.report.lines(), f"licence of the rows: {self.licence}"]
+        said = [*self.report.lines(), f"licence of the rows: {self.licence}"]
+        if aside := (*self.outside, *self.outside_test):
+            said.append(
+                f"{len(aside):,} rows are out of scope ({aside[0].label}): not tuned on; {len(self.outside):,} choose "
+                f"the confidence below which no label is given, {len(self.outside_test):,} measure it"
+            )
+        return said
 
     def record(self, ledger: Ledger, identity: str) -> str:
         """Write every row with its part and place, and every exclusion with its reason; gives the data set's id."""
@@ -60,6 +70,7 @@ def prepare_rows(
     mapping: dict[str, str] | None = None,
     licence: str = "unknown",
     keep_near_duplicates: bool = False,
+    out_of_scope: str | None = None,
 ) -> Prepared:
     """Read ``data`` (and ``test``), leave out what cannot be used, divide the rest.
 
@@ -73,9 +84,11 @@ def prepare_rows(
     limits = Limits(max_tokens=min(LONGEST, longest // 2), drop_near_leaks=not keep_near_duplicates)
     checked = check(reading, held, count_tokens=lambda words: len(text.tokenizer.encode(words)), limits=limits)
     divided = split(checked, earlier=_earlier(store, reading, held))
+    none = label_out_of_scope(checked.class_sizes(), out_of_scope) if reading.kind is Kind.LABEL else None
     parts: dict[str, list[Row]] = {TRAIN: [], DEV: [], TEST: []}
+    aside: dict[str, list[Row]] = {TRAIN: [], DEV: [], TEST: []}
     for row, part in divided.all_rows():
-        parts[part].append(row)
+        (aside if none is not None and row.label == none else parts)[part].append(row)
     return Prepared(
         kind=reading.kind,
         train=tuple(parts[TRAIN]),
@@ -84,6 +97,8 @@ def prepare_rows(
         split=divided,
         report=report(divided, limits),
         licence=licence,
+        outside=(*aside[TRAIN], *aside[DEV]),
+        outside_test=tuple(aside[TEST]),
     )
 
 

@@ -21,6 +21,7 @@ from empu.evals.extraction import line_tagger
 from empu.evals.metrics import accuracy, macro_f1, mcnemar, mean, token_f1
 from empu.ledger.records import Metric
 from empu.specialist.examples import answer_of, pair_of, question_of
+from empu.specialist.scope import Scope
 from empu.text.task import Task, encode_answer, encode_question, log_odds
 
 SHOTS = 4
@@ -55,6 +56,8 @@ class Comparison:
     systems: tuple[System, ...]
     p_values: Mapping[str, float] = field(default_factory=dict)
     """Name of another contestant -> p of McNemar's test against the specialist."""
+    scope: Scope | None = None
+    """How well the specialist refuses what is out of scope, where there are such rows."""
 
     @property
     def specialist(self) -> System:

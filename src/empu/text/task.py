@@ -38,6 +38,9 @@ class Task:
     calibration: tuple[float, float] | None = None
     """(slope, intercept) that turn the log-odds of a label's probability into those of its being right."""
 
+    threshold: float | None = None
+    """Confidence below which none of the labels is given; ``None``: always one."""
+
     def messages(self, prompt: str) -> list[Message]:
         """The dialogue that asks for one row's answer."""
         before: list[Message] = [{"role": "system", "content": self.instruction}] if self.instruction else []
@@ -53,6 +56,10 @@ class Task:
         odds = slope * log_odds(probability) + intercept
         return 1 / (1 + math.exp(-min(max(odds, -FARTHEST), FARTHEST)))
 
+    def refuses(self, confidence: float) -> bool:
+        """Whether an answer this sure is too unsure to be given."""
+        return self.threshold is not None and confidence < self.threshold
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return {
@@ -62,6 +69,7 @@ class Task:
             "shots": [list(shot) for shot in self.shots],
             "schema": dict(self.schema) if self.schema else None,
             "calibration": list(self.calibration) if self.calibration else None,
+            "threshold": self.threshold,
         }
 
     @classmethod
@@ -74,8 +82,11 @@ class Task:
         if kind not in KINDS or not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ConfigError(f"The task of the specialist is of the unknown kind {kind!r}.")
         shots = tuple((str(question), str(answer)) for question, answer in value.get("shots", ()))
+        threshold = value.get("threshold")
+        if threshold is not None and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
+            raise ConfigError(f"The threshold of the specialist is {threshold!r}; it should be from 0 to 1, or null.")
         calibration = _calibration(value.get("calibration"))
-        return cls(kind, instruction, tuple(labels), shots, value.get("schema"), calibration)
+        return cls(kind, instruction, tuple(labels), shots, value.get("schema"), calibration, threshold)
 
 
 def _calibration(value: Any) -> tuple[float, float] | None:
