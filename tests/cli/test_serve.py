@@ -14,6 +14,8 @@ import pytest
 from tests.cli.conftest import Run
 from tests.server.raw import request
 
+QUESTION = "What is the capital of Indonesia?"
+
 
 def begin(home: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -102,20 +104,21 @@ def test_what_cannot_be_served_is_said_at_once(empu: Run, words: list[str], reas
     assert reason in outcome.err
 
 
-def test_without_a_terminal_one_question_is_answered_and_the_server_ends(tiny: Path, tmp_path: Path) -> None:
+def test_without_a_terminal_one_question_is_answered_and_the_server_ends(default_gguf: Path, tmp_path: Path) -> None:
     def serve(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "empu", "serve", str(tiny), "--port", "0", *words]
+        command = [sys.executable, "-m", "empu", "serve", str(default_gguf), "--port", "0", *words]
         environment = {**os.environ, "EMPU_HOME": str(tmp_path / "home")}
         return subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
         )
 
-    first = serve("--unattended", "Hello?")
+    first = serve("--unattended", QUESTION)
     assert first.returncode == 0, first.stderr
-    assert "Hello?" in first.stderr
+    assert QUESTION in first.stderr
     log = next(json.loads(line) for line in first.stderr.splitlines() if line.startswith("{"))
     assert (log["route"], log["status"], log["key"]) == ("/v1/chat/completions", 200, "unattended")
-    told = serve("--unattended", "Hello?", "--json")
+    assert "Jakarta" in first.stdout
+    told = serve("--unattended", QUESTION, "--json")
     assert told.returncode == 0, told.stderr
     answer = json.loads(told.stdout)
     assert answer["answer"] + "\n" == first.stdout

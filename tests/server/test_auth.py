@@ -17,7 +17,17 @@ from tests.server.serving import Running
 
 API = [*ANTHROPIC, *OPENAI]
 ADDRESSES = sorted({*(route.path.replace("{model:path}", "tiny") for route in API), *PUBLIC})
-OTHERS = ["/metrics", "/api/me", "/api/signout", "/openapi.json", "/nothing", "/v1/nothing", "/../etc/passwd", "//"]
+OTHERS = [
+    "/metrics",
+    "/api/me",
+    "/api/signout",
+    "/openapi.json",
+    "/docs",
+    "/nothing",
+    "/v1/nothing",
+    "/../etc/passwd",
+    "//",
+]
 
 
 @pytest.mark.parametrize("path", [*ADDRESSES, *OTHERS])

@@ -20,6 +20,7 @@ from empu.server import anthropic, openai, openai_common
 from empu.server.auth import COOKIE, SESSION_LIFE_S
 from empu.server.context import Context, context_of
 from empu.server.guard import Guard
+from empu.server.openapi import docs, openapi
 from empu.server.problems import ProblemError, problem_of
 from empu.server.reading import read_body
 from empu.server.tool_types import Strict
@@ -54,6 +55,8 @@ def make_app(context: Context) -> ASGIApp:
         *(Route(path, _page(file), methods=["GET"]) for path, file in PAGES.items()),
         Route("/health", health, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
+        Route("/openapi.json", openapi, methods=["GET"]),
+        Route("/docs", docs, methods=["GET"]),
         Route("/api/signin", sign_in, methods=["POST"]),
         Route("/api/signout", sign_out, methods=["POST"]),
         Route("/api/me", me, methods=["GET"]),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from empu.engine.sampling import SamplingParams
-from empu.server.openai_types import MAX_MESSAGES, ObjectFormat, StreamOptions, TextFormat
+from empu.server.openai_types import MAX_MESSAGES, ObjectFormat, TextFormat
 from empu.server.problems import ProblemError
 from empu.server.tool_types import MAX_TOOLS, Name, Strict, call, choose, tool
 from empu.server.toolforms import Choice, Tool
@@ -15,7 +15,8 @@ from empu.text.base import Message
 
 IGNORED = (
     "access_programs", "background_options", "metadata", "prompt_cache_key", "prompt_cache_options",
-    "prompt_cache_retention", "safety_identifier", "service_tier", "user",
+    "prompt_cache_retention", "safety_identifier", "service_tier", "stream_options",
+    "user",
 )  # fmt: skip
 """Properties that concern OpenAI's accounts, its caches and its data centres."""
 REFUSED = (
@@ -132,7 +133,6 @@ class ResponsesRequest(Strict):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
     text: TextConfig | None = None
     tools: Annotated[list[ResponseTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
