@@ -56,7 +56,7 @@ def write_notes(folder: Path, task: Task, ready: Ready) -> None:
     said = {"base": ready.base.record.id, "identity": ready.identity, "recipe": recipe}
     for name, content in ((TASK_FILE, task.to_json()), (IDENTITY_FILE, said)):
         with replacing(folder / name) as file:
-            file.write((json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode())
+            file.write((json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode())
 
 
 def files_of(folder: Path) -> tuple[FileId, ...]:
