@@ -102,7 +102,7 @@ def work(options: argparse.Namespace) -> None:
     """One contestant: reads orders, prints reports."""
     import torch
 
-    from empu.specialist.job import Wishes, make_ready
+    from empu.specialist.ready import Wishes, make_ready
     from empu.specialist.rows import prepare_rows
     from empu.store.store import Store
 
@@ -196,11 +196,11 @@ class Ours(Contestant):
         self.trainer._step(rows, self.recipe.learning_rate if rate is None else rate)
 
     def save(self, folder: Path) -> None:
-        from empu.checkpoint.adapter import write_adapter
-        from empu.specialist.keeping import adapter_of
+        from empu.specialist.keeping import write_weights
 
-        folder.mkdir()
-        write_adapter(folder, adapter_of(self.trainer.model, self.recipe, "bench"), self.ready.config)
+        write_weights(
+            folder, self.trainer.model, replace(self.ready, plan=replace(self.ready.plan, recipe=self.recipe))
+        )
 
 
 class Theirs(Contestant):

@@ -12,10 +12,11 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "empu"
 
-BASE = {"errors", "config"}
+BASE = {"errors", "config", "durable"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
+    "durable": {"errors"},
     "checkpoint": BASE,
     "text": BASE,
     "ledger": BASE,

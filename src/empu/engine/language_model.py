@@ -56,7 +56,7 @@ def open_model(
             checkpoint_path=checkpoint.path,
             context=context or longest,
             load_seconds=time.perf_counter() - begun,
-            task=read_task(adapter) if adapter is not None else None,
+            task=read_task(adapter or checkpoint.path),
         )
 
 
@@ -109,11 +109,16 @@ class LanguageModel:
         guide: Guide | None = None,
     ) -> Generation:
         """Begin an answer to a text (continued as it stands) or to messages (rendered by the chat template), within
-        a grammar where there is a ``guide`` (``guided.py`` makes them; each serves one answer).
+        a grammar where there is a ``guide`` (``guided.py`` makes them; each serves one answer) or the task has a
+        schema.
 
         Raises :class:`~empu.errors.PromptTooLongError` unless ``truncate`` allows cutting the oldest part.
         """
         params = params or SamplingParams()
+        if guide is None and self.task is not None and self.task.schema is not None:
+            from empu.engine.guided import guides_of
+
+            guide = guides_of(self).json_schema(self.task.schema)
         reserved = min(params.max_tokens or self.context, max(1, self.context // 4)) if truncate else 1
         encoded = encode_prompt(self.text, prompt, limit=self.context - reserved, truncate=truncate, tools=tools)
         return Generation(self, encoded, params, guide)

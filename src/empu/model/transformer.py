@@ -95,7 +95,11 @@ class Transformer(nn.Module):
 
     def hidden(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """(T, dim): the stream after the last norm."""
-        out: Tensor = self.norm(self.run(self.embedding(tokens), positions, attend))
+        return self.hidden_of(self.embedding(tokens), positions, attend)
+
+    def hidden_of(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """The same from embedded tokens (T, dim)."""
+        out: Tensor = self.norm(self.run(x, positions, attend))
         return out
 
     def run(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from empu import durable
 from empu.errors import StoreError, UsageError
-from empu.store import durable
 
 COOKIE = "empu_session"
 PREFIX = "empu-"

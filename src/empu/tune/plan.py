@@ -15,11 +15,16 @@ from empu.model.transformer import Transformer
 from empu.tune.examples import Example, common_prefix
 from empu.tune.lora import attach
 from empu.tune.native import attach_native, fits
+from empu.tune.preferences import Pair, PreferenceTrainer
 from empu.tune.recipe import Method, Precision, Recipe
 from empu.tune.trainer import Trainer
 
 SEEN = 2400
 """Rows that a small data set should be seen, counting each epoch."""
+
+
+PAIR_RATES: dict[Method, float] = {"lora": 1e-4, "full": 2e-6}
+"""Learning rates of preference training, which goes wrong sooner than tuning on answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ def choose_recipe(
     train: Sequence[Example],
     *,
     method: Method = "lora",
+    labels: bool = False,
     rank: int | None = None,
     epochs: int | None = None,
     learning_rate: float | None = None,
@@ -46,7 +52,10 @@ def choose_recipe(
     seed: int = 0,
     threads: int | None = None,
 ) -> Plan:
-    """The recipe for these rows. What is given stays as it is; the rest follows from the data."""
+    """The recipe for these rows. What is given stays as it is; the rest follows from the data.
+
+    ``labels`` says that the answers are labels out of a fixed set.
+    """
     rows = len(train)
     prefix = len(common_prefix(train))
     tokens = sum(len(row) - prefix for row in train)
@@ -54,22 +63,35 @@ def choose_recipe(
 
     batch = 8 if rows < 400 else 16 if rows < 2000 else 32
     reasons.append(f"{batch} rows a step: {rows:,} rows give {-(-rows // batch):,} steps an epoch")
+    pairs = rows > 0 and isinstance(train[0], Pair)
+    if pairs:
+        reasons.append("pairs of answers: direct preference optimisation, held to the base")
+        epochs = 2 if epochs is None else epochs
+        learning_rate = PAIR_RATES[method] if learning_rate is None else learning_rate
     if epochs is None:
-        epochs = max(2, min(8, round(SEEN / max(1, rows))))
+        epochs = max(3, min(8, round(SEEN / max(1, rows))))
         reasons.append(
             f"{epochs} epochs: few rows are seen more often; tuning ends early when the held-back part says so"
         )
     if rank is None:
         rank = 16
-        reasons.append(f"rank {rank}: enough for one task in every tuning that was measured here")
+        if method == "lora":
+            reasons.append(f"rank {rank}: enough for one task in every tuning that was measured here")
     if learning_rate is None:
-        learning_rate = 1e-3 if method == "lora" else 5e-5
+        learning_rate = 5e-5 if method == "full" else 2e-3 if labels else 1e-3
         reasons.append(f"learning rate {learning_rate:g}, after a warm-up falling to zero")
     if precision is None:
         precision = _precision(method, config)
         reasons.append(f"{precision}: " + _WHY[precision])
+    noise, smoothing = (5.0, 0.1) if labels and method == "lora" else (0.0, 0.0)
+    if noise:
+        reasons.append(
+            f"noise {noise:g} on the input and {smoothing:g} of the target spread: labels are soon known by heart"
+        )
     recipe = Recipe(
         method=method,
+        noise=noise,
+        smoothing=smoothing,
         rank=rank,
         alpha=float(rank),
         precision=precision,
@@ -157,7 +179,8 @@ def time_plan(plan: Plan, model: Transformer, train: Sequence[Example], *, steps
     order = sorted(range(len(train)), key=lambda i: len(train[i]))
     count = min(len(order), plan.recipe.batch_rows * steps)
     sample = [train[order[i * len(order) // count]] for i in range(count)]
-    trainer = Trainer(model, sample, [], replace(plan.recipe, epochs=1, max_steps=steps))
+    kind = PreferenceTrainer if isinstance(train[0], Pair) else Trainer
+    trainer = kind(model, sample, [], replace(plan.recipe, epochs=1, max_steps=steps))
     begun = time.perf_counter()
     marks: list[float] = []
     trainer.run(lambda progress: marks.append(time.perf_counter() - begun))
