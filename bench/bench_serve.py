@@ -76,7 +76,7 @@ async def press(address: str, key: str, model: str, clients: int, tokens: int, s
 
         async def one(place: int) -> None:
             number = place
-            while time.perf_counter() - begun < seconds:
+            while number == place or time.perf_counter() - begun < seconds:
                 await stream(client, model, tokens, number, tally)
                 number += clients
 
@@ -200,12 +200,12 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--peer", metavar="PYTHON")
     given = parser.parse_args()
-    found: dict[str, Any] = {"engine_alone": engine(given), "server": serve(given)}
-    if given.peer is not None:
-        found["llama_cpp_python"] = peer(given)
+    found: dict[str, Any] = {}
+    parts = {"server": serve, "engine_alone": engine, **({"llama_cpp_python": peer} if given.peer is not None else {})}
+    for name, measure in parts.items():
+        found[name] = measure(given)
+        print(f"{name}: {found[name]}", flush=True)
     found["server_of_engine"] = round(found["server"]["pieces_per_s"] / found["engine_alone"]["pieces_per_s"], 3)
-    for name, value in found.items():
-        print(f"{name}: {value}")
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, load {os.getloadavg()[0]:.1f}")
     print(json.dumps(found))
 

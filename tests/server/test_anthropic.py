@@ -17,7 +17,7 @@ HELLO: Any = [{"role": "user", "content": "Hello"}]
 @pytest.fixture(scope="module")
 def client(running: Running) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(
-        base_url=running.url, api_key=running.key, max_retries=0, timeout=30, _strict_response_validation=True
+        base_url=running.url, api_key=running.key, max_retries=0, timeout=120, _strict_response_validation=True
     ) as made:
         yield made
 

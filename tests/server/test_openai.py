@@ -7,10 +7,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 
-from tests.server.serving import Running
+from empu.engine.backend import Chunk, Want
+from empu.text.chat import encode_chat
+from tests.server.serving import Running, tiny
 
 HELLO: Any = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
 
@@ -18,7 +21,7 @@ HELLO: Any = [{"role": "system", "content": "Be kind."}, {"role": "user", "conte
 @pytest.fixture(scope="module")
 def client(running: Running) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(
-        base_url=f"{running.url}/v1", api_key=running.key, max_retries=0, timeout=30, _strict_response_validation=True
+        base_url=f"{running.url}/v1", api_key=running.key, max_retries=0, timeout=120, _strict_response_validation=True
     ) as made:
         yield made
 
@@ -105,6 +108,26 @@ def test_logprobs_are_those_of_the_model(client: openai.OpenAI) -> None:
     )
     streamed = [t for c in chunks if c.choices[0].logprobs for t in c.choices[0].logprobs.content or []]
     assert [token.token for token in streamed] == [token.token for token in described.content]
+
+
+def test_logprobs_equal_the_backends_own_softmax(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="tiny", messages=HELLO, max_tokens=5, temperature=0, logprobs=True, top_logprobs=4
+    )
+    described = answer.choices[0].logprobs
+    assert described is not None
+    assert described.content is not None
+    model = tiny("tiny")
+    ids = encode_chat(model.text, HELLO)
+    for token in described.content:
+        sequence = model.backend.allocate(len(ids))
+        (logits,) = model.backend.forward([Chunk(sequence, np.asarray(ids, dtype=np.int32), Want.LAST)])
+        model.backend.release(sequence)
+        row = logits[-1].astype(np.float64)
+        own = row - np.log(np.exp(row - row.max()).sum()) - row.max()
+        assert token.logprob == pytest.approx(own.max(), abs=1e-4)
+        assert [one.logprob for one in token.top_logprobs] == pytest.approx(np.sort(own)[::-1][:4], abs=1e-4)
+        ids.append(int(own.argmax()))
 
 
 def test_an_answer_keeps_a_json_schema(client: openai.OpenAI) -> None:

@@ -19,7 +19,7 @@ WEATHER: Any = {"type": "function", "name": "weather", "parameters": SCHEMA, "st
 @pytest.fixture(scope="module")
 def client(running: Running) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(
-        base_url=f"{running.url}/v1", api_key=running.key, max_retries=0, timeout=60, _strict_response_validation=True
+        base_url=f"{running.url}/v1", api_key=running.key, max_retries=0, timeout=120, _strict_response_validation=True
     ) as made:
         yield made
 

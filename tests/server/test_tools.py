@@ -32,7 +32,7 @@ ARRAY = Form(True, "[", ", ", "]")
 @pytest.fixture(scope="module")
 def client(running: Running) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(
-        base_url=f"{running.url}/v1", api_key=running.key, max_retries=0, timeout=60, _strict_response_validation=True
+        base_url=f"{running.url}/v1", api_key=running.key, max_retries=0, timeout=120, _strict_response_validation=True
     ) as made:
         yield made
 
@@ -40,7 +40,7 @@ def client(running: Running) -> Iterator[openai.OpenAI]:
 @pytest.fixture(scope="module")
 def claude(running: Running) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(
-        base_url=running.url, api_key=running.key, max_retries=0, timeout=60, _strict_response_validation=True
+        base_url=running.url, api_key=running.key, max_retries=0, timeout=120, _strict_response_validation=True
     ) as made:
         yield made
 
