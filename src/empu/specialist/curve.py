@@ -48,4 +48,4 @@ def loss_curve(tuned: Tuned, accuracy: Metric | None, folder: Path) -> None:
         right.set(ylabel="accuracy on the development rows", ylim=(0, 1))
         right.legend(loc="lower right")
     axes.legend(loc="upper right")
-    canvas.print_png(folder / "curve.png")
+    canvas.print_png(folder / "curve.png")  # type: ignore[no-untyped-call]
