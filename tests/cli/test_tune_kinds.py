@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.specialist.making import labelled, preferences, small_base
 
+WHOLE = ("--base", "tiny", "--method", "full", "--learning-rate", "0.01", "--threads", "1")
 RECIPE = ("--base", "tiny", "--precision", "float32", "--rank", "4", "--threads", "1", "--learning-rate", "0.005")
 
 
@@ -40,8 +41,7 @@ def works(empu: Run, tmp_path: Path) -> Works:
 
 def test_full_tuning_gives_a_model_of_its_own(works: Works) -> None:
     rows = works.rows("rows.csv", labelled(120))
-    words = ("--base", "tiny", "--method", "full", "--learning-rate", "0.003", "--threads", "1", "--epochs", "8")
-    made = works.json("tune", rows, "--name", "whole", *words)
+    made = works.json("tune", rows, "--name", "whole", *WHOLE, "--epochs", "12")
     accuracies = {one["name"]: one["metrics"]["accuracy"]["value"] for one in made["comparison"]["systems"]}
     assert accuracies["whole"] > 0.9 > accuracies["base, no examples"]
     assert works.json("run", "whole", "red courier5 angry1")["label"] == "red"
@@ -56,7 +56,7 @@ def test_full_tuning_gives_a_model_of_its_own(works: Works) -> None:
 
 def test_preferences_are_learned_and_compared_with_the_base(works: Works) -> None:
     rows = works.rows("pairs.jsonl", preferences(120))
-    made = works.json("tune", rows, "--name", "polite", *RECIPE, "--epochs", "4")
+    made = works.json("tune", rows, "--name", "firm", *WHOLE, "--epochs", "4")
     base, ours = made["comparison"]["systems"]
     name = "finds the chosen answer likelier"
     assert ours["metrics"][name]["value"] > 0.9 > base["metrics"][name]["value"]
@@ -68,7 +68,7 @@ def test_out_of_scope_rows_set_and_measure_a_threshold(works: Works) -> None:
     made = works.json("tune", rows, "--name", "it", *RECIPE, "--epochs", "10")
     scope = made["comparison"]["out_of_scope"]
     assert 0 <= scope["threshold"] <= 1
-    assert scope["found"]["rows"] > 20
+    assert scope["found"]["rows"] == 10
     answer = works.json("run", "it", "red parcel3 late8 order4")
     assert answer["closest"] in {"red", "blue", "green"}
     assert answer["out_of_scope"] == (answer["confidence"] < scope["threshold"])

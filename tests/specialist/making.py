@@ -75,9 +75,10 @@ def labelled(count: int, labels: tuple[str, ...] = ("red", "blue"), seed: int = 
 
 
 def preferences(count: int, seed: int = 0) -> str:
-    """A JSONL file of prompts whose chosen answers are polite."""
+    """A JSONL file of prompts whose chosen answers are the other way round from what the small base finds likelier."""
     chance = random.Random(seed)
     rows = [
-        {"prompt": said(chance, "red"), "chosen": f"gladly {i % 7}", "rejected": f"no {i % 5}"} for i in range(count)
+        {"prompt": said(chance, "red"), "chosen": f"refuse {i % 5}", "rejected": f"gladly {i % 7}"}
+        for i in range(count)
     ]
     return "\n".join(map(json.dumps, rows)) + "\n"

@@ -69,7 +69,7 @@ def record_of(name: str, ready: Ready, files: tuple[FileId, ...], rows_said: str
     """The store's record of a specialist. Its licence is the base's: what is built on it stays under it."""
     base, full = ready.base.record, ready.plan.recipe.method == "full"
     said = base.title or tagged(base.id)
-    matrices = len(list(expected(ready.config, "huggingface"))) if full else 2 * len(ready.plan.recipe.targets)
+    matrices = sum(1 for _ in expected(ready.config, "huggingface")) if full else 2 * len(ready.plan.recipe.targets)
     return ModelRecord(
         files=tuple(sorted(files)),
         format="huggingface" if full else "adapter",

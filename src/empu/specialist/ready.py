@@ -6,6 +6,7 @@ What a run is made of (base, rows in their order, recipe, code) is hashed to its
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from empu import __version__
 from empu.checkpoint import open_checkpoint
 from empu.config import ModelConfig
 from empu.errors import StoreError
-from empu.ledger.hashing import content_id
+from empu.ledger.hashing import content_id, hash_file
 from empu.model.loading import build
 from empu.model.transformer import Transformer
 from empu.specialist.examples import examples_of, task_of
@@ -133,12 +134,15 @@ def plan_with_time(ready: Ready) -> Plan:
 
 
 def code_version() -> str:
-    """Version and a hash over this package's sources: what computed the weights."""
+    """Version and a hash over this package's sources and its compiled engine: what computed the weights."""
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for room in ("model", "tune", "text", "checkpoint"):
         for path in sorted((root / room).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    compiled = importlib.util.find_spec("empu.engine._native")
+    if compiled is not None and compiled.origin is not None:
+        digest.update(bytes.fromhex(hash_file(Path(compiled.origin))))
     return f"{__version__}+{digest.hexdigest()[:12]}"
 
 

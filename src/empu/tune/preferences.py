@@ -40,9 +40,8 @@ def margins(model: Transformer, pairs: Sequence[Pair], prefix: Sequence[int] = (
     batch = Batch.of(sides, prefix)
     hidden = model.hidden(batch.tokens, batch.attend.positions(), batch.attend)
     losses = F.cross_entropy(model.logits(hidden[batch.read]), batch.targets, reduction="none")
-    sums = torch.stack(
-        [-answer.sum() for answer in torch.split_with_sizes(losses, [len(side.answer) for side in sides])]
-    )
+    answers = torch.split(losses, [len(side.answer) for side in sides])
+    sums = torch.stack([-answer.sum() for answer in answers])
     return sums[0::2] - sums[1::2], len(batch.tokens)
 
 
