@@ -92,3 +92,19 @@ def test_a_full_disk_in_the_middle_is_a_sentence_and_the_run_goes_on_when_there_
     assert [one["name"] for one in works.json("models")["models"]] == ["tiny"]
     works.empu(*words)
     assert works.json("verify", "it")["problems"] == []
+
+
+def test_json_answers_keep_their_schema_and_its_order_to_the_end(tmp_path: Path) -> None:
+    names = ["Ani", "Budi", "Citra", "Dewi"]
+    rows = [
+        {"prompt": f"{names[i % 4]} pays {i} today", "completion": json.dumps({"who": names[i % 4], "amount": i})}
+        for i in range(60)
+    ]
+    works = Works(tmp_path).begin("rows.jsonl", "\n".join(map(json.dumps, rows)))
+    made = works.json("tune", "rows.jsonl", "--name", "it", *RECIPE, "--epochs", "1")
+    systems = {system["name"]: system for system in made["comparison"]["systems"]}
+    assert {"exact match", "who", "amount"} <= set(systems["it"]["metrics"])
+    assert any("line tagger" in name for name in systems)
+    answer = json.loads(works.json("run", "it", "Budi pays 7 today")["text"])
+    assert list(answer) == ["who", "amount"]
+    assert isinstance(answer["amount"], int)

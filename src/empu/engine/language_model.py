@@ -22,7 +22,7 @@ from empu.engine.sampling import SamplingParams
 from empu.errors import UsageError
 from empu.text import load_text
 from empu.text.base import Message, Text
-from empu.text.task import Task, encode_answer, encode_question, read_task, spoken
+from empu.text.task import Task, encode_answer, encode_question, plain_question, read_task, spoken
 
 PREFILL_CHUNK = 256
 """Tokens that are read in one forward pass; between two passes an answer can be cancelled."""
@@ -115,6 +115,8 @@ class LanguageModel:
         Raises :class:`~empu.errors.PromptTooLongError` unless ``truncate`` allows cutting the oldest part.
         """
         params = params or SamplingParams()
+        if self.task is not None and self.text.template is None and not isinstance(prompt, str):
+            prompt = plain_question(prompt)
         if guide is None and self.task is not None and self.task.schema is not None:
             from empu.engine.guided import guides_of
 

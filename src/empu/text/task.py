@@ -134,8 +134,12 @@ def encode_question(text: Text, messages: list[Message]) -> list[int]:
     """
     if text.template is not None:
         return encode_chat(text, messages)
-    joined = "\n".join(str(message["content"]) for message in messages)
-    return text.tokenizer.encode(f"{joined}\n=>", add_bos=text.add_bos)
+    return text.tokenizer.encode(plain_question(messages), add_bos=text.add_bos)
+
+
+def plain_question(messages: Sequence[Message]) -> str:
+    """A dialogue for a model without a chat template."""
+    return "\n".join(str(message["content"]) for message in messages) + "\n=>"
 
 
 def encode_answer(text: Text, answer: str) -> list[int]:
