@@ -6,17 +6,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMPS := $(VENV)/stamps
 PYTEST_WORKERS ?= 2
 TUNE_FLAGS ?=
+SERVE_FLAGS ?=
 
 .PHONY: run chat test lint types unit format docs lock bench clean help
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: $(STAMPS)/run  ## install, build, and make a specialist of the example company's tickets
+run: $(STAMPS)/run  ## install, build, and make a specialist of the example company's tickets, and start the assistant
 	@$(BIN)/empu pull default
 	@$(BIN)/empu tune examples/helpdesk/tickets.csv --name helpdesk --licence CC0-1.0 $(TUNE_FLAGS)
-	@echo; echo "A ticket that it has not seen: The meter shows three dots and nothing else since the update."
-	@$(BIN)/empu run helpdesk "The meter shows three dots and nothing else since the update."
+	@echo; echo "Starting the assistant; Ctrl-C ends it."
+	@$(BIN)/empu serve helpdesk $(SERVE_FLAGS) --unattended "The meter shows three dots and nothing else since the update."
 
 chat: $(STAMPS)/run  ## talk with the default model in the terminal
 	@$(BIN)/empu pull default && $(BIN)/empu chat default

@@ -1,6 +1,9 @@
-"""Streaming clients against `empu serve`: time to first token and tokens per second, all together.
+"""Streaming clients against `empu serve`: time to first token, tokens per second, memory, broken streams.
 
-Run: python bench/bench_serve.py MODEL [--clients 8] [--tokens 64] [--engine torch]. The last line is JSON.
+Run: python bench/bench_serve.py MODEL [--clients 64] [--seconds 60] [--tokens 64] [--engine auto] [--peer PYTHON]
+Each client asks again as soon as its answer ended, for so many seconds. In the same run the engine alone writes as
+many answers at once, without HTTP, and with --peer (a Python that has llama-cpp-python with its server) so does that
+server on the same file. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -10,12 +13,18 @@ import asyncio
 import json
 import os
 import platform
+import queue
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -23,61 +32,94 @@ import openai
 QUESTION = "Explain to a new colleague, step by step, how a letter travels from the sender to the reader. Version {}."
 
 
-async def stream(client: openai.AsyncOpenAI, model: str, tokens: int, number: int) -> tuple[float, int]:
-    """Seconds to the first text, and the tokens of the answer."""
-    begun, first, count = time.perf_counter(), 0.0, 0
+@dataclass
+class Tally:
+    """What the clients saw."""
+
+    firsts: list[float] = field(default_factory=list)
+    tokens: int = 0
+    torn: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+
+
+async def stream(client: openai.AsyncOpenAI, model: str, tokens: int, number: int, tally: Tally) -> None:
+    """One answer, counted."""
+    begun, first, count, finish = time.perf_counter(), 0.0, 0, None
     message: Any = [{"role": "user", "content": QUESTION.format(number)}]
-    answer = await client.chat.completions.create(
-        model=model,
-        messages=message,
-        max_tokens=tokens,
-        seed=number,
-        stream=True,
-        stream_options={"include_usage": True},
-    )
-    async for chunk in answer:
-        if chunk.choices and chunk.choices[0].delta.content and not first:
-            first = time.perf_counter() - begun
-        if chunk.usage is not None:
-            count = chunk.usage.completion_tokens
-    assert count, "a stream ended without its usage"
-    return first, count
+    try:
+        answer = await client.chat.completions.create(
+            model=model, messages=message, max_tokens=tokens, seed=number, stream=True
+        )
+        async for chunk in answer:
+            for choice in chunk.choices:
+                if choice.delta.content:
+                    first = first or time.perf_counter() - begun
+                    count += 1
+                finish = finish or choice.finish_reason
+    except openai.APIStatusError as error:
+        tally.errors[str(error.status_code)] = tally.errors.get(str(error.status_code), 0) + 1
+        return
+    except openai.APIError as error:
+        tally.errors[type(error).__name__] = tally.errors.get(type(error).__name__, 0) + 1
+        return
+    tally.torn += finish is None
+    tally.firsts.append(first)
+    tally.tokens += count
 
 
-async def measure(address: str, key: str, model: str, clients: int, tokens: int) -> dict[str, float]:
+async def press(address: str, key: str, model: str, clients: int, tokens: int, seconds: float) -> dict[str, Any]:
+    """All clients until the time is over; answers begun before are finished and counted."""
+    tally = Tally()
     async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=600) as client:
-        await stream(client, model, 4, 0)
+        await stream(client, model, 4, 0, Tally())
         begun = time.perf_counter()
-        done = await asyncio.gather(*(stream(client, model, tokens, i) for i in range(1, clients + 1)))
-        seconds = time.perf_counter() - begun
-    firsts = sorted(first for first, _ in done)
-    total = sum(count for _, count in done)
+
+        async def one(place: int) -> None:
+            number = place
+            while number == place or time.perf_counter() - begun < seconds:
+                await stream(client, model, tokens, number, tally)
+                number += clients
+
+        await asyncio.gather(*(one(i) for i in range(1, clients + 1)))
+        passed = time.perf_counter() - begun
+    firsts = sorted(tally.firsts)
     return {
         "clients": clients,
-        "tokens": total,
-        "tokens_per_s": total / seconds,
-        "first_token_p50_s": statistics.median(firsts),
-        "first_token_max_s": firsts[-1],
+        "seconds": round(passed, 1),
+        "answers": len(firsts),
+        "pieces": tally.tokens,
+        "pieces_per_s": round(tally.tokens / passed, 1),
+        "first_token_p50_s": round(statistics.median(firsts), 3) if firsts else None,
+        "first_token_p99_s": round(firsts[min(len(firsts) - 1, int(len(firsts) * 0.99))], 3) if firsts else None,
+        "torn_streams": tally.torn,
+        "errors": tally.errors,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("model")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--engine", default="auto")
-    given = parser.parse_args()
+def memory_mib(process: int) -> float:
+    """Resident memory."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def serve(given: argparse.Namespace) -> dict[str, Any]:
+    """Empu's server."""
     with tempfile.TemporaryDirectory() as home:
         command = [sys.executable, "-m", "empu", "serve", given.model, "--port", "0", "--json"]
-        process = subprocess.Popen(
-            [*command, "--engine", given.engine],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "EMPU_HOME": home},
+        command += ["--engine", given.engine, "--slots", str(given.slots), "--queue", str(4 * given.clients)]
+        started = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "EMPU_HOME": home}
         )
-        try:
+        with ended(started) as process:
             assert process.stdout is not None
             text = ""
             while not text.endswith("}\n"):
@@ -85,15 +127,87 @@ def main() -> None:
                 assert line, "the server did not start"
                 text += line
             at = json.loads(text)
-            runs = [
-                asyncio.run(measure(at["address"], at["key"], at["models"][0], clients, given.tokens))
-                for clients in given.clients
-            ]
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, engine {given.engine}")
-    print(json.dumps({"engine": given.engine, "runs": runs}))
+            warm = asyncio.run(press(at["address"], at["key"], at["models"][0], given.clients, given.tokens, 0.0))
+            before = memory_mib(process.pid)
+            run = asyncio.run(
+                press(at["address"], at["key"], at["models"][0], given.clients, given.tokens, given.seconds)
+            )
+            after = memory_mib(process.pid)
+    return {**run, "warm_up": warm["answers"], "memory_before_mib": before, "memory_after_mib": after}
+
+
+def engine(given: argparse.Namespace) -> dict[str, Any]:
+    """The scheduler alone with as many answers at once."""
+    from empu.engine.generation import Completion, Piece
+    from empu.engine.language_model import open_model
+    from empu.engine.prompting import encode_prompt
+    from empu.engine.sampling import SamplingParams
+    from empu.engine.scheduler import Limits, Scheduler
+
+    model = open_model(Path(given.model), engine=given.engine)
+    limits = Limits(slots=given.slots, queue=4 * given.clients, step_tokens=max(256, 2 * given.slots))
+    scheduler = Scheduler(model.backend, model.text.tokenizer, model.context, limits)
+    scheduler.start()
+    updates: queue.Queue[Any] = queue.Queue()
+    pieces, running, number = 0, 0, 0
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < given.seconds / 2 or running:
+        while running < given.clients and time.perf_counter() - begun < given.seconds / 2:
+            number += 1
+            prompt = encode_prompt(
+                model.text, [{"role": "user", "content": QUESTION.format(number)}], limit=model.context - 1
+            )
+            scheduler.submit(prompt, SamplingParams(temperature=1.0, seed=number, max_tokens=given.tokens), updates.put)
+            running += 1
+        update = updates.get()
+        assert not isinstance(update, Exception), update
+        running -= isinstance(update, Completion)
+        pieces += isinstance(update, Piece) and bool(update.text)
+    passed = time.perf_counter() - begun
+    scheduler.close()
+    return {"answers": number, "pieces": pieces, "pieces_per_s": round(pieces / passed, 1)}
+
+
+def peer(given: argparse.Namespace) -> dict[str, Any]:
+    """llama-cpp-python's server on the same file. It answers one request at a time."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = str(len(os.sched_getaffinity(0)))
+    command = [given.peer, "-m", "llama_cpp.server", "--model", given.model, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--n_ctx", "2048", "--n_threads", threads, "--interrupt_requests", "false"]
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+    with ended(started) as process:
+        deadline = time.monotonic() + 60
+        while True:
+            assert process.poll() is None, "the peer's server ended"
+            assert time.monotonic() < deadline, "the peer's server did not start"
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.2)
+        address = f"http://127.0.0.1:{port}"
+        return asyncio.run(press(address, "none", "model", given.clients, given.tokens, given.seconds / 2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--peer", metavar="PYTHON")
+    given = parser.parse_args()
+    found: dict[str, Any] = {}
+    parts = {"server": serve, "engine_alone": engine, **({"llama_cpp_python": peer} if given.peer is not None else {})}
+    for name, measure in parts.items():
+        found[name] = measure(given)
+        print(f"{name}: {found[name]}", flush=True)
+    found["server_of_engine"] = round(found["server"]["pieces_per_s"] / found["engine_alone"]["pieces_per_s"], 3)
+    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, load {os.getloadavg()[0]:.1f}")
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 
 #include "engine.hpp"
 #include "limits.hpp"
+#include "tune_bind.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -60,6 +61,7 @@ void forward(Engine& engine, const std::vector<int64_t>& sequences, const std::v
 
 NB_MODULE(_native, module) {
     nb::exception<Error>(module, "Error");
+    nb::set_leak_warnings(false);  // objects that live until the process ends are no fault
 
     nb::class_<Model>(module, "Model")
         .def(
@@ -135,6 +137,8 @@ NB_MODULE(_native, module) {
         .def_prop_ro("logit_stride", &Engine::logit_stride)
         .def_prop_ro("threads", &Engine::threads)
         .def_prop_ro("ops", [](const Engine& self) { return std::string(self.ops().name); });
+
+    bind_tune(module);
 
     module.def("available_ops", [] {
         const Ops* tables[8];

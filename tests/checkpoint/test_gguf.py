@@ -374,7 +374,7 @@ def test_the_report_lists_what_does_not_fit(tmp_path: Path) -> None:
     raw = Raw.smallest()
     raw.infos[1] = raw.infos[1].replace(b"attn_norm", b"attn_bias")
     with pytest.raises(
-        CheckpointError, match=r"missing layers.0.attention_norm.weight; unexpected blk.0.attn_bias.wei"
+        CheckpointError, match=r"missing layers.0.attention_norm.weight; unexpected 'blk.0.attn_bias.wei"
     ):
         opened(tmp_path / "m.gguf", raw)
 

@@ -238,7 +238,15 @@ def test_chat_on_a_real_terminal(home: Path, tiny: Path) -> None:
     command = [sys.executable, "-c", TERMINAL_PROGRAM, str(tiny)]
     root = Path(__file__).resolve().parents[2]
     env = {**os.environ, "TERM": "xterm", "PYTHONPATH": f"{root / 'src'}:{root}"}
-    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=env,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job's child may ignore it
+    )
     os.close(slave)
     try:
         assert ">>> " in _read_until(master, ">>> ")

@@ -50,7 +50,8 @@ def test_every_command_exists_has_json_and_help(empu: Run) -> None:
         command = getattr(importlib.import_module(f"empu.cli.{name}"), name)
         assert isinstance(command, click.Command)
         assert command.name == name
-        assert any("--json" in parameter.opts for parameter in command.params)
+        parts = command.commands.values() if isinstance(command, click.Group) else [command]
+        assert all(any("--json" in parameter.opts for parameter in part.params) for part in parts)
         outcome = empu(name, "--help")
         assert outcome.code == 0
         assert outcome.out.startswith(f"Usage: empu {name}")

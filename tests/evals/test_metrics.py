@@ -67,3 +67,10 @@ def test_token_f1() -> None:
     assert metrics.token_f1("the red house", "a blue car") == 0.0
     assert math.isclose(metrics.token_f1("a b c d", "a b"), 2 * 1 * 0.5 / 1.5)
     assert metrics.token_f1("", "") == 1.0
+
+
+def test_mcnemar_takes_thousands_of_rows() -> None:
+    right = [True] * 3000
+    half = [i % 2 == 0 for i in range(3000)]
+    assert metrics.mcnemar(right, half) == pytest.approx(0.0, abs=1e-300)
+    assert metrics.mcnemar(half, [not answer for answer in half]) == pytest.approx(1.0)

@@ -44,7 +44,7 @@ class Shop:
         return document
 
     def tune(self, *more: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        recipe = ("--epochs", "1", "--rank", "4", "--threads", "2")
+        recipe = ("--epochs", "1", "--rank", "4", "--threads", "1")
         return self.empu("tune", "tickets.csv", "--name", "router", *recipe, *more, code=code)
 
 
@@ -54,8 +54,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, default_gguf: Path) -> Shop:
     shop = Shop(tmp_path_factory.mktemp("shop"))
     shop.empu("pull", "default")
     done = shop.tune("--licence", "CC0-1.0")
-    assert "62 rows read, 2 left out: 1 empty, 1 duplicate" in done.stderr
-    assert "row 62: the text is empty" in done.stderr
+    assert "62 records read, 60 rows used" in done.stderr
+    assert "tickets.csv:62: the text is empty" in done.stderr
+    assert "curve.png" in done.stdout + done.stderr
     assert "TF-IDF + logistic regression" in done.stdout
     assert "router" in done.stdout.splitlines()[-1]
     return shop
@@ -107,6 +108,12 @@ def test_verify_finds_a_changed_byte(shop: Shop) -> None:
         assert "changed since it was recorded" in shop.empu("run", "router", "hello", code=1).stderr
     finally:
         path.write_bytes(whole)
+
+
+def test_a_repeated_run_gives_the_same_weights(shop: Shop) -> None:
+    repeated = shop.json("verify", "router", "--retrain")["repeated"]
+    assert repeated["differing"] == []
+    assert repeated["steps"] == shop.json("show", "router")["card"]["run"]["facts"]["steps"]
 
 
 def test_the_same_command_is_not_done_twice_and_names_keep_their_meaning(shop: Shop) -> None:

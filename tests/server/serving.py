@@ -14,6 +14,7 @@ from empu.server.app import make_app
 from empu.server.auth import Keys, allowed_hosts
 from empu.server.catalogue import Catalogue
 from empu.server.context import Context
+from empu.server.encoders import Encoders
 from empu.server.running import Server, listen
 from empu.text.base import Text
 from empu.text.task import Task
@@ -30,15 +31,24 @@ INSTRUCTED = Task("completion", "Be brief.")
 
 
 def tiny(name: str) -> LanguageModel:
-    """``tiny`` talks, ``base`` only continues text, ``labels`` and ``specialist`` were tuned."""
+    """``tiny`` talks, ``wide`` too and holds more, ``base`` only continues text, ``labels`` and ``specialist`` were
+    tuned.
+    """
     template = None if name == "base" else JinjaTemplate(TEMPLATE, {}, name)
     text = Text(Letters(), template, add_bos=True)
     task = {"labels": LABELS, "specialist": INSTRUCTED}.get(name)
-    backend = TorchBackend(tiny_model())
-    return LanguageModel(backend, text, checkpoint_path=Path(name), context=256, task=task)
+    context = 2048 if name == "wide" else 256
+    backend = TorchBackend(tiny_model(context=context))
+    return LanguageModel(backend, text, checkpoint_path=Path(name), context=context, task=task)
 
 
-NAMES: Mapping[str, int] = {"base": 1_700_000_000, "labels": 1_700_000_001, "specialist": 1_700_000_002, "tiny": 5}
+NAMES: Mapping[str, int] = {
+    "base": 1_700_000_000,
+    "labels": 1_700_000_001,
+    "specialist": 1_700_000_002,
+    "tiny": 5,
+    "wide": 6,
+}
 
 
 @dataclass
@@ -71,13 +81,15 @@ def start(
     opener: Callable[[str], LanguageModel] = tiny,
     names: Mapping[str, int] = NAMES,
     limits: Limits | None = None,
+    encoders: Encoders | None = None,
 ) -> Running:
     """Start one and wait until it listens."""
     keys = Keys(home)
     key = keys.add("test")
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    context = Context(Catalogue(lambda: names, opener, limits), keys, allowed_hosts("127.0.0.1", port))
+    hosts = allowed_hosts("127.0.0.1", port)
+    context = Context(Catalogue(lambda: names, opener, limits), keys, hosts, encoders=encoders or Encoders())
     ready = threading.Event()
     server = Server(make_app(context), ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -17,7 +17,7 @@ HELLO: Any = [{"role": "user", "content": "Hello"}]
 @pytest.fixture(scope="module")
 def client(running: Running) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(
-        base_url=running.url, api_key=running.key, max_retries=0, timeout=30, _strict_response_validation=True
+        base_url=running.url, api_key=running.key, max_retries=0, timeout=120, _strict_response_validation=True
     ) as made:
         yield made
 
@@ -92,10 +92,8 @@ def test_refusals_are_in_anthropics_words(client: anthropic.Anthropic) -> None:
         client.messages.create(model="tiny", max_tokens=9, messages=[{"role": "user", "content": "x" * 400}])
     with pytest.raises(anthropic.BadRequestError, match="ends with the assistant"):
         client.messages.create(model="tiny", max_tokens=9, messages=[*HELLO, {"role": "assistant", "content": "a"}])
-    with pytest.raises(anthropic.BadRequestError, match="tools is not supported"):
-        client.messages.create(
-            model="tiny", max_tokens=9, messages=HELLO, tools=[{"name": "f", "input_schema": {"type": "object"}}]
-        )
+    with pytest.raises(anthropic.BadRequestError, match="container is not supported"):
+        client.messages.create(model="tiny", max_tokens=9, messages=HELLO, extra_body={"container": "c"})
     stranger = anthropic.Anthropic(base_url=client.base_url, api_key="wrong", max_retries=0)
     with stranger, pytest.raises(anthropic.AuthenticationError):
         stranger.messages.create(model="tiny", max_tokens=9, messages=HELLO)

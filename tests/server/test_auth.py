@@ -17,7 +17,17 @@ from tests.server.serving import Running
 
 API = [*ANTHROPIC, *OPENAI]
 ADDRESSES = sorted({*(route.path.replace("{model:path}", "tiny") for route in API), *PUBLIC})
-OTHERS = ["/metrics", "/api/me", "/api/signout", "/openapi.json", "/nothing", "/v1/nothing", "/../etc/passwd", "//"]
+OTHERS = [
+    "/metrics",
+    "/api/me",
+    "/api/signout",
+    "/openapi.json",
+    "/docs",
+    "/nothing",
+    "/v1/nothing",
+    "/../etc/passwd",
+    "//",
+]
 
 
 @pytest.mark.parametrize("path", [*ADDRESSES, *OTHERS])
@@ -57,6 +67,7 @@ def test_the_sign_in_link_works_once_and_gives_a_cookie(running: Running) -> Non
         "labels",
         "specialist",
         "tiny",
+        "wide",
     ]
     assert sign_in(running, code)[0] == 401
     assert sign_in(running, running.key)[0] == 200

@@ -12,9 +12,11 @@ import pytest
 from anthropic.resources.messages import Messages
 from openai.resources.chat.completions import Completions as ChatCompletions
 from openai.resources.completions import Completions as TextCompletions
+from openai.resources.embeddings import Embeddings
+from openai.resources.responses import Responses
 from pydantic import BaseModel
 
-from empu.server import anthropic, openai_types
+from empu.server import anthropic_types, embeddings, openai_types, responses_types
 from empu.server.reading import MAX_BODY_BYTES, MAX_DEPTH
 from tests.server.raw import request, send
 from tests.server.serving import Running
@@ -175,8 +177,10 @@ def test_unknown_addresses_and_methods(running: Running) -> None:
     [
         (ChatCompletions.create, openai_types.ChatRequest, openai_types),
         (TextCompletions.create, openai_types.CompletionRequest, openai_types),
-        (Messages.create, anthropic.MessagesRequest, anthropic),
-        (Messages.count_tokens, anthropic.CountRequest, anthropic),
+        (Responses.create, responses_types.ResponsesRequest, responses_types),
+        (Embeddings.create, embeddings.EmbeddingsRequest, embeddings),
+        (Messages.create, anthropic_types.MessagesRequest, anthropic_types),
+        (Messages.count_tokens, anthropic_types.CountRequest, anthropic_types),
     ],
 )
 def test_every_property_that_a_client_knows_is_decided_upon(

@@ -7,10 +7,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 
-from tests.server.serving import Running
+from empu.engine.backend import Chunk, Want
+from empu.text.chat import encode_chat
+from tests.server.serving import Running, tiny
 
 HELLO: Any = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
 
@@ -18,13 +21,13 @@ HELLO: Any = [{"role": "system", "content": "Be kind."}, {"role": "user", "conte
 @pytest.fixture(scope="module")
 def client(running: Running) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(
-        base_url=f"{running.url}/v1", api_key=running.key, max_retries=0, timeout=30, _strict_response_validation=True
+        base_url=f"{running.url}/v1", api_key=running.key, max_retries=0, timeout=120, _strict_response_validation=True
     ) as made:
         yield made
 
 
 def test_models_are_the_names_in_the_store(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["base", "labels", "specialist", "tiny"]
+    assert [model.id for model in client.models.list()] == ["base", "labels", "specialist", "tiny", "wide"]
     assert client.models.retrieve("tiny").created == 5
     with pytest.raises(openai.NotFoundError, match="nobody"):
         client.models.retrieve("nobody")
@@ -107,6 +110,26 @@ def test_logprobs_are_those_of_the_model(client: openai.OpenAI) -> None:
     assert [token.token for token in streamed] == [token.token for token in described.content]
 
 
+def test_logprobs_equal_the_backends_own_softmax(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="tiny", messages=HELLO, max_tokens=5, temperature=0, logprobs=True, top_logprobs=4
+    )
+    described = answer.choices[0].logprobs
+    assert described is not None
+    assert described.content is not None
+    model = tiny("tiny")
+    ids = encode_chat(model.text, HELLO)
+    for token in described.content:
+        sequence = model.backend.allocate(len(ids))
+        (logits,) = model.backend.forward([Chunk(sequence, np.asarray(ids, dtype=np.int32), Want.LAST)])
+        model.backend.release(sequence)
+        row = logits[-1].astype(np.float64)
+        own = row - np.log(np.exp(row - row.max()).sum()) - row.max()
+        assert token.logprob == pytest.approx(own.max(), abs=1e-4)
+        assert [one.logprob for one in token.top_logprobs] == pytest.approx(np.sort(own)[::-1][:4], abs=1e-4)
+        ids.append(int(own.argmax()))
+
+
 def test_an_answer_keeps_a_json_schema(client: openai.OpenAI) -> None:
     schema = {
         "type": "object",
@@ -181,6 +204,7 @@ def test_a_specialist_for_labels_names_one_and_how_sure_it_is(client: openai.Ope
     assert choice.logprobs.content[0].logprob == pytest.approx(math.log(confidence))
     chunks = list(client.chat.completions.create(model="labels", messages=ask, stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == choice.message.content
+    assert [chunk.choices[0].to_dict().get("confidence") for chunk in chunks][-1] == confidence
     with pytest.raises(openai.BadRequestError, match="n must be 1"):
         client.chat.completions.create(model="labels", messages=ask, n=2)
 
@@ -203,7 +227,9 @@ def test_a_prompt_too_long_is_refused_with_both_numbers(client: openai.OpenAI) -
 @pytest.mark.parametrize(
     ("given", "param"),
     [
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]}, "tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"temperature": 3}, "temperature"),
         ({"n": 99}, "n"),

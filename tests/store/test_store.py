@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from empu import durable
 from empu.errors import StoreError, UsageError
-from empu.store import durable, records
+from empu.store import records
 from empu.store.store import LEFTOVER_DAYS, Store, check_name, name_from
 from tests.store.making import everything_below, made_record, put
 
@@ -319,7 +320,7 @@ def _break(store: Store, keep: bool) -> None:
 def test_a_crash_at_any_step_leaves_a_whole_model_or_none(store: Store, step: str) -> None:
     """The process is killed inside each step of an addition; afterwards the same pull succeeds and is verified."""
     code = (
-        "import os, sys, pathlib; from empu.store import durable; from empu.store.store import Store\n"
+        "import os, sys, pathlib; from empu import durable; from empu.store.store import Store\n"
         "from tests.store.making import put\n"
         f"durable.{step} = lambda *a, **k: os._exit(9)\n"
         "put(Store(pathlib.Path(sys.argv[1])), 'small', {'model.gguf': b'weights' * 1000})\n"

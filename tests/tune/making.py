@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -12,10 +14,10 @@ from empu.model.transformer import Transformer
 from empu.tune.examples import Example
 
 
-def tiny_model(seed: int = 0) -> Transformer:
+def tiny_model(seed: int = 0, context: int = 256) -> Transformer:
     """The preset ``tiny`` with random weights in float32."""
     random = np.random.default_rng(seed)
-    config = preset("tiny")
+    config = replace(preset("tiny"), context_length=context)
     tensors = [
         (tensor.name, random.standard_normal(tensor.shape, dtype=np.float32) * 0.1 + ("norm" in tensor.name))
         for tensor in expected(config, "meta")

@@ -1,4 +1,4 @@
-"""Adapters and frozen products against autograd and against PEFT."""
+"""Adapters against autograd and against PEFT."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from empu.checkpoint.adapter import Adapter, LowRank, read_adapter, write_adapter
 from empu.errors import UsageError
 from empu.model.attention import Packed
-from empu.tune.frozen import FrozenFloat, FrozenInt8, quantise_rows
 from empu.tune.lora import LoraLinear, adapters, attach
 from tests.parity.families import transformers_model
 from tests.tune.making import tiny_model
@@ -22,7 +21,7 @@ from tests.tune.making import tiny_model
 def test_an_adapted_layer_has_the_gradients_that_autograd_gives() -> None:
     torch.manual_seed(0)
     weight, x = torch.randn(24, 16), torch.randn(7, 16, requires_grad=True)
-    layer = LoraLinear(FrozenFloat(weight, torch.float32), 4, 8.0, torch.Generator().manual_seed(1))
+    layer = LoraLinear(weight, 4, 8.0, torch.Generator().manual_seed(1))
     with torch.no_grad():
         layer.lora_b.normal_()
     wanted_x = x.detach().clone().requires_grad_()
@@ -36,22 +35,6 @@ def test_an_adapted_layer_has_the_gradients_that_autograd_gives() -> None:
     for got, wanted in ((x.grad, wanted_x.grad), (layer.lora_a.grad, a.grad), (layer.lora_b.grad, b.grad)):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(layer.merged(), weight + 2.0 * b.detach() @ a.detach())
-
-
-def test_eight_bit_products_are_close_and_their_sums_exact() -> None:
-    torch.manual_seed(0)
-    weight, x = torch.randn(40, 64), torch.randn(33, 64)
-    frozen = FrozenInt8(weight)
-    q, scale = quantise_rows(x)
-    w, w_scale = quantise_rows(weight)
-    exact = (q.long() @ w.long().t()).float() * scale[:, None] * w_scale
-    torch.testing.assert_close(frozen.forward(x), exact)
-    relative = (frozen.forward(x) - x @ weight.t()).norm() / (x @ weight.t()).norm()
-    assert relative < 0.015
-    g = torch.randn(33, 40)
-    assert (frozen.backward(g) - g @ weight).norm() / (g @ weight).norm() < 0.015
-    assert frozen.forward(x[:3]).shape == (3, 40)
-    assert (FrozenInt8(torch.zeros(4, 8)).forward(torch.zeros(20, 8)) == 0).all()
 
 
 def test_attaching_changes_nothing_at_first_and_trains_only_adapters() -> None:

@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from empu.checkpoint.base import StoredTensor
 from empu.checkpoint.blocks import F32
-from empu.checkpoint.durable import replacing
 from empu.checkpoint.names import TensorRow, expected, our_name, permute_rows, permuted_heads, unpermute_rows
 from empu.checkpoint.reading import read_json_object, shown
 from empu.checkpoint.safetensors import Planned, read_safetensors, write_safetensors
 from empu.config import ModelConfig
+from empu.durable import replacing
 from empu.errors import CheckpointError, UnsupportedError
 
 CONFIG = "adapter_config.json"

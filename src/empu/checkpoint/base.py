@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from empu.checkpoint.blocks import BlockType
 from empu.checkpoint.names import expected_shapes
+from empu.checkpoint.reading import shown
 from empu.config import ModelConfig
 from empu.errors import CheckpointError
 
@@ -76,7 +77,7 @@ class Mismatch:
         if self.missing:
             parts.append("missing " + _some(self.missing))
         if self.unexpected:
-            parts.append("unexpected " + _some(self.unexpected))
+            parts.append("unexpected " + _some([shown(name) for name in self.unexpected]))
         if self.wrong_shape:
             parts.append("wrong shape " + _some([f"{n} {got} instead of {want}" for n, got, want in self.wrong_shape]))
         return "; ".join(parts)

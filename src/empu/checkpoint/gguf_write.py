@@ -16,12 +16,12 @@ import numpy as np
 
 from empu.checkpoint.base import StoredTensor
 from empu.checkpoint.blocks import BY_GGML_ID, F16, F32, BlockType, Bytes
-from empu.checkpoint.durable import replacing
 from empu.checkpoint.gguf_config import ROPE_FACTORS, rope_factors, write_config
 from empu.checkpoint.gguf_format import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
 from empu.checkpoint.names import Shape, expected
 from empu.checkpoint.reading import shown
 from empu.config import ModelConfig, RopeScaling
+from empu.durable import replacing
 from empu.errors import CheckpointError
 
 VERSION = 3

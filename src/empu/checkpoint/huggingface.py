@@ -17,7 +17,6 @@ import numpy as np
 
 from empu.checkpoint.base import Checkpoint, Provenance, StoredTensor
 from empu.checkpoint.blocks import BlockType
-from empu.checkpoint.durable import new_folder, replacing
 from empu.checkpoint.floats import convert
 from empu.checkpoint.hfconfig import read_config, write_config
 from empu.checkpoint.modelcard import papers, read_provenance
@@ -33,6 +32,7 @@ from empu.checkpoint.names import (
 from empu.checkpoint.reading import JSON_LIMIT, Bytes, read_json_object, shown
 from empu.checkpoint.safetensors import Planned, SafetensorsFile, read_safetensors, write_safetensors
 from empu.config import ModelConfig
+from empu.durable import new_folder, replacing
 from empu.errors import CheckpointError
 
 CONFIG = "config.json"

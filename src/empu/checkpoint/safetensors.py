@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from empu.checkpoint.blocks import BF16, F16, F32, BlockType
-from empu.checkpoint.durable import replacing
 from empu.checkpoint.reading import JSON_LIMIT, Bytes, map_file, parse_json, shown
+from empu.durable import replacing
 from empu.errors import CheckpointError, UnsupportedError
 
 FLOATS: dict[str, BlockType] = {"F32": F32, "F16": F16, "BF16": BF16}

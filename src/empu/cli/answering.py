@@ -79,19 +79,26 @@ def name_label(located: Located, model: LanguageModel, text: str, as_json: bool)
     begun = time.perf_counter()
     verdicts = next(model.classify([text], count=ALTERNATIVES))
     seconds = time.perf_counter() - begun
+    refused = model.task is not None and model.task.refuses(verdicts[0].confidence)
     if as_json:
         talk.answer(
             {
                 "model": located.identity(),
                 "engine": model.backend.name,
-                "label": verdicts[0].label,
+                "label": None if refused else verdicts[0].label,
+                "out_of_scope": refused,
+                "closest": verdicts[0].label,
                 "confidence": verdicts[0].confidence,
                 "alternatives": [dataclasses.asdict(verdict) for verdict in verdicts[1:]],
                 "timings": {"load_s": model.load_seconds, "answer_s": seconds},
             }
         )
         return
-    talk.write_model_text(f"{verdicts[0].label}\n")
+    if refused:
+        talk.write_model_text("none of these\n")
+        talk.say(f"closest: {verdicts[0].label}, too unsure to be given")
+    else:
+        talk.write_model_text(f"{verdicts[0].label}\n")
     others = ", ".join(f"{verdict.label} {verdict.confidence:.0%}" for verdict in verdicts[1:])
     talk.say(f"confidence {verdicts[0].confidence:.0%}" + (f"; then {others}" if others else ""))
 

@@ -12,14 +12,12 @@ from empu.ledger.queries import RunRecord, Score
 from empu.ledger.records import Metric
 from empu.store.store import StoredModel
 
-LEDGER = "ledger.db"
 
-
-def card_facts(home: Path, model: StoredModel) -> list[tuple[str, str]]:
+def card_facts(ledger_path: Path, model: StoredModel) -> list[tuple[str, str]]:
     """``name  value`` lines for ``empu show``; empty for a model that no run of this store made."""
-    if model.record.base is None or not (home / LEDGER).is_file():
+    if model.record.source.kind != "tuned" or not ledger_path.is_file():
         return []
-    with Ledger.open(home / LEDGER) as ledger:
+    with Ledger.open(ledger_path) as ledger:
         recorded = ledger.model(model.record.id)
         if recorded.run is None:
             return []
@@ -48,11 +46,11 @@ def card_facts(home: Path, model: StoredModel) -> list[tuple[str, str]]:
         return facts
 
 
-def card_document(home: Path, model: StoredModel) -> dict[str, Any] | None:
+def card_document(ledger_path: Path, model: StoredModel) -> dict[str, Any] | None:
     """The same for ``empu show --json``."""
-    if model.record.base is None or not (home / LEDGER).is_file():
+    if model.record.source.kind != "tuned" or not ledger_path.is_file():
         return None
-    with Ledger.open(home / LEDGER) as ledger:
+    with Ledger.open(ledger_path) as ledger:
         recorded = ledger.model(model.record.id)
         if recorded.run is None:
             return None
@@ -94,6 +92,8 @@ def _scores(ledger: Ledger, own: Score) -> list[tuple[str, str]]:
         lines.append(f"{score.settings.get('name', score.model)}: {metrics}, {score.settings['ms_per_answer']:.1f} ms")
     rows = next(iter(own.metrics.values())).rows
     said = own.settings.get("sentence", "")
+    if "out_of_scope" in own.settings:
+        lines.append(own.settings["out_of_scope"]["sentence"])
     return [(f"on {rows:,} held-out rows", "\n".join([said, *lines] if said else lines))]
 
 

@@ -29,6 +29,8 @@ def page() -> str:
         command = cli.get_command(context, name)
         assert command is not None
         parts.append(_section(f"empu {name}", command))
+        if isinstance(command, click.Group):
+            parts += [_section(f"empu {name} {sub}", one) for sub, one in command.commands.items()]
     return "\n".join(parts)
 
 

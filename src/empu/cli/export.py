@@ -28,7 +28,6 @@ def export(model: str, path: Path, as_json: bool, **given: Any) -> None:
     nothing is kept.
     """
     from empu.cli import talk
-    from empu.cli.card import LEDGER
     from empu.cli.opening import locate
     from empu.errors import UsageError
     from empu.ledger.book import Ledger
@@ -36,10 +35,10 @@ def export(model: str, path: Path, as_json: bool, **given: Any) -> None:
     from empu.store.store import Store
 
     located = locate(model)
-    if located.adapter is None or located.stored is None:
+    if located.stored is None or located.stored.record.source.kind != "tuned":
         raise UsageError(f"{model} is no specialist; its own files are what others open: {located.path}")
     questions: list[str] = []
-    ledger_path = Store.of_user().home / LEDGER
+    ledger_path = Store.of_user().ledger_path
     if ledger_path.is_file():
         with Ledger.open(ledger_path) as ledger:
             run = ledger.model(located.stored.record.id).run

@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "Give one answer.",
     "chat": "Talk with a model in the terminal.",
     "serve": "Serve models to programs and browsers.",
+    "keys": "Make, list and revoke the keys of the server.",
     "tune": "Make a specialist of your own rows.",
     "export": "Write a specialist as files that other programs open.",
     "show": "Say everything that is known of a model.",

@@ -21,6 +21,12 @@ from empu.cli.talk import json_option
 @click.option(
     "--queue", metavar="N", type=click.IntRange(0, 10_000), default=64, show_default=True, help="Requests that wait."
 )
+@click.option(
+    "--unattended",
+    metavar="QUESTION",
+    help="Where no terminal is attached: put QUESTION to the first model over HTTP, print the answer, and end. Where "
+    "one is, serve as always.",
+)
 @group(OPENING)
 @json_option
 def serve(
@@ -30,6 +36,7 @@ def serve(
     names: tuple[str, ...],
     slots: int,
     queue: int,
+    unattended: str | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -41,4 +48,4 @@ def serve(
     from empu.cli import serving
 
     served = serving.prepare(model, host, port, names, slots=slots, queue=queue, opening=given)
-    served.run(as_json=as_json)
+    served.run(as_json=as_json, question=unattended)

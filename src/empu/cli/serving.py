@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from empu.cli import talk
 from empu.cli.opening import locate, open_located
-from empu.errors import MissingDependencyError, StoreError, UsageError
+from empu.errors import EmpuError, MissingDependencyError, StoreError, UsageError
 from empu.store.store import Store, name_from
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from empu.cli import unattended
     from empu.engine.language_model import LanguageModel
 
 
@@ -31,18 +33,51 @@ class Prepared:
     sign_in: str
     new_key: str | None
     models: list[str]
+    cookie: str
+    """Signs this process in, for ``--unattended``."""
 
     def document(self) -> dict[str, Any]:
         """For ``--json``, printed once the server listens."""
         return {"address": self.address, "sign_in": self.sign_in, "key": self.new_key, "models": self.models}
 
-    def run(self, *, as_json: bool) -> None:
-        """Serve until a signal comes."""
+    def run(self, *, as_json: bool, question: str | None = None) -> None:
+        """Serve until a signal comes; with ``question`` and no terminal, until that is answered."""
+        from empu.cli import unattended
         from empu.server.running import Server, write_log
 
         write_log()
         ready = partial(talk.answer, self.document()) if as_json else self._greet
-        Server(self.app, ready).run(sockets=[self.listening])
+        if question is None or unattended.is_attended():
+            Server(self.app, ready).run(sockets=[self.listening])
+            return
+        outcome: list[unattended.Answer | Exception] = []
+
+        def ask() -> None:
+            try:
+                outcome.append(unattended.put(self.address, self.cookie, self.models[0], question))
+            except Exception as error:
+                outcome.append(error)
+            finally:
+                server.should_exit = True
+
+        server = Server(self.app, threading.Thread(target=ask, daemon=True).start)
+        if not as_json:
+            self._greet()
+        server.run(sockets=[self.listening])
+        if not outcome:
+            raise EmpuError("The server was stopped before the question was answered; start it again.")
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        self._tell(question, outcome[0], as_json)
+
+    def _tell(self, question: str, answer: unattended.Answer, as_json: bool) -> None:
+        if as_json:
+            said = {"model": answer.model, "question": question, "answer": answer.text}
+            talk.answer({**said, "address": self.address, "confidence": answer.confidence, "usage": answer.usage})
+            return
+        sure = f" ({answer.confidence:.1%} sure)" if answer.confidence is not None else ""
+        talk.say(f"{answer.model} was asked at {self.address}: {talk.harmless(question)}")
+        talk.write_model_text(f"{answer.text}{sure}\n")
 
     def _greet(self) -> None:
         if self.new_key is not None:
@@ -64,9 +99,10 @@ def prepare(
     """Check everything and take the socket. Raises :class:`~empu.errors.EmpuError` for what cannot be."""
     try:
         from empu.server.app import make_app
-        from empu.server.auth import Keys, allowed_hosts, check_bind
+        from empu.server.auth import COOKIE, Keys, allowed_hosts, check_bind
         from empu.server.catalogue import Catalogue
         from empu.server.context import Context
+        from empu.server.encoders import Encoders
         from empu.server.running import listen
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("empu"):
@@ -74,6 +110,7 @@ def prepare(
         raise MissingDependencyError(
             f"The server needs {error.name}, which is not installed; install it with: pip install 'empu[serve]'."
         ) from error
+    from empu.engine.embedding import folders
     from empu.engine.scheduler import Limits
 
     store = Store.of_user()
@@ -98,11 +135,13 @@ def prepare(
     port = listening.getsockname()[1]
     new_key = None if len(keys) else keys.add("first")
     limits = Limits(slots=slots, queue=queue, step_tokens=max(256, 2 * slots))
-    context = Context(Catalogue(offered, opener, limits), keys, allowed_hosts(host, port, names))
+    encoders = Encoders(lambda: folders(store.home))
+    context = Context(Catalogue(offered, opener, limits), keys, allowed_hosts(host, port, names), encoders=encoders)
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     address = f"http://{shown}:{port}"
     link = f"{address}/#code={context.sessions.link()}"
-    return Prepared(make_app(context), listening, address, link, new_key, list(offered()))
+    cookie = f"{COOKIE}={context.sessions.begin('unattended')}"
+    return Prepared(make_app(context), listening, address, link, new_key, list(offered()), cookie)
 
 
 def _in_store(store: Store) -> dict[str, int]:

@@ -30,7 +30,7 @@ def show(model: str, as_json: bool) -> None:
         shown = found
         store.verify(shown, talk.progress())
     if as_json:
-        card = card_document(store.home, shown)
+        card = card_document(store.ledger_path, shown)
         talk.answer(describing.document(shown) | ({"card": card} if card else {}))
         return
-    talk.facts(describing.full(shown) + card_facts(store.home, shown))
+    talk.facts(describing.full(shown) + card_facts(store.ledger_path, shown))

@@ -23,14 +23,13 @@ def trace(model: str | None, row: str | None, text: str | None, as_json: bool) -
     import dataclasses
 
     from empu.cli import talk
-    from empu.cli.card import LEDGER
     from empu.errors import StoreError, UsageError
     from empu.ledger.book import Ledger
     from empu.store.store import Store
 
     if sum(value is not None for value in (model, row, text)) != 1:
         raise UsageError("Say what to trace: a MODEL, or --row FILE:N, or --text TEXT; one of them.")
-    path = Store.of_user().home / LEDGER
+    path = Store.of_user().ledger_path
     if not path.is_file():
         raise StoreError("There is no ledger yet; it begins with the first specialist: empu tune DATA --name NAME.")
     with Ledger.open(path) as ledger:

@@ -19,6 +19,14 @@ from empu.cli.talk import json_option
 @click.option(
     "--test", type=click.Path(path_type=Path), help="File of held-out rows; otherwise a part of DATA is held out."
 )
+@click.option(
+    "--keep-near-duplicates",
+    is_flag=True,
+    help="Tune also on rows that are near-duplicates of rows of --test; otherwise they are left out and counted.",
+)
+@click.option(
+    "--out-of-scope", metavar="LABEL", help="Label of rows that belong to none; recognised by names such as 'oos'."
+)
 @click.option("--licence", default="unknown", show_default=True, help="Licence of the rows, for the ledger.")
 @click.option("--method", type=click.Choice(["lora", "full"]), default="lora", show_default=True, help="What changes.")
 @click.option("--rank", metavar="N", type=click.IntRange(1, 1024), help="Size of the adapters.")

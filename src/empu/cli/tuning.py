@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from empu.cli import talk
 from empu.cli.opening import stopped_by_ctrl_c
-from empu.errors import UsageError
+from empu.errors import StoreError, UsageError
+from empu.ledger.book import Ledger
 from empu.ledger.hashing import tagged
 from empu.specialist import job
-from empu.specialist.job import Made, Ready, Wishes
+from empu.specialist.curve import FOLDER
+from empu.specialist.job import Made
+from empu.specialist.ready import Ready, Wishes, make_ready, plan_with_time, with_plan
+from empu.specialist.retraining import Repeated, retrain
 from empu.specialist.rows import Prepared, prepare_rows
 from empu.specialist.scoring import table
-from empu.store.store import Store
+from empu.store.store import Store, StoredModel
 from empu.tune.plan import Plan, within
 
 if TYPE_CHECKING:
@@ -64,11 +68,20 @@ def make_specialist(data: Path, given: Mapping[str, Any]) -> Made:
     store = Store.of_user()
     prepared, ready = _begin(store, data, given)
     if given["budget"] is not None:
-        ready = job.with_plan(ready, _timed(ready, given))
+        ready = with_plan(ready, _timed(ready, given))
     _say_plan(ready.plan, prepared)
     listener = Watcher(given["name"])
     with stopped_by_ctrl_c(listener), listener:
         return job.make(store, prepared, ready, _wishes(given), listener)
+
+
+def repeat(store: Store, model: StoredModel) -> Repeated:
+    """``empu verify --retrain``: the recorded run once more."""
+    if not store.ledger_path.is_file():
+        raise StoreError("There is no ledger in this store, so there is no run to repeat.")
+    listener = Watcher(model.name or model.record.id[:12])
+    with Ledger.open(store.ledger_path) as ledger, stopped_by_ctrl_c(listener), listener:
+        return retrain(store, ledger, model, listener)
 
 
 def show_result(made: Made) -> None:
@@ -82,8 +95,13 @@ def show_result(made: Made) -> None:
         )
         talk.say("")
         talk.say(comparison.sentence())
+        if comparison.scope is not None:
+            talk.say(comparison.scope.sentence())
+    if (curve := made.model.folder / FOLDER / "curve.png").is_file():
+        talk.say(f"How the loss fell: {curve}")
     talk.say(
-        f"{name} is in the store: {tagged(made.model.record.id)}, {talk.size(made.model.record.size)} beside its base."
+        f"{name} is in the store: {tagged(made.model.record.id)}, {talk.size(made.model.record.size)}"
+        + (" beside its base." if made.model.record.base is not None else ", a model of its own.")
     )
     talk.say(f"Try: empu run {name} 'TEXT'   empu show {name}   empu trace {name}")
 
@@ -94,13 +112,15 @@ def document(made: Made) -> dict[str, Any]:
     return {
         "name": made.model.name,
         "id": tagged(made.model.record.id),
-        "base": tagged(made.model.record.base or ""),
+        "base": made.model.record.source.address,
         "is_new": made.is_new,
         "path": str(made.model.path),
+        "curve": str(made.model.folder / FOLDER),
         "tuning": dataclasses.asdict(made.tuned) if made.tuned is not None else None,
         "comparison": {
             "sentence": comparison.sentence(),
             "p_values": dict(comparison.p_values),
+            "out_of_scope": dataclasses.asdict(comparison.scope) if comparison.scope is not None else None,
             "systems": [
                 {
                     "name": system.name,
@@ -212,16 +232,17 @@ def _begin(store: Store, data: Path, given: Mapping[str, Any]) -> tuple[Prepared
         test=given["test"],
         mapping=mapping_of(given["mapping"]),
         licence=given["licence"],
-        seed=wishes.seed,
+        keep_near_duplicates=given["keep_near_duplicates"],
+        out_of_scope=given["out_of_scope"],
     )
-    for line in prepared.lines:
+    for line in prepared.lines():
         talk.say(talk.harmless(line))
-    return prepared, job.make_ready(store, prepared, wishes)
+    return prepared, make_ready(store, prepared, wishes)
 
 
 def _timed(ready: Ready, given: Mapping[str, Any]) -> Plan:
     budget = seconds_of(given["budget"])
-    plan = job.plan_with_time(ready)
+    plan = plan_with_time(ready)
     return plan if budget is None else within(plan, budget)
 
 

@@ -9,13 +9,16 @@ from empu.cli.talk import json_option
 
 @click.command()
 @click.argument("model")
+@click.option(
+    "--retrain", is_flag=True, help="Repeat the run from the ledger and compare the weights; as slow as tuning."
+)
 @json_option
-def verify(model: str, as_json: bool) -> None:
+def verify(model: str, as_json: bool, retrain: bool) -> None:
     """Hash MODEL's files and its base's again, read the whole ledger again, and say what changed."""
+    import dataclasses
     from pathlib import Path
 
     from empu.cli import talk
-    from empu.cli.card import LEDGER
     from empu.errors import StoreError, UsageError
     from empu.ledger.book import Ledger
     from empu.ledger.hashing import hash_file
@@ -38,12 +41,21 @@ def verify(model: str, as_json: bool) -> None:
                     problems.append(f"{path} changed: its SHA-256 is not the recorded one.")
             except StoreError as error:
                 problems.append(str(error))
-    if (store.home / LEDGER).is_file():
-        with Ledger.open(store.home / LEDGER) as ledger:
+    if store.ledger_path.is_file():
+        with Ledger.open(store.ledger_path) as ledger:
             problems += ledger.verify()
+    repeated = None
+    if retrain and not problems:
+        from empu.cli.tuning import repeat
+
+        repeated = repeat(store, found)
+        problems += [repeated.sentence()] if repeated.differing else []
     if as_json:
-        talk.answer({"model": found.name, "files": files, "problems": problems})
+        told = dataclasses.asdict(repeated) if repeated is not None else None
+        talk.answer({"model": found.name, "files": files, "problems": problems, "repeated": told})
     elif not problems:
         talk.say(f"All {files} files are as they were recorded, and the ledger is whole.")
+        if repeated is not None:
+            talk.say(repeated.sentence())
     if problems:
         raise StoreError(" ".join(problems))

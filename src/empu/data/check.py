@@ -48,6 +48,8 @@ class Checked:
     """For each item of the reading the smallest item that it is a near-duplicate of, directly or over others."""
     exclusions: tuple[Rejected, ...]
     near_pairs: int
+    near_leaks: int = 0
+    """Kept rows that are near-duplicates of rows of the test file; not 0 only where they were asked for."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Short name of a reason -> items left out for it."""
 
@@ -98,8 +100,9 @@ def check(
     judged.duplicates()
     if is_labelled(reading):
         judged.contradictions()
+    near_leaks = 0
     if held is not None:
-        judged.leaks(held, near, limits.drop_near_leaks)
+        near_leaks = judged.leaks(held, near, limits.drop_near_leaks)
     test_kept = np.ones(0 if held is None else len(held), dtype=bool)
     left_out = list(judged.left_out())
     if held is not None:
@@ -115,6 +118,7 @@ def check(
         clusters=clusters(len(main), inside),
         exclusions=tuple(left_out),
         near_pairs=len(inside),
+        near_leaks=near_leaks,
         reasons=judged.counts,
     )
     _enough(checked, limits)
@@ -171,21 +175,22 @@ class _Judged:
                 reason = f"the same text is labelled {here!r} here and {there!r} in {self.scan.place(other)}"
                 self.drop(item, "contradictory", reason)
 
-    def leaks(self, test: Scan, near: Ints, drop_near: bool) -> None:
-        """Rows that stand in the test file, word for word or nearly."""
+    def leaks(self, test: Scan, near: Ints, drop_near: bool) -> int:
+        """Drop rows that stand in the test file word for word, or nearly; gives how many of the latter were kept."""
         start, usable = len(self.scan), np.ones(len(test), dtype=bool)
         usable[list(test.unusable)] = False
         tested = {bytes(key): item for item, key in enumerate(_keys(test.questions)) if usable[item]}
         for item, key in enumerate(_keys(self.scan.questions)):
             if key in tested:
                 self.drop(item, "in the test part", f"its text stands in the test part, {test.place(tested[key])}")
-        if not drop_near:
-            return
         across = near[(near[:, 0] < start) & (near[:, 1] >= start)]
-        for item, other in across.tolist():
-            if usable[other - start]:
-                reason = f"its text is a near-duplicate of a row of the test part, {test.place(other - start)}"
-                self.drop(item, "near a row of the test part", reason)
+        leaks = [(item, other - start) for item, other in across.tolist() if self.kept[item] and usable[other - start]]
+        if not drop_near:
+            return len({item for item, _ in leaks})
+        for item, other in leaks:
+            reason = f"its text is a near-duplicate of a row of the test part, {test.place(other)}"
+            self.drop(item, "near a row of the test part", reason)
+        return 0
 
 
 def _keys(column: bytearray) -> Iterator[bytes]:

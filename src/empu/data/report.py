@@ -34,6 +34,8 @@ class Report:
     left_out: dict[str, int]
     exclusions: tuple[dict[str, Any], ...]
     near_pairs: int
+    near_leaks: int
+    """Training rows that are near-duplicates of rows of the test file and were asked for all the same."""
     largest_group: int
     """Rows in the largest group of near-duplicates."""
     tokens: int
@@ -83,6 +85,11 @@ class Report:
                 f"{self.near_pairs:,} pairs of near-duplicates, kept on the same side; the largest group has "
                 f"{self.largest_group:,} rows"
             )
+        if self.near_leaks:
+            yield (
+                f"{self.near_leaks:,} training rows are near-duplicates of rows of the test part, kept as asked; "
+                "scores flatter the model by what they give away"
+            )
         if self.largest_group * 5 > self.kept > 0:
             yield "more than a fifth of the rows are variants of one another, so scores say little about new rows"
 
@@ -118,6 +125,7 @@ def report(split: Split, limits: Limits | None = None) -> Report:
         left_out=left_out,
         exclusions=tuple(dataclasses.asdict(one) for one in split.exclusions),
         near_pairs=checked.near_pairs,
+        near_leaks=checked.near_leaks,
         largest_group=max(groups.values(), default=0),
         tokens=sum(sum(scan.tokens) for scan in scans),
         longest_tokens=max((max(scan.tokens, default=0) for scan in scans), default=0),

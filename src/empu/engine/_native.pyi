@@ -48,5 +48,40 @@ class Engine:
     @property
     def ops(self) -> str: ...
 
+class Tuner:
+    def __init__(
+        self,
+        *,
+        layers: int,
+        dim: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        ffn_dim: int,
+        norm_eps: float,
+        rank: int,
+        scale: float,
+        adapted: list[bool],
+        rounded: bool,
+        threads: int,
+        ops: str,
+    ) -> None: ...
+    def set_weight(self, layer: int, target: int, values: npt.NDArray[np.float32]) -> None: ...
+    def set_norms(self, layer: int, attention: npt.NDArray[np.float32], ffn: npt.NDArray[np.float32]) -> None: ...
+    @property
+    def parameters(self) -> int: ...
+    def forward(
+        self,
+        x: npt.NDArray[np.float32],
+        cosines: npt.NDArray[np.float32],
+        sines: npt.NDArray[np.float32],
+        prefix: int,
+        lengths: list[int],
+        parameters: npt.NDArray[np.float32],
+        keep: bool,
+        out: npt.NDArray[np.float32],
+    ) -> None: ...
+    def back(self, g: npt.NDArray[np.float32], gradients: npt.NDArray[np.float32]) -> None: ...
+
 def available_ops() -> list[str]: ...
 def read_bandwidth(bytes: int, threads: int, rounds: int) -> float: ...

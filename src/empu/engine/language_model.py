@@ -22,7 +22,7 @@ from empu.engine.sampling import SamplingParams
 from empu.errors import UsageError
 from empu.text import load_text
 from empu.text.base import Message, Text
-from empu.text.task import Task, encode_answer, encode_question, read_task, spoken
+from empu.text.task import Task, encode_answer, encode_question, plain_question, read_task, spoken
 
 PREFILL_CHUNK = 256
 """Tokens that are read in one forward pass; between two passes an answer can be cancelled."""
@@ -56,7 +56,7 @@ def open_model(
             checkpoint_path=checkpoint.path,
             context=context or longest,
             load_seconds=time.perf_counter() - begun,
-            task=read_task(adapter) if adapter is not None else None,
+            task=read_task(adapter or checkpoint.path),
         )
 
 
@@ -109,11 +109,18 @@ class LanguageModel:
         guide: Guide | None = None,
     ) -> Generation:
         """Begin an answer to a text (continued as it stands) or to messages (rendered by the chat template), within
-        a grammar where there is a ``guide`` (``guided.py`` makes them; each serves one answer).
+        a grammar where there is a ``guide`` (``guided.py`` makes them; each serves one answer) or the task has a
+        schema.
 
         Raises :class:`~empu.errors.PromptTooLongError` unless ``truncate`` allows cutting the oldest part.
         """
         params = params or SamplingParams()
+        if self.task is not None and self.text.template is None and not isinstance(prompt, str):
+            prompt = plain_question(prompt)
+        if guide is None and self.task is not None and self.task.schema is not None:
+            from empu.engine.guided import guides_of
+
+            guide = guides_of(self).json_schema(self.task.schema)
         reserved = min(params.max_tokens or self.context, max(1, self.context // 4)) if truncate else 1
         encoded = encode_prompt(self.text, prompt, limit=self.context - reserved, truncate=truncate, tools=tools)
         return Generation(self, encoded, params, guide)

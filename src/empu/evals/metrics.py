@@ -52,8 +52,8 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     n, k = only_first + only_second, min(only_first, only_second)
     if n == 0:
         return 1.0
-    tail = float(sum(math.comb(n, i) for i in range(k + 1))) / 2.0**n
-    return min(1.0, 2.0 * float(tail))
+    tail: float = sum(math.comb(n, i) for i in range(k + 1)) / (1 << n)  # of whole numbers: they outgrow floats
+    return min(1.0, 2 * tail)
 
 
 def token_f1(truth: str, answer: str) -> float:

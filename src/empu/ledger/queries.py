@@ -5,7 +5,7 @@ not known.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +163,19 @@ class Questions:
         for row_id, content, part, path, sha256, size, licence, number in found:
             fields = json.loads(content)
             yield Place(row_id, fields, part, Source(path, sha256, size, licence), number)
+
+    def newest_parts(self, paths: Sequence[str]) -> dict[str, str]:
+        """Row id (hex) -> part, in the newest data set with rows from files given as one of ``paths``; its rows from
+        other files are not in it. Empty where there is none.
+        """
+        found = self._db.each(
+            "SELECT lower(hex(r.id)), m.split FROM member m JOIN row r ON r.key = m.row "
+            "WHERE m.source IN (SELECT key FROM source WHERE path IN (SELECT value FROM json_each(?1))) "
+            "AND m.dataset = (SELECT max(dataset) FROM member JOIN source s ON s.key = source "
+            "WHERE s.path IN (SELECT value FROM json_each(?1)))",
+            (json.dumps(list(paths)),),
+        )
+        return dict(found)
 
     def left_out(self, dataset: str) -> Iterator[tracing.LeftOut]:
         """The rows that were kept out of a data set, each with its reason."""

@@ -95,12 +95,19 @@ class Transformer(nn.Module):
 
     def hidden(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """(T, dim): the stream after the last norm."""
-        x = self.embedding(tokens)
+        return self.hidden_of(self.embedding(tokens), positions, attend)
+
+    def hidden_of(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """The same from embedded tokens (T, dim)."""
+        out: Tensor = self.norm(self.run(x, positions, attend))
+        return out
+
+    def run(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """(T, dim): the stream after the last layer, from the embedded tokens (T, dim)."""
         turn = rotation(self.frequencies, positions)
         for block in self.layers:
             x = block(x, turn, attend)
-        out: Tensor = self.norm(x)
-        return out
+        return x
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(N, vocab_size) float32 from (N, dim)."""

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
-from pydantic import Field, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from empu.engine.generation import Completion, Piece
-from empu.engine.sampling import SamplingParams
-from empu.server.answers import Answers, AnyAnswers, alike
+from empu.server.answers import AnyAnswers
+from empu.server.anthropic_types import CountRequest, MessagesRequest
+from empu.server.asking import ask, confidence, encode
 from empu.server.context import context_of, note, note_usage
-from empu.server.openai import confidence, judge, with_instruction
-from empu.server.openai_types import MAX_MESSAGES, MAX_STOP_LENGTH, Strict
 from empu.server.problems import ProblemError, problem_of
 from empu.server.reading import read_body
-from empu.text.base import Message
+from empu.server.toolforms import Form
+from empu.server.toolreading import Arguments, CallBegins, Part, ToolReader, read_whole
 
 Json = dict[str, Any]
-
-IGNORED = (
-    "betas", "cache_control", "diagnostics", "inference_geo", "metadata", "service_tier", "speed", "user_profile_id",
-    "workspace_id",
-)  # fmt: skip
-"""Properties that concern Anthropic's accounts, caches and data centres."""
-REFUSED = ("tools", "tool_choice", "container", "context_management", "mcp_servers", "output_config", "output_format")
-MAX_STOPS = 16
 
 _KINDS = {
     400: "invalid_request_error",
@@ -40,81 +31,6 @@ _KINDS = {
     413: "request_too_large",
     429: "overloaded_error",
 }
-
-
-class Block(Strict):
-    """A block of text; what it says of caching is ignored."""
-
-    type: Literal["text"]
-    text: str
-    cache_control: Any = None
-    citations: None = None
-
-
-class Turn(Strict):
-    """One message."""
-
-    role: Literal["user", "assistant", "system"]
-    content: str | Annotated[list[Block], Field(min_length=1)]
-
-
-class Thinking(Strict):
-    """Only that there is none."""
-
-    type: Literal["disabled"]
-
-
-class CountRequest(Strict):
-    """``POST /v1/messages/count_tokens``."""
-
-    model: str = Field(min_length=1, max_length=256)
-    messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
-    system: str | list[Block] | None = None
-    thinking: Thinking | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        for name in REFUSED:
-            if value.get(name) not in (None, [], {}):
-                raise ProblemError(400, f"{name} is not supported here; leave it out.", param=name, code="unsupported")
-        return {key: item for key, item in value.items() if key not in IGNORED and key not in REFUSED}
-
-    @property
-    def dialogue(self) -> list[Message]:
-        """As chat templates take it. Raises :class:`ProblemError` when there is nothing to answer."""
-        if self.messages[-1].role != "user":
-            message = "messages ends with the assistant; an answer cannot be begun for the model, so end with the user."
-            raise ProblemError(400, message, param="messages", code="unsupported")
-        system: list[Message] = [{"role": "system", "content": _plain(self.system)}] if self.system else []
-        return [*system, *({"role": turn.role, "content": _plain(turn.content)} for turn in self.messages)]
-
-
-class MessagesRequest(CountRequest):
-    """``POST /v1/messages``."""
-
-    max_tokens: int = Field(ge=1, le=1 << 30)
-    stop_sequences: (
-        Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]], Field(max_length=MAX_STOPS)]
-        | None
-    ) = None
-    stream: bool | None = None
-    temperature: float | None = Field(default=None, ge=0, le=1)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=1, le=1 << 30)
-
-    @property
-    def sampling(self) -> SamplingParams:
-        """The parameters that the request means."""
-        return SamplingParams(
-            temperature=1.0 if self.temperature is None else self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            max_tokens=self.max_tokens,
-            stop=tuple(self.stop_sequences or ()),
-        )
 
 
 def error_response(problem: ProblemError) -> Response:
@@ -134,13 +50,9 @@ async def messages(request: Request) -> Response:
     """``POST /v1/messages``."""
     asked = await read_body(request, MessagesRequest)
     note(request, model=asked.model, stream=bool(asked.stream))
-    params, dialogue = asked.sampling, asked.dialogue
+    params, dialogue, tools = asked.sampling, asked.dialogue, asked.offered
     served = await context_of(request).catalogue.get(asked.model)
-    answers: AnyAnswers
-    if served.label_task is not None:
-        answers = await judge(served, dialogue, params, 1, guided=False)
-    else:
-        answers = Answers(request, served, alike(await served.encode(with_instruction(served, dialogue)), params, 1))
+    answers, form = await ask(request, served, dialogue, params, tools=tools)
     head: Json = {
         "id": f"msg_{secrets.token_hex(12)}",
         "type": "message",
@@ -152,51 +64,100 @@ async def messages(request: Request) -> Response:
     }
     if asked.stream:
         head["usage"] = {"input_tokens": answers.prompt_tokens, "output_tokens": 0}
-        return StreamingResponse(_events(request, head, answers), media_type="text/event-stream")
+        return StreamingResponse(_events(request, head, answers, form), media_type="text/event-stream")
     (completion,) = await answers.all()
     note_usage(request, [completion])
-    content = [{"type": "text", "text": completion.text}]
-    said = {**head, "content": content, **_ending(completion), "usage": _usage(completion)}
+    read = read_whole(form, completion.text)
+    content: list[Json] = [{"type": "text", "text": read.text}] if read.text or not read.calls else []
+    content += [
+        {"type": "tool_use", "id": _id(call.id), "name": call.name, "input": _value(call.arguments)}
+        for call in read.calls
+    ]
+    ending = _ending(completion, bool(read.calls))
+    said = {**head, "content": content, **ending, "usage": _usage(completion)}
     return JSONResponse(said | confidence(answers))
 
 
-async def _events(request: Request, head: Json, answers: AnyAnswers) -> AsyncIterator[str]:
+async def _events(request: Request, head: Json, answers: AnyAnswers, form: Form | None) -> AsyncIterator[str]:
     yield _event("message_start", message=head)
-    yield _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
     yield _event("ping")
+    blocks, reader = _Blocks(), ToolReader(form)
     try:
         async for _, update in answers:
-            if isinstance(update, Piece):
-                if update.text:
-                    yield _event("content_block_delta", index=0, delta={"type": "text_delta", "text": update.text})
-            else:
+            for part in reader.feed(update.text) if isinstance(update, Piece) else reader.finish():
+                for event in blocks.events(part):
+                    yield event
+            if isinstance(update, Completion):
                 note_usage(request, [update])
-                yield _event("content_block_stop", index=0)
-                extra = confidence(answers)
-                yield _event("message_delta", delta=_ending(update), usage=_usage(update), **extra)
+                for event in blocks.end():
+                    yield event
+                ending = _ending(update, reader.calls > 0)
+                yield _event("message_delta", delta=ending, usage=_usage(update), **confidence(answers))
                 yield _event("message_stop")
     except Exception as error:
         yield f"event: error\ndata: {json.dumps(_error(problem_of(error)))}\n\n"
+
+
+class _Blocks:
+    """Numbers the blocks of an answer: its text, then one for each call."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._open: str | None = None
+
+    def events(self, part: Part) -> Iterator[str]:
+        """What ``part`` adds."""
+        if isinstance(part, CallBegins):
+            yield from self._begin("tool_use", id=_id(part.id), name=part.name, input={})
+        elif isinstance(part, Arguments):
+            delta = {"type": "input_json_delta", "partial_json": part.text}
+            yield _event("content_block_delta", index=self._next - 1, delta=delta)
+        elif part.text:
+            if self._open != "text":
+                yield from self._begin("text", text="")
+            delta = {"type": "text_delta", "text": part.text}
+            yield _event("content_block_delta", index=self._next - 1, delta=delta)
+
+    def end(self) -> Iterator[str]:
+        """Closes the last block; an answer has one at least."""
+        if self._open is None:
+            yield from self._begin("text", text="")
+        yield _event("content_block_stop", index=self._next - 1)
+
+    def _begin(self, kind: str, **block: Any) -> Iterator[str]:
+        if self._open is not None:
+            yield _event("content_block_stop", index=self._next - 1)
+        yield _event("content_block_start", index=self._next, content_block={"type": kind, **block})
+        self._next += 1
+        self._open = kind
 
 
 async def count_tokens(request: Request) -> Response:
     """``POST /v1/messages/count_tokens``."""
     asked = await read_body(request, CountRequest)
     note(request, model=asked.model)
-    dialogue = asked.dialogue
+    dialogue, tools = asked.dialogue, asked.offered
     served = await context_of(request).catalogue.get(asked.model)
-    prompt = await served.encode(with_instruction(served, dialogue))
+    prompt, _ = await encode(served, dialogue, tools)
     return JSONResponse({"input_tokens": len(prompt.ids)})
 
 
-def _plain(content: str | list[Block]) -> str:
-    return content if isinstance(content, str) else "".join(block.text for block in content)
+def _id(call_id: str) -> str:
+    return call_id.replace("call_", "toolu_")
 
 
-def _ending(completion: Completion) -> Json:
+def _value(arguments: str) -> Any:
+    """What an answer that ``max_tokens`` cut could not finish is an empty input, as ``stop_reason`` says."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return {}
+
+
+def _ending(completion: Completion, called: bool) -> Json:
     if completion.stop_string is not None:
         return {"stop_reason": "stop_sequence", "stop_sequence": completion.stop_string}
-    reason = "max_tokens" if completion.finish_reason == "length" else "end_turn"
+    reason = "max_tokens" if completion.finish_reason == "length" else "tool_use" if called else "end_turn"
     return {"stop_reason": reason, "stop_sequence": None}
 
 

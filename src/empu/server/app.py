@@ -16,13 +16,14 @@ from starlette.types import ASGIApp
 
 from empu import __version__
 from empu.errors import EmpuError
-from empu.server import anthropic, openai
+from empu.server import anthropic, openai, openai_common
 from empu.server.auth import COOKIE, SESSION_LIFE_S
 from empu.server.context import Context, context_of
 from empu.server.guard import Guard
-from empu.server.openai_types import Strict
+from empu.server.openapi import docs, openapi
 from empu.server.problems import ProblemError, problem_of
 from empu.server.reading import read_body
+from empu.server.tool_types import Strict
 
 WEB = Path(__file__).parent / "web"
 PAGES = {
@@ -54,6 +55,8 @@ def make_app(context: Context) -> ASGIApp:
         *(Route(path, _page(file), methods=["GET"]) for path, file in PAGES.items()),
         Route("/health", health, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
+        Route("/openapi.json", openapi, methods=["GET"]),
+        Route("/docs", docs, methods=["GET"]),
         Route("/api/signin", sign_in, methods=["POST"]),
         Route("/api/signout", sign_out, methods=["POST"]),
         Route("/api/me", me, methods=["GET"]),
@@ -76,7 +79,7 @@ def respond(path: str, problem: ProblemError) -> Response:
     """A refusal in the words of the interface that ``path`` belongs to."""
     if path.startswith("/v1/messages"):
         return anthropic.error_response(problem)
-    return openai.error_response(problem)
+    return openai_common.error_response(problem)
 
 
 async def health(request: Request) -> Response:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from empu import durable
 from empu.errors import StoreError, UsageError
-from empu.store import durable
 
 COOKIE = "empu_session"
 PREFIX = "empu-"
@@ -30,19 +30,23 @@ class Keys:
 
     def __init__(self, home: Path) -> None:
         self.path = home / "server" / "keys.json"
-        self._keys = self._load()
+        self._seen: tuple[int, ...] | None = None
+        self._keys: dict[str, dict[str, str]] = {}
+        self._look()
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def names(self) -> dict[str, str]:
         """Name -> when it was made."""
+        self._look()
         return {name: key["made_at"] for name, key in self._keys.items()}
 
     def add(self, name: str) -> str:
         """Make a key and return it; it can never be shown again. Raises :class:`UsageError` for a name in use."""
         if not name or len(name) > 64 or not name.isprintable():
             raise UsageError(f"{name!r} cannot be the name of a key; use 1 to 64 printable characters.")
+        self._look()
         if name in self._keys:
             raise UsageError(f"There is a key called {name!r} already; choose another name, or revoke that one.")
         key = PREFIX + secrets.token_urlsafe(32)
@@ -52,17 +56,30 @@ class Keys:
 
     def revoke(self, name: str) -> None:
         """Forget a key. Raises :class:`UsageError` when there is none of that name."""
+        self._look()
         if name not in self._keys:
-            raise UsageError(f"There is no key called {name!r}.")
+            raise UsageError(f"There is no key called {name!r}; `empu keys list` shows those that there are.")
         self._save({other: key for other, key in self._keys.items() if other != name})
 
     def owner(self, key: str) -> str | None:
         """The name of a key; compares with every stored hash in constant time."""
+        self._look()
         given, found = _hash(key), None
         for name, stored in self._keys.items():
             if hmac.compare_digest(given, stored["sha256"]):
                 found = name
         return found
+
+    def _look(self) -> None:
+        """Read the file again where another process has changed it."""
+        try:
+            found = self.path.stat()
+            now: tuple[int, ...] | None = (found.st_ino, found.st_size, found.st_mtime_ns)
+        except OSError:
+            now = None
+        if now != self._seen or now is None:
+            self._keys = self._load()
+            self._seen = now
 
     def _load(self) -> dict[str, dict[str, str]]:
         try:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from empu.engine.generation import Completion
 from empu.server.auth import Keys, Sessions
 from empu.server.catalogue import Catalogue
+from empu.server.encoders import Encoders
 from empu.server.metrics import Metrics
 
 
@@ -23,6 +24,8 @@ class Context:
     """The Host headers that mean this server."""
     sessions: Sessions = field(default_factory=Sessions)
     metrics: Metrics = field(default_factory=Metrics)
+    encoders: Encoders = field(default_factory=Encoders)
+    """Embedding models."""
 
 
 def context_of(request: Request) -> Context:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from empu.engine.sampling import SamplingParams
 from empu.server.problems import ProblemError
+from empu.server.tool_types import MAX_TOOLS, FunctionTool, NamedTool, Strict, ToolCall, ToolChoice, choose, tool
+from empu.server.toolforms import Choice, Tool
 from empu.text.base import Message
 
 IGNORED = (
@@ -21,8 +23,8 @@ IGNORED = (
 """Properties that change nothing here: they concern OpenAI's accounts, its caches and its data centres."""
 
 REFUSED = (
-    "audio", "function_call", "functions", "logit_bias", "parallel_tool_calls", "reasoning_effort", "tool_choice",
-    "tools", "verbosity", "web_search_options", "suffix", "moderation",
+    "audio", "function_call", "functions", "logit_bias", "reasoning_effort", "verbosity", "web_search_options",
+    "suffix", "moderation",
 )  # fmt: skip
 """Properties that Empu cannot keep; they are refused unless they are null or empty."""
 
@@ -35,12 +37,6 @@ MAX_MESSAGES = 1000
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 
 
-class Strict(BaseModel):
-    """Knows all of its properties, and takes no string for a number."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
 class TextPart(Strict):
     """A part of a message."""
 
@@ -51,15 +47,36 @@ class TextPart(Strict):
 class ChatMessage(Strict):
     """One turn."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | Annotated[list[TextPart], Field(min_length=1)] | None = None
     name: str | None = None
     refusal: None = None
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=MAX_TOOLS)] | None = None
+    tool_call_id: str | None = Field(default=None, min_length=1, max_length=200)
+    audio: None = None
+    function_call: None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> ChatMessage:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("a message needs content")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only the assistant has tool_calls")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError("a message of a tool, and no other, has a tool_call_id")
+        return self
 
     def plain(self) -> Message:
-        """As chat templates take it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        """As chat templates take it. Raises :class:`ProblemError` for arguments that are no object."""
+        given = self.content or ""
+        text = given if isinstance(given, str) else "".join(part.text for part in given)
+        message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        if self.tool_calls:
+            message["tool_calls"] = [made.plain() for made in self.tool_calls]
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
+        return message
 
 
 class JsonSchema(Strict):
@@ -164,6 +181,22 @@ class ChatRequest(Common):
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     response_format: TextFormat | ObjectFormat | SchemaFormat | None = Field(default=None, discriminator="type")
     modalities: list[Literal["text"]] | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+
+    @property
+    def offered(self) -> tuple[list[Tool], Choice]:
+        """The tools, and the choice among them. Raises :class:`ProblemError`."""
+        made = [tool(one.function.name, one.function.description, one.function.parameters) for one in self.tools or []]
+        only = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
+        mode = self.tool_choice if isinstance(self.tool_choice, str) else "required" if only else "auto"
+        found = choose(made, mode, only, self.parallel_tool_calls)
+        if found[0] and self.logprobs:
+            raise ProblemError(
+                400, "logprobs is not supported together with tools.", param="logprobs", code="unsupported"
+            )
+        return found
 
     @property
     def wanted_logprobs(self) -> int | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -15,14 +14,12 @@ from empu.checkpoint import Checkpoint, StoredTensor, open_checkpoint
 from empu.checkpoint.adapter import read_adapter
 from empu.checkpoint.blocks import BY_NAME, F32, BlockType
 from empu.checkpoint.gguf_write import usual_types, write_gguf
-from empu.checkpoint.huggingface import write_huggingface
 from empu.engine.language_model import LanguageModel, Verdict, open_model
 from empu.errors import CheckpointError, UnsupportedError, UsageError
+from empu.specialist.folders import write_folder
 from empu.specialist.scoring import replace_task
 from empu.text import load_text
-from empu.text.base import Text
-from empu.text.fast import FastTokenizer
-from empu.text.task import TASK_FILE, Task, end_of_turn, read_task
+from empu.text.task import Task, read_task
 
 Form = Literal["hf", "gguf"]
 
@@ -46,9 +43,9 @@ class Exported:
 
 
 def export(
-    base: Path, adapter: Path, form: Form, path: Path, questions: Sequence[str], *, type_name: str | None = None
+    base: Path, adapter: Path | None, form: Form, path: Path, questions: Sequence[str], *, type_name: str | None = None
 ) -> Exported:
-    """Write the merged model to ``path`` and ask it ``questions`` again.
+    """Write the merged model to ``path`` and ask it ``questions`` again. Without an ``adapter`` the model is ``base``.
 
     Raises :class:`UsageError` for a type that the form does not have, and :class:`CheckpointError` when more answers
     differ than rounding explains; the files are then removed.
@@ -58,12 +55,12 @@ def export(
         raise UsageError(f"{form} files are not written in {name}; choose one of {', '.join(TYPES[form])}.")
     if path.exists():
         raise UsageError(f"{path} exists already; choose another place.")
-    task = read_task(adapter)
+    task = read_task(adapter or base)
     with open_checkpoint(base) as checkpoint:
         text = load_text(checkpoint.format, checkpoint.path, checkpoint.metadata)
-        merged = _merged(checkpoint, adapter)
+        merged = _merged(checkpoint, adapter) if adapter is not None else checkpoint.tensor
         if form == "hf":
-            _write_folder(path, checkpoint, merged, text, task, BY_NAME[name])
+            write_folder(path, checkpoint, merged, text, task, BY_NAME[name])
         else:
             _write_file(path, checkpoint, merged, BY_NAME[name])
     asked, same = _replay(base, adapter, path, questions, task)
@@ -88,50 +85,6 @@ def _merged(checkpoint: Checkpoint, folder: Path) -> Callable[[str], StoredTenso
     return tensor
 
 
-def _write_folder(
-    path: Path,
-    checkpoint: Checkpoint,
-    tensors: Callable[[str], StoredTensor],
-    text: Text,
-    task: Task | None,
-    dtype: BlockType,
-) -> None:
-    files = _tokenizer_files(checkpoint, text)
-    ends = sorted(text.tokenizer.eos_ids)
-    files["generation_config.json"] = _json({"eos_token_id": ends, "bos_token_id": text.tokenizer.bos_id})
-    if task is not None:
-        files[TASK_FILE] = _json(task.to_json())
-    more = {"bos_token_id": text.tokenizer.bos_id, "eos_token_id": end_of_turn(text)}
-    write_huggingface(path, checkpoint.config, tensors, dtype=dtype, files=files, extra_config=more)
-
-
-def _tokenizer_files(checkpoint: Checkpoint, text: Text) -> dict[str, bytes]:
-    """The base's own files where it is a folder; otherwise the same tokenizer in the library's format."""
-    if checkpoint.format == "huggingface":
-        names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-        folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
-        return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-    tokenizer = text.tokenizer
-    if not isinstance(tokenizer, FastTokenizer):
-        raise UnsupportedError(
-            f"{checkpoint.path} has a SentencePiece or tiktoken vocabulary, which is not written as tokenizer.json "
-            "yet; export with --to gguf, or tune from a Hugging Face folder."
-        )
-    names_by_id = {i: name for name, i in tokenizer.special_tokens.items()}
-    settings: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        "add_bos_token": text.add_bos,
-        "eos_token": names_by_id[end_of_turn(text)],
-    }
-    if tokenizer.bos_id in names_by_id:
-        settings["bos_token"] = names_by_id[tokenizer.bos_id]
-    template = checkpoint.metadata.get("tokenizer.chat_template")
-    if isinstance(template, str):
-        settings["chat_template"] = template
-    return {"tokenizer.json": tokenizer.to_json().encode("utf-8"), "tokenizer_config.json": _json(settings)}
-
-
 def _write_file(path: Path, checkpoint: Checkpoint, tensors: Callable[[str], StoredTensor], type_: BlockType) -> None:
     if checkpoint.format != "gguf":
         raise UnsupportedError(
@@ -140,7 +93,9 @@ def _write_file(path: Path, checkpoint: Checkpoint, tensors: Callable[[str], Sto
     write_gguf(path, checkpoint.config, tensors, type_for=usual_types(type_), metadata=checkpoint.metadata)
 
 
-def _replay(base: Path, adapter: Path, written: Path, questions: Sequence[str], task: Task | None) -> tuple[int, int]:
+def _replay(
+    base: Path, adapter: Path | None, written: Path, questions: Sequence[str], task: Task | None
+) -> tuple[int, int]:
     """Questions asked of the specialist and of the written files, and how many answers agree."""
     if not questions or task is None or task.kind != "label":
         return 0, 0
@@ -151,7 +106,3 @@ def _replay(base: Path, adapter: Path, written: Path, questions: Sequence[str], 
 
 def _labels(model: LanguageModel, task: Task, questions: Sequence[str]) -> list[Verdict]:
     return [found[0] for found in replace_task(model, task).classify(questions)]
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8")

@@ -2,50 +2,60 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from empu.checkpoint import open_checkpoint
-from empu.data.check import Checked, Limits, check
-from empu.data.read import Part, read_rows
-from empu.data.rows import Kind, Rejected, Row
-from empu.ledger.records import DEV, TEST, TRAIN, Exclusion, Member, Source
+from empu.data.check import Limits, check
+from empu.data.read import Reading, held_out, read_rows
+from empu.data.recording import record
+from empu.data.report import Report, report
+from empu.data.rows import Kind, Row
+from empu.data.split import Split, split
+from empu.ledger.book import Ledger
+from empu.ledger.records import DEV, TEST, TRAIN
+from empu.specialist.scope import label_out_of_scope
 from empu.store.store import Store, StoredModel
 from empu.text import load_text
 from empu.text.base import Text
 
-TEST_SHARE, DEV_SHARE = 0.15, 0.1
-SHOWN = 5
-"""Exclusions that are shown; the ledger has all."""
 LONGEST = 2048
 """Tokens of one row, or half of the context where that is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Rows in their parts, and everything that was left out."""
+    """Rows in their parts, and everything that was found."""
 
     kind: Kind
     train: tuple[Row, ...]
     dev: tuple[Row, ...]
     test: tuple[Row, ...]
-    exclusions: tuple[Exclusion, ...]
-    sources: dict[str, Source]
+    split: Split
+    report: Report
     licence: str
-    lines: tuple[str, ...]
-    """What was found, for people."""
+    outside: tuple[Row, ...] = ()
+    """Out-of-scope rows that may choose a threshold; like those of ``outside_test`` they are in no other part."""
+    outside_test: tuple[Row, ...] = ()
 
-    def members(self) -> Iterator[Member]:
-        """Every kept row with its part and place, for the ledger."""
-        for part, rows in ((TRAIN, self.train), (DEV, self.dev), (TEST, self.test)):
-            for row in rows:
-                yield Member(row.fields, part, self.sources[row.source], row.number)
+    def lines(self) -> list[str]:
+        """What was found, for people."""
+        said = [*self.report.lines(), f"licence of the rows: {self.licence}"]
+        if aside := (*self.outside, *self.outside_test):
+            said.append(
+                f"{len(aside):,} rows are out of scope ({aside[0].label}): not tuned on; {len(self.outside):,} choose "
+                f"the confidence below which no label is given, {len(self.outside_test):,} measure it"
+            )
+        return said
+
+    def record(self, ledger: Ledger, identity: str) -> str:
+        """Write every row with its part and place, and every exclusion with its reason; gives the data set's id."""
+        return record(ledger, self.split, self.licence, {"identity": identity})
 
     def said(self) -> str:
         """One sentence for the record of a model."""
-        files = ", ".join(sorted(self.sources))
+        files = ", ".join(sorted({row.source for part in (self.train, self.dev, self.test) for row in part}))
         return (
             f"tuned on {len(self.train):,} rows of {files} (licence: {self.licence}), recorded one by one in the ledger"
         )
@@ -59,52 +69,50 @@ def prepare_rows(
     test: Path | None = None,
     mapping: dict[str, str] | None = None,
     licence: str = "unknown",
-    seed: int = 0,
+    keep_near_duplicates: bool = False,
+    out_of_scope: str | None = None,
 ) -> Prepared:
     """Read ``data`` (and ``test``), leave out what cannot be used, divide the rest.
 
-    Raises :class:`~empu.errors.EmpuError` when the files, their columns or too few rows do not allow tuning.
+    In a folder with files whose names begin with "train" and "test", the latter are the test part. Rows that an earlier
+    data set in the ledger had from files of the same path keep their parts. Raises
+    :class:`~empu.errors.EmpuError` when the files, their columns or too few rows do not allow tuning.
     """
     reading = read_rows(data, mapping)
-    held = read_rows(test, mapping) if test is not None else None
+    reading, held = held_out(reading) if test is None else (reading, read_rows(test, mapping))
     text, longest = _text_of(store, base)
-    checked = check(
-        reading,
-        held,
-        count_tokens=lambda words: len(text.tokenizer.encode(words)),
-        limits=Limits(max_tokens=min(LONGEST, longest // 2)),
-    )
-    sources = {part.source: _source(part, licence) for source in (reading, held) if source for part in source.parts}
-    train, dev, tested = _divide(checked, seed)
+    limits = Limits(max_tokens=min(LONGEST, longest // 2), drop_near_leaks=not keep_near_duplicates)
+    checked = check(reading, held, count_tokens=lambda words: len(text.tokenizer.encode(words)), limits=limits)
+    divided = split(checked, earlier=_earlier(store, reading, held))
+    none = label_out_of_scope(checked.class_sizes(), out_of_scope) if reading.kind is Kind.LABEL else None
+    parts: dict[str, list[Row]] = {TRAIN: [], DEV: [], TEST: []}
+    aside: dict[str, list[Row]] = {TRAIN: [], DEV: [], TEST: []}
+    for row, part in divided.all_rows():
+        (aside if none is not None and row.label == none else parts)[part].append(row)
     return Prepared(
         kind=reading.kind,
-        train=train,
-        dev=dev,
-        test=tested,
-        exclusions=tuple(_exclusion(item, sources) for item in checked.exclusions),
-        sources=sources,
+        train=tuple(parts[TRAIN]),
+        dev=tuple(parts[DEV]),
+        test=tuple(parts[TEST]),
+        split=divided,
+        report=report(divided, limits),
         licence=licence,
-        lines=tuple(_lines(checked, train, dev, tested, licence)),
+        outside=(*aside[TRAIN], *aside[DEV]),
+        outside_test=tuple(aside[TEST]),
     )
 
 
-def _divide(checked: Checked, seed: int) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[Row, ...]]:
-    """Training, development and test rows.
-
-    A row's part follows from the hash of its near-duplicates' first member, so that it stays where it is when rows are
-    added, and near-duplicates stay together. A given test file is the test part.
+def _earlier(store: Store, reading: Reading, held: Reading | None) -> Mapping[str, str]:
+    """Row id -> part in the newest data set from these files. Where a test file is given now, nothing else is test;
+    where none is given, a data set that had one does not say how to divide.
     """
-    parts: dict[str, list[Row]] = {TRAIN: [], DEV: [], TEST: []}
-    part_of: dict[int, str] = {}
-    for item, row in checked.rows():
-        cluster = int(checked.clusters[item])
-        if cluster not in part_of:
-            place = int.from_bytes(hashlib.sha256(f"{seed}/{row.id}".encode()).digest()[:8], "big") / 2**64
-            held_out = 0.0 if checked.test is not None else TEST_SHARE
-            part_of[cluster] = TEST if place < held_out else DEV if place < held_out + DEV_SHARE else TRAIN
-        parts[part_of[cluster]].append(row)
-    tested = tuple(checked.test_rows()) if checked.test is not None else tuple(parts[TEST])
-    return tuple(parts[TRAIN]), tuple(parts[DEV]), tested
+    if not store.ledger_path.is_file():
+        return {}
+    with Ledger.open(store.ledger_path) as ledger:
+        found = ledger.newest_parts([part.source for part in reading.parts])
+    if held is not None:
+        return {row: part for row, part in found.items() if part != TEST}
+    return found if TEST in found.values() else {}
 
 
 def _text_of(store: Store, base: str) -> tuple[Text, int]:
@@ -112,39 +120,3 @@ def _text_of(store: Store, base: str) -> tuple[Text, int]:
     found = store.resolve(base)
     with open_checkpoint(found.path if isinstance(found, StoredModel) else found) as checkpoint:
         return load_text(checkpoint.format, checkpoint.path, checkpoint.metadata), checkpoint.config.context_length
-
-
-def _source(part: Part, licence: str) -> Source:
-    return Source(part.source, part.sha256, part.size, licence)
-
-
-def _exclusion(item: Rejected, sources: dict[str, Source]) -> Exclusion:
-    return Exclusion(sources[item.source], item.number, item.reason, item.row_id)
-
-
-def _lines(
-    checked: Checked, train: Sequence[Row], dev: Sequence[Row], test: Sequence[Row], licence: str
-) -> Iterator[str]:
-    """What a user should know before anything is spent."""
-    yield from checked.reading.lines()
-    if checked.test is not None:
-        yield from checked.test.lines()
-    items = len(checked.kept)
-    if checked.reasons:
-        why = ", ".join(f"{count:,} {reason}" for reason, count in checked.reasons.most_common())
-        yield f"{items:,} rows read, {items - int(checked.kept.sum()):,} left out: {why}"
-        yield from (f"  {item.source} row {item.number}: {item.reason}" for item in checked.exclusions[:SHOWN])
-        if len(checked.exclusions) > SHOWN:
-            yield f"  and {len(checked.exclusions) - SHOWN:,} more, each in the ledger with its reason"
-    else:
-        yield f"{items:,} rows read, none left out"
-    if checked.near_pairs:
-        yield f"{checked.near_pairs:,} pairs of near-duplicates; they stay together in one part"
-    sizes = checked.class_sizes()
-    if sizes:
-        names = list(sizes)
-        yield f"{len(sizes)} labels: from {names[0]} ({sizes[names[0]]:,} rows) to {names[-1]} ({sizes[names[-1]]:,})"
-    for kind, count in checked.scan.personal_rows.most_common():
-        shown = ", ".join(checked.scan.personal_examples.get(kind, ())[:3])
-        yield f"personal data: {count:,} rows with {kind} ({shown}); they are used as they are"
-    yield f"{len(train):,} rows to tune on, {len(dev):,} to steer by, {len(test):,} held out; their licence: {licence}"

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from empu.data.rows import Row
+from empu.engine.backend import Chunk, Want
+from empu.engine.embedding import Encoder, package_folder
 from empu.engine.language_model import LanguageModel
 from empu.engine.sampling import SamplingParams
-from empu.evals.baselines import tfidf_logistic
+from empu.evals.baselines import embedding_logistic, tfidf_logistic
+from empu.evals.extraction import NAME as TAGGER
+from empu.evals.extraction import line_tagger
 from empu.evals.metrics import accuracy, macro_f1, mcnemar, mean, token_f1
 from empu.ledger.records import Metric
-from empu.specialist.examples import answer_of
+from empu.specialist.examples import answer_of, pair_of, question_of
+from empu.specialist.scope import Scope
 from empu.text.task import Task, encode_answer, encode_question, log_odds
 
 SHOTS = 4
@@ -24,6 +31,8 @@ TIMED = 20
 
 PRIOR = 1.0
 """How strongly calibration is drawn to leaving probabilities as they are."""
+
+PREFERS = "finds the chosen answer likelier"
 
 OnRows = Callable[[int], None]
 
@@ -48,6 +57,8 @@ class Comparison:
     systems: tuple[System, ...]
     p_values: Mapping[str, float] = field(default_factory=dict)
     """Name of another contestant -> p of McNemar's test against the specialist."""
+    scope: Scope | None = None
+    """How well the specialist refuses what is out of scope, where there are such rows."""
 
     @property
     def specialist(self) -> System:
@@ -92,35 +103,107 @@ def label_system(
     return _labelled(name, truth, answers, ms, size, [verdict.confidence for verdict in verdicts])
 
 
-def linear_system(train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -> System:
-    """The plain baseline's labels."""
-    result = tfidf_logistic(
-        [(row.question(), answer_of(row)) for row in train], [row.question() for row in rows], seed=seed
-    )
-    truth = [answer_of(row) for row in rows]
-    return _labelled(result.name, truth, result.answers, result.ms_per_answer, result.size_bytes)
+def linear_systems(train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -> Iterator[System]:
+    """The labels of the plain baselines: one on counted words, and one on embeddings where an encoder is installed."""
+    known = [(row.question(), answer_of(row)) for row in train]
+    questions, truth = [row.question() for row in rows], [answer_of(row) for row in rows]
+    results = [tfidf_logistic(known, questions, seed=seed)]
+    if (folder := package_folder()) is not None:
+        results.append(embedding_logistic(known, questions, Encoder(folder), seed=seed))
+    for result in results:
+        yield _labelled(result.name, truth, result.answers, result.ms_per_answer, result.size_bytes)
 
 
 def text_system(
     name: str, model: LanguageModel, task: Task, rows: Sequence[Row], size: int, on_rows: OnRows = lambda n: None
 ) -> System:
-    """A language model's greedy free answers: exact match, and overlap of words."""
+    """A language model's greedy answers: exact match, and overlap of words, or for JSON each field's exact match."""
+    asked = replace_task(model, task)
     answers, times = [], []
     longest = 2 * max(len(encode_answer(model.text, answer_of(row))) for row in rows) + 16
     for row in rows:
         begun = time.perf_counter()
-        dialogue = row.fields["messages"][:-1] if "messages" in row.fields else task.messages(row.question())
         params = SamplingParams(temperature=0.0, max_tokens=longest)
-        answers.append(model.stream(dialogue, params).completion.text.strip())
+        answers.append(asked.stream(question_of(task, row), params).completion.text.strip())
         times.append(1000 * (time.perf_counter() - begun))
         on_rows(1)
-    truth = [answer_of(row).strip() for row in rows]
-    correct = [a == b for a, b in zip(truth, answers, strict=True)]
-    metrics = {
-        "exact match": accuracy(correct),
-        "word overlap": mean([token_f1(a, b) for a, b in zip(truth, answers, strict=True)]),
-    }
-    return System(name, tuple(answers), tuple(correct), metrics, statistics.median(times), size)
+    return _texts(name, task, [answer_of(row).strip() for row in rows], answers, statistics.median(times), size)
+
+
+def _texts(name: str, task: Task, truth: Sequence[str], answers: Sequence[str], ms: float, size: int) -> System:
+    if task.schema is not None:
+        wanted, given = [json.loads(answer) for answer in truth], [_parsed(answer) for answer in answers]
+        correct = [a == b for a, b in zip(wanted, given, strict=True)]
+        metrics = {"exact match": accuracy(correct)}
+        for key in task.schema["properties"]:
+            metrics[key] = accuracy([a.get(key) == b.get(key) for a, b in zip(wanted, given, strict=True)])
+    else:
+        correct = [a == b for a, b in zip(truth, answers, strict=True)]
+        metrics = {
+            "exact match": accuracy(correct),
+            "word overlap": mean([token_f1(a, b) for a, b in zip(truth, answers, strict=True)]),
+        }
+    return System(name, tuple(answers), tuple(correct), metrics, ms, size)
+
+
+def _parsed(answer: str) -> dict[str, Any]:
+    """An answer as an object; one that was cut off, or of another kind, has no fields."""
+    try:
+        value = json.loads(answer)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def tagger_system(task: Task, train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -> System:
+    """The plain baseline's fields, for answers within a schema."""
+    asked = [(row.question(), json.loads(answer_of(row))) for row in train]
+    found = line_tagger(asked, [row.question() for row in rows], seed=seed)
+    answers = [json.dumps(fields, ensure_ascii=False) for fields in found.fields]
+    truth = [answer_of(row) for row in rows]
+    return _texts(TAGGER, task, truth, answers, found.ms_per_text, found.size_bytes)
+
+
+def preference_system(
+    name: str, model: LanguageModel, task: Task, rows: Sequence[Row], size: int, on_rows: OnRows = lambda n: None
+) -> System:
+    """Which of two answers a language model finds likelier, by the sum of its tokens' log-probabilities. Confidences
+    are the differences, in nats.
+    """
+    times, differences = [], []
+    for row in rows:
+        begun = time.perf_counter()
+        pair = pair_of(model.text, task, row)
+        chosen, rejected = (_log_probability(model, side.prompt, side.answer) for side in pair.sides())
+        times.append(1000 * (time.perf_counter() - begun))
+        differences.append(chosen - rejected)
+        on_rows(1)
+    correct = tuple(difference > 0 for difference in differences)
+    answers = tuple("chosen" if right else "rejected" for right in correct)
+    metrics = {PREFERS: accuracy(correct)}
+    return System(name, answers, correct, metrics, statistics.median(times), size, tuple(differences))
+
+
+def with_gain(base: System, ours: System) -> System:
+    """The specialist with a second metric: on how many pairs it leans to the chosen answer more than its base does."""
+    more = [after > before for before, after in zip(base.confidences, ours.confidences, strict=True)]
+    return replace(ours, metrics={**ours.metrics, "more than its base": accuracy(more)})
+
+
+def _log_probability(model: LanguageModel, prompt: Sequence[int], answer: Sequence[int]) -> float:
+    """Sum over the answer's tokens, in nats."""
+    ids = np.array([*prompt, *answer[:-1]], dtype=np.int32)
+    sequence = model.backend.allocate(len(ids))
+    try:
+        if len(prompt) > 1:
+            model.backend.forward([Chunk(sequence, ids[: len(prompt) - 1], Want.NONE)])
+        (logits,) = model.backend.forward([Chunk(sequence, ids[len(prompt) - 1 :], Want.ALL)])
+    finally:
+        model.backend.release(sequence)
+    wide = logits.astype(np.float64)
+    top = wide.max(axis=1, keepdims=True)
+    normaliser = top[:, 0] + np.log(np.exp(wide - top).sum(axis=1))
+    return float((wide[np.arange(len(answer)), list(answer)] - normaliser).sum())
 
 
 def compare(systems: Sequence[System]) -> Comparison:
@@ -186,8 +269,9 @@ def replace_task(model: LanguageModel, task: Task) -> LanguageModel:
 
 def table(comparison: Comparison) -> Iterator[tuple[str, ...]]:
     """Rows for people: name, each metric with its interval, ms per answer."""
+    columns = list(comparison.specialist.metrics)
     for system in comparison.systems:
-        scores = tuple(_percent(metric) for metric in system.metrics.values())
+        scores = tuple(_percent(system.metrics[name]) if name in system.metrics else "" for name in columns)
         yield (system.name, *scores, f"{system.ms_per_answer:.1f} ms", _size(system.size_bytes))
 
 

@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from empu import __version__
+from empu import __version__, durable
 from empu.checkpoint.hfconfig import read_config
 from empu.checkpoint.huggingface import COMPANIONS, CONFIG, INDEX, WEIGHTS
 from empu.checkpoint.modelcard import PAPERS
 from empu.checkpoint.reading import read_json_object
 from empu.errors import DownloadError, EmpuError, UsageError
 from empu.ledger.hashing import CHUNK_BYTES
-from empu.store import durable
 from empu.store.describe import Told
 from empu.store.progress import Progress
 from empu.store.records import Source, Statement

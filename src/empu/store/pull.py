@@ -11,10 +11,12 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from empu import durable
 from empu.checkpoint.modelcard import licence_text
 from empu.errors import StoreError, UsageError
 from empu.ledger.hashing import FileId, content_id, hash_file, model_id
-from empu.store import durable, hub, package
+from empu.store import hub, package
+from empu.store.copying import copy_file
 from empu.store.describe import Described, Told, open_and_describe, record
 from empu.store.package import DEFAULT_PACKAGE, PinnedPackage
 from empu.store.progress import Progress, Silent
@@ -143,7 +145,7 @@ def _copy(root: Path, name: str, target: Path, progress: Progress) -> FileId:
     with durable.writing(target):
         copy.parent.mkdir(parents=True, exist_ok=True)
     progress.start(f"copying {name}", source.stat().st_size)
-    digest = durable.copy_file(source, copy, progress.advance)
+    digest = copy_file(source, copy, progress.advance)
     progress.finish()
     return FileId(name, copy.stat().st_size, digest)
 

@@ -6,6 +6,7 @@
       models/<id>/LICENSE         its licence text, where there is one
       models/<id>/verified.json   which files were hashed in full, and how they looked then
       models/names/<name>         one line: the id that the name means
+      ledger.db                   the ledger, which the store does not open itself
       tmp/<key>/                  a pull in progress, locked by its process; resumed or swept later
 
 A model's folder and a name each appear in one step (a rename, a link), so that a crash leaves a finished model or none.
@@ -23,9 +24,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from empu import durable
 from empu.errors import StoreError, UsageError
 from empu.ledger.hashing import FileId, hash_file, tagged
-from empu.store import durable, records
+from empu.store import records
 from empu.store.progress import Progress, Silent
 from empu.store.records import ModelRecord
 
@@ -76,6 +78,7 @@ class Store:
         self.models = home / "models"
         self.names_folder = self.models / "names"
         self.tmp = home / "tmp"
+        self.ledger_path = home / "ledger.db"
 
     @classmethod
     def of_user(cls) -> Store:

@@ -16,6 +16,9 @@ from empu.errors import ConfigError
 from empu.text.base import Message, Text
 from empu.text.chat import encode_chat
 
+FARTHEST = 700.0
+"""Log-odds beyond which a probability is 0 or 1 in 64 bits anyway, and an exponential would overflow."""
+
 TaskKind = Literal["label", "completion", "messages"]
 KINDS: tuple[TaskKind, ...] = ("label", "completion", "messages")
 
@@ -30,8 +33,13 @@ class Task:
     labels: tuple[str, ...] = ()
     shots: tuple[tuple[str, str], ...] = ()
     """(prompt, answer) pairs that stand before the question as examples."""
+    schema: Mapping[str, Any] | None = None
+    """JSON Schema that every answer keeps to."""
     calibration: tuple[float, float] | None = None
     """(slope, intercept) that turn the log-odds of a label's probability into those of its being right."""
+
+    threshold: float | None = None
+    """Confidence below which none of the labels is given; ``None``: always one."""
 
     def messages(self, prompt: str) -> list[Message]:
         """The dialogue that asks for one row's answer."""
@@ -45,7 +53,12 @@ class Task:
         if self.calibration is None:
             return probability
         slope, intercept = self.calibration
-        return 1 / (1 + math.exp(-(slope * log_odds(probability) + intercept)))
+        odds = slope * log_odds(probability) + intercept
+        return 1 / (1 + math.exp(-min(max(odds, -FARTHEST), FARTHEST)))
+
+    def refuses(self, confidence: float) -> bool:
+        """Whether an answer this sure is too unsure to be given."""
+        return self.threshold is not None and confidence < self.threshold
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -54,7 +67,9 @@ class Task:
             "instruction": self.instruction,
             "labels": list(self.labels),
             "shots": [list(shot) for shot in self.shots],
+            "schema": dict(self.schema) if self.schema else None,
             "calibration": list(self.calibration) if self.calibration else None,
+            "threshold": self.threshold,
         }
 
     @classmethod
@@ -67,8 +82,20 @@ class Task:
         if kind not in KINDS or not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ConfigError(f"The task of the specialist is of the unknown kind {kind!r}.")
         shots = tuple((str(question), str(answer)) for question, answer in value.get("shots", ()))
-        calibration = value.get("calibration")
-        return cls(kind, instruction, tuple(labels), shots, (calibration[0], calibration[1]) if calibration else None)
+        threshold = value.get("threshold")
+        if threshold is not None and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
+            raise ConfigError(f"The threshold of the specialist is {threshold!r}; it should be from 0 to 1, or null.")
+        calibration = _calibration(value.get("calibration"))
+        return cls(kind, instruction, tuple(labels), shots, value.get("schema"), calibration, threshold)
+
+
+def _calibration(value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    numbers = [float(x) for x in value if isinstance(x, int | float)] if isinstance(value, list) else []
+    if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"The calibration of the specialist is {value!r}; it should be two finite numbers, or null.")
+    return numbers[0], numbers[1]
 
 
 def log_odds(probability: float) -> float:
@@ -107,8 +134,12 @@ def encode_question(text: Text, messages: list[Message]) -> list[int]:
     """
     if text.template is not None:
         return encode_chat(text, messages)
-    joined = "\n".join(str(message["content"]) for message in messages)
-    return text.tokenizer.encode(f"{joined}\n=>", add_bos=text.add_bos)
+    return text.tokenizer.encode(plain_question(messages), add_bos=text.add_bos)
+
+
+def plain_question(messages: Sequence[Message]) -> str:
+    """A dialogue for a model without a chat template."""
+    return "\n".join(str(message["content"]) for message in messages) + "\n=>"
 
 
 def encode_answer(text: Text, answer: str) -> list[int]:

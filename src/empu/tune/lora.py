@@ -7,7 +7,7 @@ zero, so that tuning begins at the base model exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,24 +15,30 @@ from torch import Tensor, nn
 
 from empu.errors import UsageError
 from empu.model.transformer import Block, Transformer
-from empu.tune.frozen import Frozen, FrozenFloat, FrozenInt8, FrozenPrecision
 
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 """The linear layers of a block, by their last name."""
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear layer with an adapter. Adapters are float32; products run in the type of the input."""
+class Adapter(nn.Module):
+    """The two small float32 matrices beside one frozen linear layer of ``shape`` (out, in)."""
 
-    def __init__(self, frozen: Frozen, rank: int, alpha: float, generator: torch.Generator) -> None:
+    def __init__(self, shape: tuple[int, int], rank: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
-        out_features, in_features = frozen.shape
-        self.frozen = frozen
+        out_features, in_features = shape
         self.scale = alpha / rank
         bound = 1 / math.sqrt(in_features)
         a = torch.rand(rank, in_features, generator=generator) * (2 * bound) - bound
         self.lora_a = nn.Parameter(a)
         self.lora_b = nn.Parameter(torch.zeros(out_features, rank))
+
+
+class LoraLinear(Adapter):
+    """A frozen linear layer with an adapter; products run in the type of the input."""
+
+    def __init__(self, frozen: Tensor, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__((frozen.shape[0], frozen.shape[1]), rank, alpha, generator)
+        self.frozen = frozen
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _Adapted.apply(x, self.lora_a, self.lora_b, self.frozen, self.scale)  # type: ignore[no-untyped-call]
@@ -40,13 +46,13 @@ class LoraLinear(nn.Module):
 
     def merged(self) -> Tensor:
         """(out, in) float32: W + scale B A."""
-        return self.frozen.weight() + self.scale * (self.lora_b.detach() @ self.lora_a.detach())
+        return self.frozen.float() + self.scale * (self.lora_b.detach() @ self.lora_a.detach())
 
 
 class FrozenLinear(nn.Module):
     """A frozen linear layer without an adapter."""
 
-    def __init__(self, frozen: Frozen) -> None:
+    def __init__(self, frozen: Tensor) -> None:
         super().__init__()
         self.frozen = frozen
 
@@ -59,31 +65,31 @@ class _Adapted(torch.autograd.Function):
     """The frozen product and the adapter in one node, so that only x and A x are kept for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, frozen: Frozen, scale: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, frozen: Tensor, scale: float) -> Tensor:
         a, b = a.to(x.dtype), (b * scale).to(x.dtype)
         low = x @ a.t()
         ctx.save_for_backward(x, low, a, b)
         ctx.frozen, ctx.scale = frozen, scale
-        return torch.addmm(frozen.forward(x), low, b.t())
+        return torch.addmm(x @ frozen.t(), low, b.t())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (g,) = grads
         x, low, a, b = ctx.saved_tensors
         g_low = g @ b
-        g_x = torch.addmm(ctx.frozen.backward(g), g_low, a) if ctx.needs_input_grad[0] else None
+        g_x = torch.addmm(g @ ctx.frozen, g_low, a) if ctx.needs_input_grad[0] else None
         return g_x, (g_low.t() @ x).float(), (g.t() @ low).float() * ctx.scale, None, None
 
 
 class _Constant(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, frozen: Frozen) -> Tensor:
+    def forward(ctx: Any, x: Tensor, frozen: Tensor) -> Tensor:
         ctx.frozen = frozen
-        return frozen.forward(x)
+        return x @ frozen.t()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.frozen.backward(grads[0]), None
+        return grads[0] @ ctx.frozen, None
 
 
 def attach(
@@ -93,21 +99,14 @@ def attach(
     alpha: float,
     targets: Sequence[str] = TARGETS,
     seed: int = 0,
-    precision: FrozenPrecision = "float",
     dtype: torch.dtype = torch.float32,
 ) -> Transformer:
     """Freeze ``model`` (changed in place) and put adapters beside its linear layers called ``targets``.
 
-    ``dtype`` is the type of activations and of what stays in floats. Raises :class:`~empu.errors.UsageError` for
-    unknown targets or a rank below 1.
+    ``dtype`` is the type of activations and of the frozen weights. Raises :class:`~empu.errors.UsageError` for unknown
+    targets or a rank below 1.
     """
-    if unknown := [name for name in targets if name not in TARGETS]:
-        raise UsageError(f"There is no layer {unknown[0]!r} to adapt; choose out of {', '.join(TARGETS)}.")
-    if rank < 1:
-        raise UsageError(f"The rank is {rank}; give a whole number of at least 1.")
-    freeze: Callable[[Tensor], Frozen] = (
-        FrozenInt8 if precision == "int8" else lambda weight: FrozenFloat(weight, dtype)
-    )
+    check_adapters(rank, targets)
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     for block in model.layers:
@@ -115,7 +114,7 @@ def attach(
         for half in (block.attention, block.feed_forward):
             for name, layer in list(half.named_children()):
                 assert isinstance(layer, nn.Linear)
-                frozen = freeze(layer.weight.data)
+                frozen = layer.weight.data.to(dtype)
                 adapted = LoraLinear(frozen, rank, alpha, generator) if name in targets else FrozenLinear(frozen)
                 setattr(half, name, adapted)
     for parameter in model.parameters():
@@ -124,8 +123,16 @@ def attach(
     return model
 
 
-def adapters(model: Transformer) -> Iterator[tuple[str, LoraLinear]]:
+def check_adapters(rank: int, targets: Sequence[str]) -> None:
+    """Raises :class:`~empu.errors.UsageError` for unknown targets or a rank below 1."""
+    if unknown := [name for name in targets if name not in TARGETS]:
+        raise UsageError(f"There is no layer {unknown[0]!r} to adapt; choose out of {', '.join(TARGETS)}.")
+    if rank < 1:
+        raise UsageError(f"The rank is {rank}; give a whole number of at least 1.")
+
+
+def adapters(model: Transformer) -> Iterator[tuple[str, Adapter]]:
     """(our name of the adapted weight, adapter) for each adapted layer, in order."""
     for name, module in model.named_modules():
-        if isinstance(module, LoraLinear):
+        if isinstance(module, Adapter):
             yield f"{name}.weight", module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -13,11 +14,19 @@ from empu.errors import UsageError
 from empu.model.transformer import Transformer
 from empu.tune.examples import Example, common_prefix
 from empu.tune.lora import attach
+from empu.tune.native import attach_native, fits
+from empu.tune.preferences import Pair, PreferenceTrainer
 from empu.tune.recipe import Method, Precision, Recipe
 from empu.tune.trainer import Trainer
 
 SEEN = 2400
 """Rows that a small data set should be seen, counting each epoch."""
+
+FEW = 2000
+"""Labelled rows below which a model learns to read them as well."""
+
+PAIR_RATES: dict[Method, float] = {"lora": 1e-4, "full": 2e-6}
+"""Learning rates of preference training, which goes wrong sooner than tuning on answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,7 @@ def choose_recipe(
     train: Sequence[Example],
     *,
     method: Method = "lora",
+    labels: bool = False,
     rank: int | None = None,
     epochs: int | None = None,
     learning_rate: float | None = None,
@@ -44,7 +54,10 @@ def choose_recipe(
     seed: int = 0,
     threads: int | None = None,
 ) -> Plan:
-    """The recipe for these rows. What is given stays as it is; the rest follows from the data."""
+    """The recipe for these rows. What is given stays as it is; the rest follows from the data.
+
+    ``labels`` says that the answers are labels out of a fixed set.
+    """
     rows = len(train)
     prefix = len(common_prefix(train))
     tokens = sum(len(row) - prefix for row in train)
@@ -52,22 +65,39 @@ def choose_recipe(
 
     batch = 8 if rows < 400 else 16 if rows < 2000 else 32
     reasons.append(f"{batch} rows a step: {rows:,} rows give {-(-rows // batch):,} steps an epoch")
+    pairs = rows > 0 and isinstance(train[0], Pair)
+    if pairs:
+        reasons.append("pairs of answers: direct preference optimisation, held to the base")
+        epochs = 2 if epochs is None else epochs
+        learning_rate = PAIR_RATES[method] if learning_rate is None else learning_rate
     if epochs is None:
-        epochs = max(2, min(8, round(SEEN / max(1, rows))))
+        epochs = max(3, min(8, round(SEEN / max(1, rows))))
         reasons.append(
             f"{epochs} epochs: few rows are seen more often; tuning ends early when the held-back part says so"
         )
     if rank is None:
         rank = 16
-        reasons.append(f"rank {rank}: enough for one task in every tuning that was measured here")
+        if method == "lora":
+            reasons.append(f"rank {rank}: enough for one task in every tuning that was measured here")
     if learning_rate is None:
-        learning_rate = 1e-3 if method == "lora" else 5e-5
+        learning_rate = 5e-5 if method == "full" else 2e-3 if labels else 1e-3
         reasons.append(f"learning rate {learning_rate:g}, after a warm-up falling to zero")
     if precision is None:
-        precision = _precision(method)
+        precision = _precision(method, config)
         reasons.append(f"{precision}: " + _WHY[precision])
+    noise, smoothing = (5.0, 0.1) if labels and method == "lora" else (0.0, 0.0)
+    if noise:
+        reasons.append(
+            f"noise {noise:g} on the input and {smoothing:g} of the target spread: labels are soon known by heart"
+        )
+    reading = 0.1 if noise and rows < FEW else 0.0
+    if reading:
+        reasons.append(f"the rows' own words weigh {reading:g} in the loss: few labels teach little about the language")
     recipe = Recipe(
         method=method,
+        reading=reading,
+        noise=noise,
+        smoothing=smoothing,
         rank=rank,
         alpha=float(rank),
         precision=precision,
@@ -105,19 +135,23 @@ def within(plan: Plan, seconds: float) -> Plan:
 _WHY: dict[Precision, str] = {
     "float32": "every weight is trained, and small changes need all digits",
     "bfloat16": "this processor multiplies 16-bit numbers several times as fast as 32-bit ones",
-    "int8": "frozen weights are multiplied in 8 bits, the adapter in 16",
+    "int8": "frozen weights are multiplied in 8 bits, adapters and all that is trained in 32",
 }
 
 
-def _precision(method: Method) -> Precision:
+def _precision(method: Method, config: ModelConfig) -> Precision:
     if method == "full":
         return "float32"
     if torch.cuda.is_available():
         return "bfloat16"
+    if fits(config):
+        return "int8"
+    return "bfloat16" if _fast_bfloat16() else "float32"
+
+
+def _fast_bfloat16() -> bool:
     capability = torch.cpu.get_capabilities()
-    if capability.get("avx512_bf16") or capability.get("amx_bf16"):
-        return "bfloat16"
-    return "int8" if capability.get("avx512_vnni") or capability.get("avx_vnni") else "float32"
+    return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
 
 
 def _adapter_size(config: ModelConfig, rank: int) -> int:
@@ -130,15 +164,16 @@ def prepare(model: Transformer, recipe: Recipe) -> Transformer:
     """Make a loaded float32 model ready for a recipe (changed in place): adapters attached, or everything trainable."""
     if recipe.method == "full":
         return model.requires_grad_(True)
-    return attach(
-        model,
-        rank=recipe.rank,
-        alpha=recipe.alpha,
-        targets=recipe.targets,
-        seed=recipe.seed,
-        precision="int8" if recipe.precision == "int8" else "float",
-        dtype=torch.float32 if recipe.precision == "float32" else torch.bfloat16,
-    )
+    dtype = torch.bfloat16 if recipe.precision == "bfloat16" or _fast_bfloat16() else torch.float32
+    adapters: dict[str, Any] = {
+        "rank": recipe.rank,
+        "alpha": recipe.alpha,
+        "targets": recipe.targets,
+        "seed": recipe.seed,
+    }
+    if recipe.precision == "int8":
+        return attach_native(model, **adapters, dtype=dtype, threads=recipe.threads)
+    return attach(model, **adapters, dtype=torch.float32 if recipe.precision == "float32" else dtype)
 
 
 def time_plan(plan: Plan, model: Transformer, train: Sequence[Example], *, steps: int = 3) -> Plan:
@@ -150,7 +185,8 @@ def time_plan(plan: Plan, model: Transformer, train: Sequence[Example], *, steps
     order = sorted(range(len(train)), key=lambda i: len(train[i]))
     count = min(len(order), plan.recipe.batch_rows * steps)
     sample = [train[order[i * len(order) // count]] for i in range(count)]
-    trainer = Trainer(model, sample, [], replace(plan.recipe, epochs=1, max_steps=steps))
+    kind = PreferenceTrainer if isinstance(train[0], Pair) else Trainer
+    trainer = kind(model, sample, [], replace(plan.recipe, epochs=1, max_steps=steps))
     begun = time.perf_counter()
     marks: list[float] = []
     trainer.run(lambda progress: marks.append(time.perf_counter() - begun))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +24,7 @@ class Recipe:
     alpha: float = 16.0
     targets: tuple[str, ...] = TARGETS
     precision: Precision = "bfloat16"
-    """Of activations; int8: the frozen weights' products in 8 bits, the rest in bfloat16."""
+    """Of products; int8: those of the frozen weights in 8 bits, compiled, and the adapters in float32."""
     learning_rate: float = 1e-3
     """The highest; reached after the warm-up, then falling linearly to zero."""
     warmup: float = 0.05
@@ -33,24 +34,46 @@ class Recipe:
     beta2: float = 0.99
     clip: float = 1.0
     """Largest norm of the gradient."""
+    noise: float = 0.0
+    """Uniform noise on embedded tokens while tuning, as in "NEFTune" (Jain et al. 2023), its alpha; 0: none."""
+    smoothing: float = 0.0
+    """Share of the target that is spread over all tokens ("label smoothing", Szegedy et al. 2016)."""
+    reading: float = 0.0
+    """Weight of a prompt's own token in the loss, where an answer's token has 1 (the auxiliary objective of Radford et
+    al. 2018, "Improving Language Understanding by Generative Pre-Training")."""
     batch_rows: int = 32
     """Rows of one optimiser step."""
-    micro_tokens: int = 4096
+    micro_tokens: int = 1024
     """A step's rows are computed in parts of at most this many tokens, which bounds memory."""
     epochs: int = 2
     max_steps: int | None = None
     patience: int = 2
     """Epochs without a better loss on the development rows before tuning ends."""
+    preference_beta: float = 0.1
+    """For rows (chosen, rejected): how firmly the model is held to its base."""
     seed: int = 0
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        positive = ("rank", "alpha", "learning_rate", "clip", "batch_rows", "micro_tokens", "epochs", "patience")
+        positive = (
+            "rank",
+            "alpha",
+            "learning_rate",
+            "clip",
+            "batch_rows",
+            "micro_tokens",
+            "epochs",
+            "patience",
+            "preference_beta",
+        )
         for name in positive:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; give a number above 0.")
         if self.max_steps is not None and self.max_steps < 1:
             raise UsageError(f"max_steps is {self.max_steps}; give at least 1.")
+        for name in ("noise", "smoothing", "reading", "weight_decay"):
+            if not 0 <= getattr(self, name) < (1 if name == "smoothing" else math.inf):
+                raise UsageError(f"{name} is {getattr(self, name)!r}; give a number of at least 0.")
         if not 0 <= self.warmup < 1:
             raise UsageError(f"warmup is {self.warmup!r}; give a share of the steps, from 0 to below 1.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,9 @@ class Trainer:
             fused=True,
         )
         self._best: dict[str, Tensor] = {}
+        self._random = torch.Generator()
+        mean_length = sum(map(len, train)) / len(train)
+        self._noise_size = recipe.noise / math.sqrt(mean_length * model.config.dim)
         self._saved_at = time.monotonic()
         if folder is not None and (state := load_state(folder, identity)) is not None:
             self.counters = state.counters
@@ -144,9 +148,8 @@ class Trainer:
         total, count = 0.0, 0
         with torch.no_grad():
             for part in self._parts(sorted(range(len(self.dev)), key=lambda i: len(self.dev[i])), self.dev):
-                batch = Batch.of(part, self.prefix)
-                total += float(self._loss(batch, reduction="sum"))
-                count += len(batch.targets)
+                total += float(self.sum_of_losses(part)[0])
+                count += self.weight(part)
         return total / max(1, count)
 
     def _epoch(self) -> Iterator[Progress]:
@@ -186,14 +189,15 @@ class Trainer:
 
     def _step(self, rows: Sequence[Example], rate: float) -> tuple[float, int]:
         """One optimiser step; gives the mean loss of the answers' tokens and the tokens computed."""
-        answers = sum(len(row.answer) for row in rows)
+        weight = self.weight(rows)
         total, tokens = 0.0, 0
+        self._random.manual_seed(self.recipe.seed * 1_000_003 + self.counters.step)
         for part in self._parts(range(len(rows)), rows):
-            batch = Batch.of(part, self.prefix)
-            loss = self._loss(batch, reduction="sum") / answers
+            summed, computed = self.sum_of_losses(part, training=True)
+            loss = summed / weight
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            tokens += len(batch.tokens)
+            tokens += computed
         nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -201,9 +205,29 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         return total, tokens
 
-    def _loss(self, batch: Batch, *, reduction: str) -> Tensor:
-        hidden = self.model.hidden(batch.tokens, batch.attend.positions(), batch.attend)
-        return F.cross_entropy(self.model.logits(hidden[batch.read]), batch.targets, reduction=reduction)
+    def weight(self, rows: Sequence[Example]) -> int:
+        """What the sum of the rows' losses is divided by: their answers' tokens."""
+        return sum(len(row.answer) for row in rows)
+
+    def sum_of_losses(self, rows: Sequence[Example], *, training: bool = False) -> tuple[Tensor, int]:
+        """The loss over the answers of ``rows``, summed over tokens, and the tokens computed.
+
+        While ``training`` the recipe's noise and smoothing make rows harder to learn by heart, and the prompts' own
+        tokens weigh in as its ``reading`` says.
+        """
+        batch = Batch.of(rows, self.prefix)
+        x = self.model.embedding(batch.tokens)
+        if training and self.recipe.noise:
+            noise = torch.rand(x.shape, generator=self._random) * 2 - 1
+            x = x + (noise * self._noise_size).to(x.device, x.dtype)
+        hidden = self.model.hidden_of(x, batch.attend.positions(), batch.attend)
+        logits = self.model.logits(hidden[batch.read])
+        smoothing = self.recipe.smoothing if training else 0.0
+        loss = F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
+        if training and self.recipe.reading:
+            read = self.model.logits(hidden[batch.prompt_read])
+            loss = loss + self.recipe.reading * F.cross_entropy(read, batch.prompt_targets, reduction="sum")
+        return loss, len(batch.tokens)
 
     def _parts(self, order: Sequence[int], rows: Sequence[Example]) -> Iterator[list[Example]]:
         part: list[Example] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -18,28 +17,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from empu.errors import StoreError
-from empu.ledger.hashing import CHUNK_BYTES, OnBytes, hash_file
+from empu.errors import CheckpointError, EmpuError, StoreError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_ELSEWHERE = "choose a place"
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-_FICLONE = 0x40049409
-"""Linux: make one file share another's blocks (btrfs, XFS); other systems and file systems refuse it at once."""
 
 
-def write_error(error: OSError, where: Path) -> StoreError:
-    """The sentence for a failed write under ``where``."""
+def write_error(
+    error: OSError, where: Path, kind: type[EmpuError] = StoreError, elsewhere: str = "set EMPU_HOME to another folder"
+) -> EmpuError:
+    """The sentence for a failed write under ``where``; ``elsewhere`` says how to write to another place."""
     if error.errno in _FULL:
-        return StoreError(
+        return kind(
             f"There is no room left while writing {where} ({error.strerror}); nothing was added: free some space, or "
-            "set EMPU_HOME to a folder on a larger disk."
+            f"{elsewhere} on a larger disk."
         )
     if error.errno in _FORBIDDEN:
-        return StoreError(
-            f"{where} cannot be written ({error.strerror}); give yourself the right to write there, or set EMPU_HOME "
-            "to another folder."
+        return kind(
+            f"{where} cannot be written ({error.strerror}); give yourself the right to write there, or {elsewhere}."
         )
-    return StoreError(f"{where} cannot be written ({error.strerror or error}); check the disk and try again.")
+    return kind(f"{where} cannot be written ({error.strerror or error}); check the disk and try again.")
 
 
 @contextmanager
@@ -71,14 +69,18 @@ def flush_tree(folder: Path) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace or create ``path``: afterwards it holds ``data`` or, after a crash, what it held before."""
-    with _flushed_beside(path, data) as temporary:
+    with _beside(path) as (file, temporary):
+        file.write(data)
+        _flush(file)
         temporary.replace(path)
     flush_folder(path.parent)
 
 
 def create_once(path: Path, data: bytes) -> bool:
     """Create ``path`` holding ``data``, whole or not at all; ``False`` when the name is taken already."""
-    with _flushed_beside(path, data) as temporary:
+    with _beside(path) as (file, temporary):
+        file.write(data)
+        _flush(file)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -88,52 +90,68 @@ def create_once(path: Path, data: bytes) -> bool:
 
 
 @contextmanager
-def _flushed_beside(path: Path, data: bytes) -> Iterator[Path]:
-    """A temporary file beside ``path`` whose bytes are on the disk; gone afterwards, unless it was renamed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file open for writing that takes the name ``path`` once the block ends well, and vanishes otherwise.
+
+    Raises :class:`CheckpointError` when it cannot be written, a full disk included.
+    """
+    try:
+        with _beside(path) as (file, temporary):
+            yield file
+            _flush(file)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise write_error(error, path, CheckpointError, _ELSEWHERE) from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the name ``path`` once the block ends well, and vanishes otherwise.
+
+    Raises :class:`CheckpointError` when ``path`` holds something already or cannot be written.
+    """
+    try:
+        if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+            raise CheckpointError(f"{path} exists already; name another folder, or remove it first.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            yield temporary
+            flush_folder(temporary)
+            temporary.chmod(0o777 & ~_umask())
+            temporary.replace(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        flush_folder(path.parent)
+    except OSError as error:
+        raise write_error(error, path, CheckpointError, _ELSEWHERE) from error
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A temporary file beside ``path``, open for writing; gone afterwards, unless it was renamed."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
+            yield file, temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def copy_file(source: Path, target: Path, on_bytes: OnBytes) -> str:
-    """Copy a file and return the SHA-256 of what was written. Shares the blocks where the file system can."""
-    try:
-        reader = source.open("rb")
-    except OSError as error:
-        raise StoreError(f"{source} cannot be read ({error.strerror}); check that it exists and is yours.") from error
-    with reader:
-        if _share_blocks(reader, target):
-            return hash_file(target, on_bytes)
-        digest = hashlib.sha256()
-        with writing(target), target.open("wb") as writer:
-            while chunk := _read(reader, source):
-                digest.update(chunk)
-                writer.write(chunk)
-                on_bytes(len(chunk))
-        return digest.hexdigest()
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
-def _read(reader: BinaryIO, source: Path) -> bytes:
-    try:
-        return reader.read(CHUNK_BYTES)
-    except OSError as error:
-        raise StoreError(f"{source} cannot be read to its end ({error.strerror}); check the disk.") from error
-
-
-def _share_blocks(reader: BinaryIO, target: Path) -> bool:
-    with writing(target), target.open("wb") as writer:
-        try:
-            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
-        except OSError:  # not Linux, not such a file system, or two of them: copy the bytes
-            return False
-    return True
+def _umask() -> int:
+    """The mode bits that new files lack. Python can only tell by setting them, so they are put back at once."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def remove_tree(folder: Path) -> None:

@@ -1,11 +1,9 @@
-"""Writes are whole or absent, copies are true, and failures are sentences."""
+"""Writes are whole or absent, and failures are sentences."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from empu import durable
 from empu.errors import StoreError
-from empu.store import durable
 
 
 def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -48,16 +46,6 @@ def test_a_name_is_created_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_copy_is_true_and_hashed(tmp_path: Path) -> None:
-    data = os.urandom(9_000_001)
-    (tmp_path / "from").write_bytes(data)
-    counts: list[int] = []
-    digest = durable.copy_file(tmp_path / "from", tmp_path / "to", counts.append)
-    assert digest == hashlib.sha256(data).hexdigest()
-    assert (tmp_path / "to").read_bytes() == data
-    assert sum(counts) == len(data)
-
-
 @pytest.mark.parametrize(
     ("number", "words"),
     [
@@ -74,23 +62,9 @@ def test_each_failure_has_its_sentence(number: int, words: str, tmp_path: Path) 
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_full_disk_while_copying_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "from").write_bytes(bytes(200_000))
-    code = (
-        "import resource, sys, pathlib; from empu.store import durable; from empu.errors import StoreError\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "try: durable.copy_file(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), lambda n: None)\n"
-        "except StoreError as error: print(error)\n"
-    )
-    paths = [str(tmp_path / "from"), str(tmp_path / "to")]
-    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
-    assert "There is no room left while writing" in done.stdout
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100_000
-
-
 def test_a_lock_keeps_others_out_and_ends_with_its_holder(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, time; from empu.store import durable\n"
+        "import sys, pathlib, time; from empu import durable\n"
         "with durable.folder_lock(pathlib.Path(sys.argv[1]), wait_s=5, busy='busy'):\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )

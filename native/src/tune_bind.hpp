@@ -1,0 +1,7 @@
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace empu {
+void bind_tune(nanobind::module_& module);
+}  // namespace empu

@@ -1,0 +1,111 @@
+"""From a checked request to answers on their way: the part that every interface for dialogues shares."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+
+from empu.engine.prompting import Prompt
+from empu.engine.sampling import SamplingParams
+from empu.server.answers import Answers, AnyAnswers, LabelAnswers, alike
+from empu.server.catalogue import ALTERNATIVES, Served
+from empu.server.problems import ProblemError
+from empu.server.tool_types import Offer
+from empu.server.toolforms import Choice, Form, Tool, dialogue, form_of
+from empu.text.base import Message
+
+Json = dict[str, Any]
+
+
+async def ask(
+    request: Request,
+    served: Served,
+    messages: Sequence[Message],
+    params: SamplingParams,
+    *,
+    n: int = 1,
+    schema: Mapping[str, Any] | None = None,
+    param: str = "response_format",
+    tools: tuple[Sequence[Tool], Choice] = ((), Choice()),
+) -> tuple[AnyAnswers, Form | None]:
+    """``n`` answers to a dialogue, and the form in which they hold calls of tools (``None``: they hold none).
+
+    ``param`` is the property that holds ``schema``. Raises :class:`ProblemError` for what cannot be kept.
+    """
+    if served.label_task is not None:
+        if tools[0]:
+            raise ProblemError(400, f"{served.name} answers with labels and calls no tools.", param="tools")
+        return await judge(served, messages, params, n, None if schema is None else param), None
+    prompt, form = await encode(served, messages, tools)
+    if form is not None:
+        if tools[1].must and params.stop:
+            raise ProblemError(
+                400, "stop would cut the call that tool_choice demands; leave one of them out.", param="stop"
+            )
+        guide: Callable[[], Any] | None = await _tool_guide(served, Offer(*tools, form), schema)
+    else:
+        guide = await _schema_guide(served, schema, param)
+    return Answers(request, served, alike(prompt, params, n, guide)), form
+
+
+async def encode(
+    served: Served, messages: Sequence[Message], tools: tuple[Sequence[Tool], Choice] = ((), Choice())
+) -> tuple[Prompt, Form | None]:
+    """Token ids of a dialogue and its tools. A specialist's dialogue begins as it was tuned."""
+    turns = with_instruction(served, messages)
+    offered, choice = tools
+    called = any(message["role"] == "tool" or message.get("tool_calls") for message in turns)
+    if not offered and not called:
+        return await served.encode(turns), None
+    form = form_of(served.model.text.template)
+    described = [tool.described() for tool in offered] if form.native else []
+    prompt = await served.encode(dialogue(form, turns, offered, choice), described or None)
+    return prompt, form if offered else None
+
+
+async def judge(
+    served: Served, messages: Sequence[Message], params: SamplingParams, n: int, guided: str | None
+) -> LabelAnswers:
+    """The label of the last user's message. Raises :class:`ProblemError` for what labels cannot keep; ``guided`` is
+    the property that asks for another form.
+    """
+    if n != 1:
+        raise ProblemError(400, f"{served.name} names one label; n must be 1.", param="n", code="unsupported")
+    if guided is not None:
+        message = f"{served.name} answers with one of its labels and keeps no other form."
+        raise ProblemError(400, message, param=guided, code="unsupported")
+    texts = [str(message["content"]) for message in messages if message["role"] == "user"]
+    if not texts:
+        raise ProblemError(400, "There is no message of a user to judge.", param="messages", code="invalid_value")
+    verdicts, asked, answered = await served.judge(texts[-1], min(ALTERNATIVES, max(1, params.logprobs or 0)))
+    return LabelAnswers(verdicts, asked, answered, params.logprobs)
+
+
+def with_instruction(served: Served, messages: Sequence[Message]) -> list[Message]:
+    """A specialist's dialogue begins as it was tuned, unless the request brings a system message of its own."""
+    task = served.model.task
+    if task is None or any(message["role"] == "system" for message in messages):
+        return list(messages)
+    return [*task.messages("")[:-1], *messages]
+
+
+def confidence(answers: AnyAnswers) -> Json:
+    """How sure a specialist for labels is: an addition of Empu to the interfaces' answers."""
+    return {"confidence": answers.confidence} if answers.confidence is not None else {}
+
+
+async def _schema_guide(served: Served, schema: Mapping[str, Any] | None, param: str) -> Callable[[], Any] | None:
+    """What makes a guide for each answer; ``None`` without a schema."""
+    if schema is None:
+        return None
+    guides = await asyncio.to_thread(lambda: served.guides)
+    return lambda: guides.schema(schema, param)
+
+
+async def _tool_guide(served: Served, offer: Offer, schema: Mapping[str, Any] | None) -> Callable[[], Any]:
+    grammar = offer.grammar(schema)
+    guides = await asyncio.to_thread(lambda: served.guides)
+    return lambda: guides.tools(grammar)

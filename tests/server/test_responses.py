@@ -1,0 +1,126 @@
+"""OpenAI's responses through its own client with strict validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from tests.server.serving import Running
+from tests.server.test_tools import SCHEMA, keeps_schema
+
+COLD: Any = {"model": "wide", "temperature": 0}
+WEATHER: Any = {"type": "function", "name": "weather", "parameters": SCHEMA, "strict": True}
+
+
+@pytest.fixture(scope="module")
+def client(running: Running) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(
+        base_url=f"{running.url}/v1", api_key=running.key, max_retries=0, timeout=120, _strict_response_validation=True
+    ) as made:
+        yield made
+
+
+def test_a_response_equals_the_chat_answer(client: openai.OpenAI) -> None:
+    chat = client.chat.completions.create(
+        messages=[{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}],
+        max_tokens=12,
+        **COLD,
+    )
+    response = client.responses.create(input="Hello", instructions="Be kind.", max_output_tokens=12, **COLD)
+    assert response.output_text == chat.choices[0].message.content
+    assert response.status == "incomplete"
+    assert response.incomplete_details is not None
+    assert response.incomplete_details.reason == "max_output_tokens"
+    assert response.usage is not None
+    assert chat.usage is not None
+    assert (response.usage.input_tokens, response.usage.output_tokens) == (chat.usage.prompt_tokens, 12)
+    items: Any = [
+        {"role": "developer", "content": "Be kind."},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello"}]},
+    ]
+    same = client.responses.create(input=items, max_output_tokens=12, **COLD)
+    assert same.output_text == response.output_text
+
+
+def test_the_events_of_a_response_come_in_order(client: openai.OpenAI) -> None:
+    whole = client.responses.create(input="Hello", max_output_tokens=12, **COLD)
+    events = list(client.responses.create(input="Hello", max_output_tokens=12, stream=True, **COLD))
+    kinds = [event.type.removeprefix("response.") for event in events]
+    deltas = kinds.count("output_text.delta")
+    assert deltas > 1
+    assert kinds == [
+        "created", "in_progress", "output_item.added", "content_part.added", *["output_text.delta"] * deltas,
+        "output_text.done", "content_part.done", "output_item.done", "incomplete",
+    ]  # fmt: skip
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == whole.output_text
+    last = events[-1]
+    assert last.type == "response.incomplete"
+    assert last.response.output_text == whole.output_text
+
+
+def test_tools_are_called_and_answered(client: openai.OpenAI) -> None:
+    ask: Any = {"input": "Rain?", "tools": [WEATHER], "max_output_tokens": 900, **COLD}
+    response = client.responses.create(tool_choice={"type": "function", "name": "weather"}, **ask)
+    assert response.status == "completed"
+    assert response.output
+    for item in response.output:
+        assert item.type == "function_call"
+        assert keeps_schema(item.arguments)
+    with client.responses.stream(tool_choice="required", parallel_tool_calls=False, **ask) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_response()
+    (call,) = final.output
+    assert call.type == "function_call"
+    assert keeps_schema(call.arguments)
+    assert kinds[-3:] == [
+        "response.function_call_arguments.done", "response.output_item.done", "response.completed"
+    ]  # fmt: skip
+    given: Any = [
+        {"role": "user", "content": "Rain?"},
+        {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments},
+        {"type": "function_call_output", "call_id": call.call_id, "output": "dry"},
+    ]
+    after = client.responses.create(**{**ask, "input": given, "max_output_tokens": 5})
+    assert after.usage is not None
+    assert final.usage is not None
+    assert after.usage.input_tokens > final.usage.input_tokens
+
+
+def test_the_text_keeps_a_json_schema(client: openai.OpenAI) -> None:
+    wanted: Any = {"format": {"type": "json_schema", "name": "day", "schema": SCHEMA, "strict": True}}
+    response = client.responses.create(input="Hello", text=wanted, max_output_tokens=300, **COLD)
+    assert response.status == "completed"
+    assert keeps_schema(response.output_text)
+    assert json.loads(response.to_json())["text"]["format"]["schema"] == SCHEMA
+
+
+def test_a_specialist_for_labels_answers_with_one(client: openai.OpenAI) -> None:
+    response = client.responses.create(model="labels", input="where is it")
+    assert response.output_text in {"card arrival", "card lost", "refund"}
+    assert response.to_dict()["confidence"]
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"store": True}, "store"),
+        ({"background": True}, "background"),
+        ({"include": ["reasoning.encrypted_content"]}, "include"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"truncation": "auto"}, "truncation"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "input"),
+        ({"input": [{"type": "function_call", "call_id": "a", "name": "f", "arguments": "[1]"}]}, "input"),
+        ({"invented": 1}, "invented"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_by_name(client: openai.OpenAI, more: dict[str, Any], param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model="tiny", extra_body={"input": "Hi", **more})
+    assert (caught.value.param or "").split(".")[0] == param

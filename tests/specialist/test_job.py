@@ -1,0 +1,110 @@
+"""The whole job on a small model: killed, stopped by a full disk, gone on with, its lost comparison made up for."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.specialist.making import labelled, small_base
+
+RECIPE = ("--base", "tiny", "--precision", "float32", "--rank", "4", "--threads", "1", "--learning-rate", "0.005")
+
+
+class Works:
+    """A store of its own and the command line, each command a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def start(self, *words: str, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+        env = {**os.environ, "EMPU_HOME": str(self.folder / "home"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "empu", *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, env=env, cwd=self.folder, stdout=pipe, stderr=pipe, text=True, preexec_fn=before
+        )
+
+    def empu(self, *words: str, code: int = 0, before: Callable[[], None] | None = None) -> tuple[str, str]:
+        process = self.start(*words, before=before)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == code, err
+        return out, err
+
+    def json(self, *words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.empu(*words, "--json")[0])
+        return found
+
+    def weights(self, name: str) -> bytes:
+        """The bytes of what was tuned."""
+        (file,) = Path(self.json("show", name)["path"]).glob("*.safetensors")
+        return file.read_bytes()
+
+    def begin(self, name: str, content: str) -> Works:
+        """With the base in the store and a file of rows."""
+        self.empu("pull", str(small_base(self.folder / "base")), "--name", "tiny")
+        (self.folder / name).write_text(content)
+        return self
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes_and_what_was_lost_is_compared(tmp_path: Path) -> None:
+    words = ("tune", "rows.csv", "--name", "it", *RECIPE, "--epochs", "20")
+    whole, broken = (Works(tmp_path / name).begin("rows.csv", labelled(120)) for name in ("whole", "broken"))
+    assert whole.json(*words)["comparison"]["systems"]
+    process = broken.start(*words, "--no-compare")
+    states = broken.folder / "home" / "tmp"
+    deadline = time.monotonic() + 200
+    while not list(states.glob("tune-*/state/*.safetensors")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert [one["name"] for one in broken.json("models")["models"]] == ["tiny"]
+    _, err = broken.empu(*words, "--no-compare")
+    assert "Going on after step" in err
+    assert broken.weights("it") == whole.weights("it")
+    out, err = broken.empu(*words)  # the comparison was left out, as it is after a crash: it is made up for
+    assert "already" in err
+    assert "TF-IDF" in out
+    out, err = broken.empu(*words)
+    assert "TF-IDF" not in out
+    assert broken.json("verify", "it", "--retrain")["repeated"]["differing"] == []
+
+
+def test_a_full_disk_in_the_middle_is_a_sentence_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    def little_room() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    works = Works(tmp_path).begin("rows.csv", labelled(60))
+    words = ("tune", "rows.csv", "--name", "it", *RECIPE, "--rank", "16", "--epochs", "1", "--no-compare")
+    _, err = works.empu(*words, code=1, before=little_room)
+    assert "no room left" in err
+    assert "Traceback" not in err
+    assert [one["name"] for one in works.json("models")["models"]] == ["tiny"]
+    works.empu(*words)
+    assert works.json("verify", "it")["problems"] == []
+
+
+def test_json_answers_keep_their_schema_and_its_order_to_the_end(tmp_path: Path) -> None:
+    names = ["Ani", "Budi", "Citra", "Dewi"]
+    rows = [
+        {"prompt": f"{names[i % 4]} pays {i} today", "completion": json.dumps({"who": names[i % 4], "amount": i})}
+        for i in range(60)
+    ]
+    works = Works(tmp_path).begin("rows.jsonl", "\n".join(map(json.dumps, rows)))
+    made = works.json("tune", "rows.jsonl", "--name", "it", *RECIPE, "--epochs", "1")
+    systems = {system["name"]: system for system in made["comparison"]["systems"]}
+    assert {"exact match", "who", "amount"} <= set(systems["it"]["metrics"])
+    assert any("line tagger" in name for name in systems)
+    answer = json.loads(works.json("run", "it", "Budi pays 7 today")["text"])
+    assert list(answer) == ["who", "amount"]
+    assert isinstance(answer["amount"], int)

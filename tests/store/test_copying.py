@@ -1,0 +1,36 @@
+"""Copies are true, and a full disk is a sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from empu.store.copying import copy_file
+
+
+def test_copy_is_true_and_hashed(tmp_path: Path) -> None:
+    data = os.urandom(9_000_001)
+    (tmp_path / "from").write_bytes(data)
+    counts: list[int] = []
+    digest = copy_file(tmp_path / "from", tmp_path / "to", counts.append)
+    assert digest == hashlib.sha256(data).hexdigest()
+    assert (tmp_path / "to").read_bytes() == data
+    assert sum(counts) == len(data)
+
+
+def test_a_full_disk_while_copying_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "from").write_bytes(bytes(200_000))
+    code = (
+        "import resource, sys, pathlib; from empu.store.copying import copy_file; from empu.errors import StoreError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try: copy_file(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), lambda n: None)\n"
+        "except StoreError as error: print(error)\n"
+    )
+    paths = [str(tmp_path / "from"), str(tmp_path / "to")]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    assert "There is no room left while writing" in done.stdout
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100_000
