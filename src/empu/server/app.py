@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from empu import __version__
 from empu.errors import EmpuError
-from empu.server import anthropic, conversations, openai, openai_common
+from empu.server import anthropic, conversations, feedback, openai, openai_common
 from empu.server.auth import COOKIE, SESSION_LIFE_S
 from empu.server.context import Context, context_of
 from empu.server.conversations import Desk
@@ -57,6 +57,7 @@ def make_app(context: Context) -> ASGIApp:
         Route("/api/signout", sign_out, methods=["POST"]),
         Route("/api/me", me, methods=["GET"]),
         *conversations.ROUTES,
+        *feedback.ROUTES,
         *anthropic.ROUTES,
         *openai.ROUTES,
     ]

@@ -272,6 +272,8 @@ class Conversations:
                 with db:
                     db.execute("BEGIN IMMEDIATE")
                     yield db
+            except OverflowError as error:
+                raise UsageError("There is no message of such a large number; load the page again.") from error
             except (sqlite3.Error, OSError) as error:
                 raise StoreError(
                     f"{self.path} cannot be used ({error}); nothing of this step was kept: check the disk and its room."
