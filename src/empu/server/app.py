@@ -15,10 +15,10 @@ from starlette.types import ASGIApp
 
 from empu import __version__
 from empu.errors import EmpuError
-from empu.server import anthropic, conversations, feedback, openai, openai_common
+from empu.server import anthropic, conversations, feedback, openai, openai_common, pages
 from empu.server.auth import COOKIE, SESSION_LIFE_S
 from empu.server.context import Context, context_of
-from empu.server.conversations import Desk
+from empu.server.desk import Desk
 from empu.server.guard import Guard
 from empu.server.openapi import docs, openapi
 from empu.server.page import page_files, page_routes
@@ -58,6 +58,7 @@ def make_app(context: Context) -> ASGIApp:
         Route("/api/me", me, methods=["GET"]),
         *conversations.ROUTES,
         *feedback.ROUTES,
+        *pages.ROUTES,
         *anthropic.ROUTES,
         *openai.ROUTES,
     ]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections import defaultdict
 from collections.abc import AsyncIterator
-from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -22,49 +19,20 @@ from empu.errors import UsageError
 from empu.server.answers import AnyAnswers, LabelAnswers
 from empu.server.asking import ask
 from empu.server.context import context_of, note, note_usage
+from empu.server.desk import Desk, desk_of, owner_of
 from empu.server.openai_common import data, event_stream
 from empu.server.openai_types import Common
 from empu.server.problems import ProblemError
 from empu.server.reading import read_body
 from empu.server.tool_types import Strict
-from empu.store.conversations import Conversations, Heading, Message
-from empu.store.store import Store
+from empu.store.conversations import Heading, Message
 
 Json = dict[str, Any]
 
-ONE_PERSON = frozenset({"first", "link", "unattended"})
-"""Keys that only whoever started the server has: they share their conversations under the name of the first."""
 LABELS_SHOWN = 5
 PAGE = 50
 LONGEST = 400_000
 """Characters of one message."""
-
-
-class Desk:
-    """What the page's addresses share: the files below the store's folder, and the answers that are being written."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.conversations = Conversations(home)
-        self.writing: defaultdict[str, list[AnyAnswers]] = defaultdict(list)
-
-    @cached_property
-    def store(self) -> Store:
-        """The models."""
-        return Store(self.home)
-
-
-def desk_of(request: Request) -> Desk:
-    """The page's parts, for a handler."""
-    desk = request.app.state.desk
-    assert isinstance(desk, Desk)
-    return desk
-
-
-def owner_of(request: Request) -> str:
-    """Whose conversations a request may see: those of its key."""
-    key = request.scope["empu.key"]
-    return "first" if key in ONE_PERSON else str(key)
 
 
 class Settings(Strict):

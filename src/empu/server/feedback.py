@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from empu.errors import UsageError
-from empu.server.conversations import LONGEST, desk_of, owner_of
+from empu.server.conversations import LONGEST
+from empu.server.desk import desk_of, owner_of
 from empu.server.problems import ProblemError
 from empu.server.reading import read_body
 from empu.server.tool_types import Strict
