@@ -4,10 +4,15 @@ import { useEffect, useState } from "react";
 import { Shell } from "./components/shell";
 import { SignIn } from "./components/sign-in";
 import { call, ApiError, onSignedOut } from "./lib/api";
+import { readBriefs } from "./lib/briefs";
 import { refresh } from "./lib/headings";
 import { usePlace } from "./lib/router";
 import { useSay } from "./lib/say";
 import type { Me } from "./lib/types";
+import { FeedbackPage } from "./pages/feedback";
+import { ModelPage } from "./pages/model";
+import { ModelsPage } from "./pages/models";
+import { RunPage, RunsPage } from "./pages/runs";
 import { TalkPage } from "./pages/talk";
 
 type State = { is: "waiting" } | { is: "lost" } | { is: "out"; linkUsed: boolean } | { is: "in"; me: Me };
@@ -20,7 +25,7 @@ export function App() {
     try {
       const me = await call<Me>("GET", "/api/me");
       setState({ is: "in", me });
-      await refresh();
+      await Promise.all([refresh(), readBriefs()]);
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) setState({ is: "out", linkUsed });
       else setState({ is: "lost" });
@@ -55,8 +60,16 @@ function Page({ me }: { me: Me }) {
   switch (place.at) {
     case "talk":
       return <TalkPage id={place.id} asked={place.model} models={me.models} />;
-    default:
-      return null;
+    case "models":
+      return <ModelsPage />;
+    case "model":
+      return <ModelPage key={place.name} name={place.name} />;
+    case "runs":
+      return <RunsPage />;
+    case "run":
+      return <RunPage id={place.id} />;
+    case "feedback":
+      return <FeedbackPage />;
   }
 }
 

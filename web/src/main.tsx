@@ -7,6 +7,7 @@ import { begin } from "./lib/prefs";
 import "./styles/base.css";
 import "./styles/controls.css";
 import "./styles/layout.css";
+import "./styles/pages.css";
 import "./styles/talk.css";
 import "./styles/words.css";
 

@@ -15,19 +15,18 @@ from starlette.types import ASGIApp
 
 from empu import __version__
 from empu.errors import EmpuError
-from empu.server import anthropic, conversations, feedback, openai, openai_common, pages
+from empu.server import anthropic, conversations, feedback, openai, openai_common, page, pages
 from empu.server.auth import COOKIE, SESSION_LIFE_S
 from empu.server.context import Context, context_of
 from empu.server.desk import Desk
 from empu.server.guard import Guard
 from empu.server.openapi import docs, openapi
-from empu.server.page import page_files, page_routes
 from empu.server.problems import ProblemError, problem_of
 from empu.server.reading import read_body
 from empu.server.tool_types import Strict
 
-PUBLIC = frozenset({"/", "/health", "/api/signin"})
-"""Paths without a key, beside the files of the page: those hold nothing of anybody's."""
+PUBLIC = frozenset({"/health", "/api/signin"})
+"""Paths without a key, beside the page."""
 
 
 class SignIn(Strict):
@@ -46,9 +45,8 @@ def make_app(context: Context) -> ASGIApp:
         desk.conversations.close()
 
     desk = Desk(context.keys.home)
-    files = page_files()
     routes = [
-        *page_routes(files),
+        *page.routes(),
         Route("/health", health, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
         Route("/openapi.json", openapi, methods=["GET"]),
@@ -72,7 +70,7 @@ def make_app(context: Context) -> ASGIApp:
     app.router.redirect_slashes = False
     app.state.context = context
     app.state.desk = desk
-    return Guard(app, context, (PUBLIC | files.keys()).__contains__, respond)
+    return Guard(app, context, lambda path: path in PUBLIC or page.is_page(path), respond)
 
 
 def respond(path: str, problem: ProblemError) -> Response:

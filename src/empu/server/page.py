@@ -2,53 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from os import PathLike, stat_result
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
-from starlette.routing import Route
-
-Handler = Callable[[Request], Awaitable[Response]]
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 WEB = Path(__file__).parent / "web"
+ASSETS = "/assets"
+"""All but the page itself lies below it, under names that hold a hash of the content."""
 NOT_BUILT = (
     "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
     "<title>Empu</title><p>The web page is not built yet: run <code>make web</code> (it needs Node.js 20.19 or newer) "
-    "in Empu's folder and start the server again; the APIs under <code>/v1</code> work without it.</p></html>"
+    "in Empu's folder and load this page again; the APIs under <code>/v1</code> work without it.</p></html>"
 )
-_NEVER_CHANGES = "/assets/"
-"""Names below it hold a hash of their content."""
 
 
-def page_files(web: Path = WEB) -> dict[str, Path]:
-    """Path -> file, for all that was built; empty where nothing was."""
-    if not (web / "index.html").is_file():
-        return {}
-    return {f"/{file.relative_to(web).as_posix()}": file for file in sorted(web.rglob("*")) if file.is_file()}
+async def start(request: Request) -> Response:
+    """``GET /``."""
+    page = WEB / "index.html"
+    if not page.is_file():
+        return HTMLResponse(NOT_BUILT, headers={"Cache-Control": "no-cache"})
+    return FileResponse(page, headers={"Cache-Control": "no-cache"})
 
 
-def page_routes(files: Mapping[str, Path]) -> list[Route]:
-    """One address a file, and the page itself at ``/``."""
-    return [
-        Route("/", _start(files), methods=["GET"]),
-        *(Route(path, _file(path, at), methods=["GET"]) for path, at in files.items()),
-    ]
+class Assets(StaticFiles):
+    """Files that never change under their names."""
+
+    def file_response(
+        self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """A file, for a browser to keep."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers["Cache-Control"] = "max-age=31536000, immutable"
+        return response
 
 
-def _start(files: Mapping[str, Path]) -> Handler:
-    async def start(request: Request) -> Response:
-        if "/index.html" not in files:
-            return HTMLResponse(NOT_BUILT)
-        return FileResponse(files["/index.html"], headers={"Cache-Control": "no-cache"})
-
-    return start
+def is_page(path: str) -> bool:
+    """Whether a path belongs to the page, which holds nothing of anybody's."""
+    return path == "/" or path.startswith(f"{ASSETS}/")
 
 
-def _file(path: str, at: Path) -> Handler:
-    kept = "max-age=31536000, immutable" if path.startswith(_NEVER_CHANGES) else "no-cache"
-
-    async def file(request: Request) -> Response:
-        return FileResponse(at, headers={"Cache-Control": kept})
-
-    return file
+def routes() -> list[BaseRoute]:
+    """The page and its files."""
+    assets = Assets(directory=WEB / "assets", check_dir=False)
+    return [Route("/", start, methods=["GET"]), Mount(ASSETS, assets, name="assets")]

@@ -3,11 +3,15 @@
 import { useNumbers, useSay } from "../lib/say";
 import type { Facts } from "../lib/types";
 
+const OTHERS = 3;
+
 export function Labels({ answer, facts }: { answer: string; facts: Facts }) {
   const say = useSay();
   const numbers = useNumbers();
-  const others = (facts.labels ?? []).filter((one) => one.label !== answer && Math.exp(one.logprob) >= 0.001);
   const sure = facts.confidence ?? 0;
+  const others = (facts.labels ?? []).filter((one) => one.label !== answer).slice(0, OTHERS);
+  // Each label's confidence is calibrated by itself, so that they need not add up: of the others only the order is told.
+  const whole = others.reduce((sum, one) => sum + Math.exp(one.logprob), 0);
   return (
     <div className="labels">
       <p className="label">
@@ -15,12 +19,11 @@ export function Labels({ answer, facts }: { answer: string; facts: Facts }) {
       </p>
       <Meter share={sure} best />
       {others.length > 0 && (
-        <ul>
+        <ul aria-label={say("lessLikely")}>
           {others.map((one) => (
             <li key={one.label}>
               <span>{one.label}</span>
-              <span>{numbers.percent(Math.exp(one.logprob))}</span>
-              <Meter share={Math.exp(one.logprob)} />
+              <Meter share={((1 - sure) * Math.exp(one.logprob)) / whole} />
             </li>
           ))}
         </ul>

@@ -2,7 +2,10 @@
 
 import { Select } from "@base-ui/react/select";
 import { Check, ChevronDown } from "lucide-react";
-import { useSay } from "../lib/say";
+import { briefs } from "../lib/briefs";
+import { useWatched } from "../lib/external";
+import { useNumbers, useSay } from "../lib/say";
+import { about } from "../pages/models";
 
 interface Props {
   models: string[];
@@ -12,6 +15,12 @@ interface Props {
 
 export function ModelPicker({ models, value, onChange }: Props) {
   const say = useSay();
+  const numbers = useNumbers();
+  const known = new Map(useWatched(briefs).map((one) => [one.name, one]));
+  const said = (name: string): string => {
+    const one = known.get(name);
+    return one ? about(one, say, numbers) : "";
+  };
   const offered = models.includes(value) || !value ? models : [value, ...models];
   return (
     <Select.Root value={value} onValueChange={(name) => name && onChange(name)}>
@@ -31,7 +40,10 @@ export function ModelPicker({ models, value, onChange }: Props) {
                     <Check aria-hidden />
                   </Select.ItemIndicator>
                 </span>
-                <Select.ItemText>{name}</Select.ItemText>
+                <span>
+                  <Select.ItemText>{name}</Select.ItemText>
+                  <span className="small block">{said(name)}</span>
+                </span>
               </Select.Item>
             ))}
           </Select.Popup>

@@ -107,6 +107,7 @@ export async function ask(id: string, content: string | null, parent: number | n
     talk.update((now) => (now.live ? { ...now, live: { ...now.live, text, tokens, firstAt } } : now));
   };
   try {
+    await settled(id);
     let ended = false;
     for await (const event of stream(`/api/conversations/${id}/answers`, { content, parent })) {
       if ("error" in event) throw new ApiError(500, event.error.message);
@@ -158,10 +159,25 @@ export async function stop(id: string): Promise<void> {
   await call("POST", `/api/conversations/${id}/stop`, {}).catch(() => undefined);
 }
 
-export async function change(
-  id: string,
-  changes: Partial<Pick<Heading, "title" | "model" | "settings">>,
-): Promise<void> {
+const settling = new Map<string, number>();
+
+/** Settings are shown at once and sent when the slider rests. */
+export function set(id: string, settings: Settings): void {
+  talkOf(id).update((now) => ({ ...now, heading: now.heading && { ...now.heading, settings } }));
+  clearTimeout(settling.get(id));
+  settling.set(
+    id,
+    window.setTimeout(() => void settled(id).catch(() => undefined), 400),
+  );
+}
+
+async function settled(id: string): Promise<void> {
+  if (!settling.delete(id)) return;
+  const settings = talkOf(id).get().heading?.settings;
+  if (settings) await call("PATCH", `/api/conversations/${id}`, { settings });
+}
+
+export async function change(id: string, changes: Partial<Pick<Heading, "title" | "model">>): Promise<void> {
   const talk = talkOf(id);
   talk.update((now) => ({ ...now, heading: now.heading && { ...now.heading, ...changes } }));
   await call("PATCH", `/api/conversations/${id}`, changes);

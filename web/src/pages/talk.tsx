@@ -13,7 +13,7 @@ import { useWatched, Watched } from "../lib/external";
 import { lastModel } from "../lib/prefs";
 import { go, paths } from "../lib/router";
 import { useSay } from "../lib/say";
-import { ask, begin, change, load, shown, stop, talkOf, type Talk } from "../lib/talk";
+import { ask, begin, change, load, set, shown, stop, talkOf, type Talk } from "../lib/talk";
 import { DEFAULTS, type Settings } from "../lib/types";
 
 const NOBODY = new Watched<Talk>({ heading: null, messages: [], live: null, failed: null, missing: false });
@@ -44,9 +44,9 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
     if (id) void change(id, { model: name });
     else go(paths.freshWith(name), true);
   };
-  const set = (changed: Settings): void => {
+  const setSettings = (changed: Settings): void => {
     lastSettings.set(changed);
-    if (id) void change(id, { settings: changed });
+    if (id) set(id, changed);
   };
   const put = useCallback(
     async (content: string): Promise<boolean> => {
@@ -71,7 +71,7 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
       <header className="bar">
         <IconButton className="narrow" label={say("menu")} icon={<MenuIcon />} onClick={() => drawer.set(true)} />
         <ModelPicker models={models} value={model} onChange={choose} />
-        <SettingsPanel settings={settings} onChange={set} />
+        <SettingsPanel settings={settings} onChange={setSettings} />
       </header>
       <h1 className="hidden">{talk.heading?.title || say("fresh")}</h1>
       <div className="scroll" ref={follow}>
