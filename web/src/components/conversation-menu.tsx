@@ -26,7 +26,7 @@ export function ConversationMenu({ heading }: { heading: Heading }) {
               <Menu.Item className="item" onClick={() => setAsks("rename")}>
                 <Pencil aria-hidden /> {say("rename")}
               </Menu.Item>
-              <Menu.LinkItem className="item" href={`/api/conversations/${heading.id}/export`} download>
+              <Menu.LinkItem closeOnClick className="item" href={`/api/conversations/${heading.id}/export`} download>
                 <Download aria-hidden /> {say("exportOne")}
               </Menu.LinkItem>
               <Menu.Item className="item danger" onClick={() => setAsks("delete")}>

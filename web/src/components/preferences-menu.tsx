@@ -51,7 +51,7 @@ export function PreferencesMenu({ onShortcuts }: { onShortcuts: () => void }) {
               <Menu.Item className="item" onClick={onShortcuts}>
                 <Keyboard aria-hidden /> {say("shortcuts")}
               </Menu.Item>
-              <Menu.LinkItem className="item" href="/api/export" download>
+              <Menu.LinkItem closeOnClick className="item" href="/api/export" download>
                 <Download aria-hidden /> {say("exportAll")}
               </Menu.LinkItem>
               <Menu.Item className="item danger" onClick={() => setAsks(true)}>

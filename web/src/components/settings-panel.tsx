@@ -8,12 +8,11 @@ import { DEFAULTS, type Settings } from "../lib/types";
 
 interface Props {
   settings: Settings;
-  onChange: (settings: Settings) => void;
+  onChange: (changed: Partial<Settings>) => void;
 }
 
-export function SettingsPanel({ settings, onChange }: Props) {
+export function SettingsPanel({ settings, onChange: set }: Props) {
   const say = useSay();
-  const set = (changed: Partial<Settings>): void => onChange({ ...settings, ...changed });
   const changed = (Object.keys(DEFAULTS) as (keyof Settings)[]).some((name) => settings[name] !== DEFAULTS[name]);
   return (
     <Popover.Root>
@@ -31,9 +30,9 @@ export function SettingsPanel({ settings, onChange }: Props) {
                 <textarea
                   id={name}
                   rows={4}
-                  defaultValue={settings.system}
+                  value={settings.system}
                   placeholder={say("systemHint")}
-                  onBlur={(event) => event.target.value !== settings.system && set({ system: event.target.value })}
+                  onChange={(event) => set({ system: event.target.value })}
                 />
               )}
             </Field>
@@ -87,7 +86,7 @@ export function SettingsPanel({ settings, onChange }: Props) {
                 )}
               </Field>
             </div>
-            <button type="button" className="quiet" disabled={!changed} onClick={() => onChange(DEFAULTS)}>
+            <button type="button" className="quiet" disabled={!changed} onClick={() => set(DEFAULTS)}>
               {say("reset")}
             </button>
           </Popover.Popup>

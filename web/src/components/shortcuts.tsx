@@ -4,7 +4,6 @@ import { Dialog } from "@base-ui/react/dialog";
 import { X } from "lucide-react";
 import { useSay } from "../lib/say";
 import type { Words } from "../lib/words";
-import { IconButton } from "./icon-button";
 
 export const MOD = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘" : "Ctrl";
 
@@ -30,7 +29,9 @@ export function Shortcuts({ open, onOpenChange }: { open: boolean; onOpenChange:
         <Dialog.Popup className="dialog">
           <div className="row spread">
             <Dialog.Title>{say("shortcuts")}</Dialog.Title>
-            <Dialog.Close render={<IconButton label={say("close")} icon={<X />} />} />
+            <Dialog.Close className="icon" aria-label={say("close")}>
+              <X />
+            </Dialog.Close>
           </div>
           <dl className="keys">
             {KEYS.map(([word, keys]) => (

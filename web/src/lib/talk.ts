@@ -162,8 +162,11 @@ export async function stop(id: string): Promise<void> {
 const settling = new Map<string, number>();
 
 /** Settings are shown at once and sent when the slider rests. */
-export function set(id: string, settings: Settings): void {
-  talkOf(id).update((now) => ({ ...now, heading: now.heading && { ...now.heading, settings } }));
+export function set(id: string, changed: Partial<Settings>): void {
+  talkOf(id).update((now) => {
+    const heading = now.heading && { ...now.heading, settings: { ...now.heading.settings, ...changed } };
+    return { ...now, heading };
+  });
   clearTimeout(settling.get(id));
   settling.set(
     id,

@@ -44,8 +44,8 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
     if (id) void change(id, { model: name });
     else go(paths.freshWith(name), true);
   };
-  const setSettings = (changed: Settings): void => {
-    lastSettings.set(changed);
+  const setSettings = (changed: Partial<Settings>): void => {
+    lastSettings.update((now) => ({ ...(id ? settings : now), ...changed }));
     if (id) set(id, changed);
   };
   const put = useCallback(
