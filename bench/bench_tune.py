@@ -35,7 +35,7 @@ def main() -> None:
     if options.worker:
         work(options)
         return
-    begun = {name: start(options, name) for name in CONTESTANTS if name.startswith(options.only)}
+    begun = {name: start(options, name) for name in CONTESTANTS if name in options.only.split(",")}
     paces: dict[str, list[float]] = {name: [] for name in begun}
     for _ in range(options.rounds):
         for name, child in begun.items():
@@ -70,7 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--accuracy", type=int, default=0, metavar="EPOCHS")
-    parser.add_argument("--only", default="", help="contestants whose name begins so")
+    parser.add_argument("--only", default=",".join(CONTESTANTS), help="contestants, with commas between")
     parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.data = str(options.data)

@@ -204,6 +204,7 @@ def test_a_specialist_for_labels_names_one_and_how_sure_it_is(client: openai.Ope
     assert choice.logprobs.content[0].logprob == pytest.approx(math.log(confidence))
     chunks = list(client.chat.completions.create(model="labels", messages=ask, stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == choice.message.content
+    assert [chunk.choices[0].to_dict().get("confidence") for chunk in chunks][-1] == confidence
     with pytest.raises(openai.BadRequestError, match="n must be 1"):
         client.chat.completions.create(model="labels", messages=ask, n=2)
 

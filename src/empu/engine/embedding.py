@@ -54,6 +54,7 @@ class Encoder:
     def __init__(self, folder: Path) -> None:
         """Raises :class:`CheckpointError` or :class:`UnsupportedError` where the folder holds no such model."""
         self.shape = _read_shape(folder)
+        self.size_bytes = (folder / "model.safetensors").stat().st_size
         stored = read_safetensors(folder / "model.safetensors")
         names = {name.removeprefix("bert."): name for name in stored.entries}
         self._stored, self._names = stored, names
@@ -133,10 +134,17 @@ def folders(home: Path) -> Iterator[tuple[str, Path]]:
         for folder in sorted(kept.iterdir()):
             if (folder / "config.json").is_file():
                 yield folder.name, folder
+    if (package := package_folder()) is not None:
+        yield PACKAGE_MODEL, package
+
+
+def package_folder() -> Path | None:
+    """The installed package's encoder."""
     spec = importlib.util.find_spec(PACKAGE)
     for place in spec.submodule_search_locations or () if spec is not None else ():
         if (Path(place) / "model" / "config.json").is_file():
-            yield PACKAGE_MODEL, Path(place) / "model"
+            return Path(place) / "model"
+    return None
 
 
 def _read_shape(folder: Path) -> Shape:

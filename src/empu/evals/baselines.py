@@ -1,4 +1,4 @@
-"""What a plain model does with the same rows: words and letters counted, and a linear classifier on top."""
+"""What a plain model does with the same rows: a linear classifier on counted words and letters, or on embeddings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from empu.engine.embedding import Encoder
 from empu.errors import MissingDependencyError
 
 
@@ -48,4 +51,39 @@ def tfidf_logistic(train: Sequence[tuple[str, str]], questions: Sequence[str], *
         fitted - begun,
         1000 * (asked - fitted) / max(1, len(questions)),
         len(pickle.dumps(model)),
+    )
+
+
+def embedding_logistic(
+    train: Sequence[tuple[str, str]], questions: Sequence[str], encoder: Encoder, *, seed: int = 0
+) -> BaselineResult:
+    """A frozen encoder's vectors, then logistic regression. Texts beyond the encoder's context are cut.
+
+    ``train`` holds (text, label). Raises :class:`MissingDependencyError` without scikit-learn.
+    """
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "The linear baseline needs scikit-learn, which is not installed; install it with: pip install 'empu[tune]'."
+        ) from error
+
+    def vectors(texts: Sequence[str]) -> np.ndarray:
+        ids = [encoder.encode(text) for text in texts]
+        longest = encoder.shape.context
+        cut = [one if len(one) <= longest else [*one[: longest - 1], one[-1]] for one in ids]
+        return np.stack([found.vector for found in encoder.embed_ids(cut)])
+
+    model = LogisticRegression(C=10.0, max_iter=1000, random_state=seed)
+    begun = time.perf_counter()
+    model.fit(vectors([text for text, _ in train]), [label for _, label in train])
+    fitted = time.perf_counter()
+    answers = [str(label) for label in model.predict(vectors(questions))]
+    asked = time.perf_counter()
+    return BaselineResult(
+        "frozen embeddings + logistic regression",
+        answers,
+        fitted - begun,
+        1000 * (asked - fitted) / max(1, len(questions)),
+        len(pickle.dumps(model)) + encoder.size_bytes,
     )

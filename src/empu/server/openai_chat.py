@@ -65,7 +65,7 @@ async def _events(
             for part in reader.finish():
                 yield data(shape.chunk(index, _delta(part)) | extra)
             reason = _reason(update, reader.calls > 0)
-            yield data(shape.chunk(index, {}, finish=reason) | confidence(answers) | extra)
+            yield data(shape.chunk(index, {}, finish=reason, beside=confidence(answers)) | extra)
     note_usage(request, completions)
     if include_usage:
         yield data(shape.wrap("chat.completion.chunk", []) | {"usage": usage(completions)})
@@ -120,9 +120,17 @@ class _Chat:
             "finish_reason": _reason(one, bool(read.calls)),
         } | confidence(answers)
 
-    def chunk(self, index: int, delta: Json, *, logprobs: Json | None = None, finish: str | None = None) -> Json:
+    def chunk(
+        self,
+        index: int,
+        delta: Json,
+        *,
+        logprobs: Json | None = None,
+        finish: str | None = None,
+        beside: Json | None = None,
+    ) -> Json:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return self.wrap("chat.completion.chunk", [choice])
+        return self.wrap("chat.completion.chunk", [choice | (beside or {})])
 
     def logprobs(self, tokens: tuple[TokenLogprobs, ...]) -> Json:
         described = [{**self._one(token), "top_logprobs": [self._one(one) for one in token.top]} for token in tokens]

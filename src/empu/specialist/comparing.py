@@ -75,8 +75,8 @@ def compare(ready: Ready, prepared: Prepared, made: StoredModel, wishes: Wishes,
         score(name, base, task, rows, size, _counter(listener, name, len(rows))) for name, task in contestants.items()
     ]
     if ready.task.kind == "label":
-        listener.say("Fitting the linear baseline …")
-        systems.append(scoring.linear_system(train, rows, seed=ready.plan.recipe.seed))
+        listener.say("Fitting the linear baselines …")
+        systems += scoring.linear_systems(train, rows, seed=ready.plan.recipe.seed)
     elif ready.task.schema is not None:
         listener.say("Fitting the line tagger …")
         systems.append(scoring.tagger_system(ready.task, train, rows, seed=ready.plan.recipe.seed))

@@ -13,9 +13,10 @@ import numpy as np
 
 from empu.data.rows import Row
 from empu.engine.backend import Chunk, Want
+from empu.engine.embedding import Encoder, package_folder
 from empu.engine.language_model import LanguageModel
 from empu.engine.sampling import SamplingParams
-from empu.evals.baselines import tfidf_logistic
+from empu.evals.baselines import embedding_logistic, tfidf_logistic
 from empu.evals.extraction import NAME as TAGGER
 from empu.evals.extraction import line_tagger
 from empu.evals.metrics import accuracy, macro_f1, mcnemar, mean, token_f1
@@ -102,13 +103,15 @@ def label_system(
     return _labelled(name, truth, answers, ms, size, [verdict.confidence for verdict in verdicts])
 
 
-def linear_system(train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -> System:
-    """The plain baseline's labels."""
-    result = tfidf_logistic(
-        [(row.question(), answer_of(row)) for row in train], [row.question() for row in rows], seed=seed
-    )
-    truth = [answer_of(row) for row in rows]
-    return _labelled(result.name, truth, result.answers, result.ms_per_answer, result.size_bytes)
+def linear_systems(train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -> Iterator[System]:
+    """The labels of the plain baselines: one on counted words, and one on embeddings where an encoder is installed."""
+    known = [(row.question(), answer_of(row)) for row in train]
+    questions, truth = [row.question() for row in rows], [answer_of(row) for row in rows]
+    results = [tfidf_logistic(known, questions, seed=seed)]
+    if (folder := package_folder()) is not None:
+        results.append(embedding_logistic(known, questions, Encoder(folder), seed=seed))
+    for result in results:
+        yield _labelled(result.name, truth, result.answers, result.ms_per_answer, result.size_bytes)
 
 
 def text_system(
