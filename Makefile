@@ -8,9 +8,10 @@ PYTEST_WORKERS ?= 2
 TUNE_FLAGS ?=
 SERVE_FLAGS ?=
 PAGE := src/empu/server/web/index.html
-NODE_WILL_DO = node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'
+# Node.js as new as the page's tools want it.
+NODE_WILL_DO = command -v npm >/dev/null && node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'
 
-.PHONY: run web page chat test lint types unit format docs lock bench clean help
+.PHONY: run web page wheel chat test lint types style unit format docs lock bench clean help
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,14 +25,17 @@ run: $(STAMPS)/run page  ## install, build, and make a specialist of the example
 web: $(PAGE)  ## build the assistant's page (needs Node.js 20.19 or newer with npm)
 
 page:  # the same where it can be had; without it the assistant's page says how to build it
-	@if command -v npm >/dev/null && $(NODE_WILL_DO); then \
+	@if $(NODE_WILL_DO); then \
 	  $(MAKE) --no-print-directory web || echo "The page was not built; the assistant's interfaces work without it."; \
 	else echo "The page needs Node.js 20.19 or newer with npm: install it and run make web."; fi
+
+wheel: $(STAMPS)/run web  ## build dist/empu-*.whl, with the page in it
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 chat: $(STAMPS)/run  ## talk with the default model in the terminal
 	@$(BIN)/empu pull default && $(BIN)/empu chat default
 
-test: lint types unit  ## everything that CI runs
+test: lint types style unit  ## everything that CI runs
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .
@@ -40,12 +44,16 @@ lint: $(STAMPS)/dev
 types: $(STAMPS)/dev
 	$(BIN)/mypy
 
-unit: $(STAMPS)/dev
+style: page  # the page's types and form
+	@if $(NODE_WILL_DO); then cd web && npm run --silent check; fi
+
+unit: $(STAMPS)/dev page
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
 
-format: $(STAMPS)/dev  ## rewrite the code in the house format
+format: $(STAMPS)/dev page  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@if $(NODE_WILL_DO); then cd web && npm run --silent format; fi
 
 docs: $(STAMPS)/dev  ## write the generated pages anew
 	$(BIN)/python -m empu.cli.docs docs/CLI.md

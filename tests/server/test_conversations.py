@@ -94,11 +94,12 @@ def test_what_cannot_be_asked_leaves_no_trace(running: Running) -> None:
     assert call(running, "POST", f"/api/conversations/{gone}/answers", {"content": "x"}).status == 404
     for one in (talk, gone):
         assert call(running, "GET", f"/api/conversations/{one}").json["messages"] == []
-    for body in ({"content": ""}, {"content": 5}, {"content": "a", "more": 1}, {"content": "a", "parent": "b"}):
+    asked: list[dict[str, object]] = [{"content": ""}, {"content": 5}, {"content": "a", "more": 1}]
+    for body in (*asked, {"content": "a", "parent": "b"}):
         assert call(running, "POST", f"/api/conversations/{talk}/answers", body).status == 400
     for settings in ({"temperature": 3}, {"top_p": 0}, {"other": 1}, {"max_tokens": 0}):
-        body = {"model": "tiny", "settings": settings}
-        assert call(running, "POST", "/api/conversations", body).status == 400
+        begun = {"model": "tiny", "settings": settings}
+        assert call(running, "POST", "/api/conversations", begun).status == 400
 
 
 def open_stream(running: Running, talk: str) -> socket.socket:
