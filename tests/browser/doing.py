@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
+    from tests.browser.conftest import Site
+
 DONE = ".answer:not(.live)"
 
 
@@ -34,3 +36,9 @@ def choose(page: Page, model: str) -> None:
     """Choose a model."""
     page.click("#model")
     page.get_by_role("option", name=model).click()
+
+
+def read(page: Page, site: Site, talk: str) -> None:
+    """Open a conversation that is there, and wait for its answers."""
+    page.goto(f"{site.url}/#/c/{talk}")
+    page.locator(DONE).last.wait_for()
