@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,6 @@ class Site:
     sign_in: str
     home: Path
     works: Works
-    process: subprocess.Popen[str]
 
     def conversations(self) -> Conversations:
         """The store's conversations, as the server sees them; the browser's user is ``first``."""
@@ -86,16 +86,20 @@ def site(chromium: str, default_gguf: Path, tmp_path_factory: pytest.TempPathFac
     works = Works(tmp_path_factory.mktemp("browser")).begin("rows.csv", labelled(80))
     works.empu("pull", str(default_gguf), "--name", "smol")
     works.empu("tune", "rows.csv", "--name", "colours", "--licence", "CC0-1.0", *RECIPE, "--epochs", "4")
-    process = works.start("serve", "--port", "0", "--json")
+    home, log = works.folder / "home", works.folder / "serve.log"
+    command = [sys.executable, "-m", "empu", "serve", "--port", "0", "--json"]
+    env = {**os.environ, "EMPU_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    # Its log goes to a file: a pipe that nobody reads would fill and hold the server up.
+    with log.open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert process.stdout is not None
     text = ""
     while not text.endswith("}\n"):
         line = process.stdout.readline()
-        assert line, process.communicate()[1]
+        assert line, log.read_text(encoding="utf-8")
         text += line
     said: dict[str, Any] = json.loads(text)
-    home = works.folder / "home"
-    yield Site(said["address"], said["key"], said["sign_in"], home, works, process)
+    yield Site(said["address"], said["key"], said["sign_in"], home, works)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
 

@@ -143,7 +143,7 @@ def test_the_page_fits_a_phone(opens: Opens, site: Site, talk: str) -> None:
         needed, there = page.evaluate(wide)
         assert needed <= there == PHONE["width"], place
     page.get_by_role("button", name="Menu").tap()
-    page.get_by_role("button", name="New conversation").tap()
+    page.get_by_role("button", name="New conversation", exact=True).tap()
     page.locator("#ask").tap()
     page.fill("#ask", "blue parcel1 late2 order3")
     page.locator("#model").tap()

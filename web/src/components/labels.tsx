@@ -10,8 +10,7 @@ export function Labels({ answer, facts }: { answer: string; facts: Facts }) {
   const numbers = useNumbers();
   const sure = facts.confidence ?? 0;
   const others = (facts.labels ?? []).filter((one) => one.label !== answer).slice(0, OTHERS);
-  // Each label's confidence is calibrated by itself, so that they need not add up: of the others only the order is told.
-  const whole = others.reduce((sum, one) => sum + Math.exp(one.logprob), 0);
+  // Each label's confidence is calibrated by itself, so that they need not add up to one: bars without figures.
   return (
     <div className="labels">
       <p className="label">
@@ -23,7 +22,7 @@ export function Labels({ answer, facts }: { answer: string; facts: Facts }) {
           {others.map((one) => (
             <li key={one.label}>
               <span>{one.label}</span>
-              <Meter share={((1 - sure) * Math.exp(one.logprob)) / whole} />
+              <Meter share={Math.exp(one.logprob)} />
             </li>
           ))}
         </ul>

@@ -6,6 +6,7 @@ import { useNumbers, useSay } from "../lib/say";
 import type { Row } from "../lib/types";
 import { Waiting } from "./page";
 
+const ANSWERS = new Set(["completion", "label", "chosen", "rejected"]);
 const PARTS = ["train", "dev", "test"] as const;
 
 export function RowBrowser({ model }: { model: string }) {
@@ -84,11 +85,20 @@ function Rows({ model }: { model: string }) {
 function Fields({ fields }: { fields: Record<string, unknown> }) {
   return (
     <>
-      {Object.entries(fields).map(([name, value]) => (
-        <p key={name} className="plain">
-          <span className="small">{name}</span> {typeof value === "string" ? value : JSON.stringify(value, null, 1)}
-        </p>
+      {inOrder(fields).map(([name, value]) => (
+        <div key={name} className="field">
+          <span className="small">{name}</span>
+          <p className="plain" tabIndex={0}>
+            {typeof value === "string" ? value : JSON.stringify(value, null, 1)}
+          </p>
+        </div>
       ))}
     </>
   );
+}
+
+/** What is asked comes before what is answered; fields are kept in the order of their names. */
+function inOrder(fields: Record<string, unknown>): [string, unknown][] {
+  const place = (name: string): number => (ANSWERS.has(name) ? 1 : 0);
+  return Object.entries(fields).sort(([a], [b]) => place(a) - place(b));
 }

@@ -4,10 +4,14 @@ import { useState } from "react";
 import { useNumbers, useSay } from "../lib/say";
 import type { Score } from "../lib/types";
 
+/** What the sentence about a specialist speaks of, where it was measured. */
+const HEADLINES = ["accuracy", "exact match"];
+
 export function ScoreChart({ scores, own }: { scores: Score[]; own: string }) {
   const say = useSay();
   const numbers = useNumbers();
-  const metrics = [...new Set(scores.flatMap((score) => Object.keys(score.metrics)))];
+  const found = new Set(scores.flatMap((score) => Object.keys(score.metrics)));
+  const metrics = [...HEADLINES.filter((one) => found.delete(one)), ...found];
   const [chosen, setChosen] = useState("");
   const name = metrics.includes(chosen) ? chosen : (metrics[0] ?? "");
   const rows = scores.at(-1)?.metrics[name]?.rows ?? 0;
@@ -33,9 +37,7 @@ export function ScoreChart({ scores, own }: { scores: Score[]; own: string }) {
               </th>
               <th scope="col" className="right">
                 {name}
-              </th>
-              <th scope="col" className="right">
-                {say("interval")}
+                <span className="small block">{say("interval")}</span>
               </th>
               <th scope="col" className="right">
                 {say("perAnswer")}
@@ -63,9 +65,13 @@ export function ScoreChart({ scores, own }: { scores: Score[]; own: string }) {
                       </svg>
                     )}
                   </td>
-                  <td className="right">{metric ? numbers.percent(metric.value) : "–"}</td>
-                  <td className="right soft">
-                    {metric ? `${numbers.fixed(100 * metric.low, 1)}–${numbers.fixed(100 * metric.high, 1)}` : ""}
+                  <td className="right">
+                    {metric ? numbers.percent(metric.value) : "–"}
+                    {metric && (
+                      <span className="small block">
+                        {numbers.fixed(100 * metric.low, 1)}–{numbers.fixed(100 * metric.high, 1)}
+                      </span>
+                    )}
                   </td>
                   <td className="right">
                     {score.ms_per_answer === null ? "" : `${numbers.fixed(score.ms_per_answer, 1)} ms`}

@@ -48,10 +48,10 @@ function numbersIn(chosen: Language): Numbers {
     seconds: (value) => (value < 1 ? `${fixed(1000 * value, 0)} ms` : `${fixed(value, value < 10 ? 1 : 0)} s`),
     bytes: (value) =>
       value < 1e6
-        ? `${fixed(value / 1e3, 0)} kB`
+        ? `${fixed(value / 1e3, 0)} kB`
         : value < 1e9
-          ? `${fixed(value / 1e6, 0)} MB`
-          : `${fixed(value / 1e9, 1)} GB`,
+          ? `${fixed(value / 1e6, 0)} MB`
+          : `${fixed(value / 1e9, 1)} GB`,
     day: (iso) => date(iso, { day: "numeric", month: "short", year: "numeric" }),
     moment: (iso) => date(iso, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }),
   };
