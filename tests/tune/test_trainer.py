@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from empu.errors import CancelledError, CheckpointError, UsageError
-from empu.tune.examples import Batch, common_prefix, epoch_batches
+from empu.tune.examples import Batch, Example, common_prefix, epoch_batches
 from empu.tune.plan import choose_recipe, prepare, within
 from empu.tune.recipe import Method, Precision, Recipe
 from empu.tune.trainer import Outcome, Progress, Trainer
@@ -92,6 +93,24 @@ def test_loss_is_on_answers_only_and_the_prefix_is_laid_down_once() -> None:
     assert [int(batch.tokens[i]) for i in batch.read[::2]] == [4] * 5
 
 
+def test_prompts_weigh_in_as_the_recipe_says_and_only_while_tuning() -> None:
+    examples = rows(5)
+    model = prepare(tiny_model(), RECIPE)
+    losses = {}
+    for reading in (0.0, 0.25):
+        trainer = Trainer(model, examples, [], replace(RECIPE, reading=reading))
+        losses[reading] = [trainer.sum_of_losses(examples, training=training)[0].item() for training in (True, False)]
+    own = 0.0
+    for row in examples:
+        tokens = torch.tensor(row.prompt)
+        batch = Batch.of([Example(row.prompt, row.answer)])
+        hidden = model.hidden_of(model.embedding(batch.tokens), batch.attend.positions(), batch.attend)
+        behind_prefix = model.logits(hidden[3 : len(tokens) - 1])
+        own += cross_entropy(behind_prefix, tokens[4:], reduction="sum").item()
+    assert losses[0.25][1] == losses[0.0][1] == pytest.approx(losses[0.0][0])
+    assert losses[0.25][0] - losses[0.0][0] == pytest.approx(0.25 * own, rel=1e-4)
+
+
 def test_an_epoch_holds_each_row_once_in_an_order_of_its_own() -> None:
     examples = rows(77)
     one, two = (epoch_batches(examples, 8, 0, epoch) for epoch in (0, 1))
@@ -118,3 +137,11 @@ def test_recipes_refuse_what_cannot_be(name: str, value: float) -> None:
     with pytest.raises(UsageError, match=name):
         replace(RECIPE, **changes)
     assert Recipe.from_json(RECIPE.to_json()) == RECIPE
+
+
+def test_few_labelled_rows_are_also_read() -> None:
+    config = tiny_model().config
+    few, many = (choose_recipe(config, rows(100) * times, labels=True, precision="float32") for times in (1, 20))
+    assert few.recipe.reading > 0
+    assert any("own words" in reason for reason in few.reasons)
+    assert many.recipe.reading == choose_recipe(config, rows(100), precision="float32").recipe.reading == 0

@@ -32,6 +32,8 @@ class Batch:
     read: Tensor  # (N,) int64
     targets: Tensor  # (N,) int64
     rows: int
+    prompt_read: Tensor  # (P,) int64: places whose next token is a prompt's, behind the common prefix
+    prompt_targets: Tensor  # (P,) int64
 
     @classmethod
     def of(cls, examples: Sequence[Example], prefix: Sequence[int] = ()) -> Batch:
@@ -41,15 +43,25 @@ class Batch:
         lengths: list[int] = []
         read: list[int] = []
         targets: list[int] = []
+        prompt_read: list[int] = []
+        prompt_targets: list[int] = []
         for example in examples:
             row = [*example.prompt[cut:], *example.answer[:-1]]
             first = len(tokens) + len(example.prompt) - cut - 1
+            prompt_read += range(len(tokens), first)
+            prompt_targets += example.prompt[cut + 1 :]
             read += range(first, first + len(example.answer))
             targets += example.answer
             tokens += row
             lengths.append(len(row))
         attend = Packed(lengths, prefix=cut)
-        return cls(torch.tensor(tokens), attend, torch.tensor(read), torch.tensor(targets), len(examples))
+        return cls(
+            _ids(tokens), attend, _ids(read), _ids(targets), len(examples), _ids(prompt_read), _ids(prompt_targets)
+        )
+
+
+def _ids(values: Sequence[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64)
 
 
 def common_prefix(examples: Sequence[Example]) -> tuple[int, ...]:

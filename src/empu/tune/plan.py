@@ -22,6 +22,8 @@ from empu.tune.trainer import Trainer
 SEEN = 2400
 """Rows that a small data set should be seen, counting each epoch."""
 
+FEW = 2000
+"""Labelled rows below which a model learns to read them as well."""
 
 PAIR_RATES: dict[Method, float] = {"lora": 1e-4, "full": 2e-6}
 """Learning rates of preference training, which goes wrong sooner than tuning on answers."""
@@ -88,8 +90,12 @@ def choose_recipe(
         reasons.append(
             f"noise {noise:g} on the input and {smoothing:g} of the target spread: labels are soon known by heart"
         )
+    reading = 0.1 if noise and rows < FEW else 0.0
+    if reading:
+        reasons.append(f"the rows' own words weigh {reading:g} in the loss: few labels teach little about the language")
     recipe = Recipe(
         method=method,
+        reading=reading,
         noise=noise,
         smoothing=smoothing,
         rank=rank,

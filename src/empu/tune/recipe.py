@@ -38,6 +38,9 @@ class Recipe:
     """Uniform noise on embedded tokens while tuning, as in "NEFTune" (Jain et al. 2023), its alpha; 0: none."""
     smoothing: float = 0.0
     """Share of the target that is spread over all tokens ("label smoothing", Szegedy et al. 2016)."""
+    reading: float = 0.0
+    """Weight of a prompt's own token in the loss, where an answer's token has 1 (the auxiliary objective of Radford et
+    al. 2018, "Improving Language Understanding by Generative Pre-Training")."""
     batch_rows: int = 32
     """Rows of one optimiser step."""
     micro_tokens: int = 1024
@@ -68,7 +71,7 @@ class Recipe:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; give a number above 0.")
         if self.max_steps is not None and self.max_steps < 1:
             raise UsageError(f"max_steps is {self.max_steps}; give at least 1.")
-        for name in ("noise", "smoothing", "weight_decay"):
+        for name in ("noise", "smoothing", "reading", "weight_decay"):
             if not 0 <= getattr(self, name) < (1 if name == "smoothing" else math.inf):
                 raise UsageError(f"{name} is {getattr(self, name)!r}; give a number of at least 0.")
         if not 0 <= self.warmup < 1:

@@ -212,7 +212,8 @@ class Trainer:
     def sum_of_losses(self, rows: Sequence[Example], *, training: bool = False) -> tuple[Tensor, int]:
         """The loss over the answers of ``rows``, summed over tokens, and the tokens computed.
 
-        While ``training`` the recipe's noise and smoothing make rows harder to learn by heart.
+        While ``training`` the recipe's noise and smoothing make rows harder to learn by heart, and the prompts' own
+        tokens weigh in as its ``reading`` says.
         """
         batch = Batch.of(rows, self.prefix)
         x = self.model.embedding(batch.tokens)
@@ -223,6 +224,9 @@ class Trainer:
         logits = self.model.logits(hidden[batch.read])
         smoothing = self.recipe.smoothing if training else 0.0
         loss = F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
+        if training and self.recipe.reading:
+            read = self.model.logits(hidden[batch.prompt_read])
+            loss = loss + self.recipe.reading * F.cross_entropy(read, batch.prompt_targets, reduction="sum")
         return loss, len(batch.tokens)
 
     def _parts(self, order: Sequence[int], rows: Sequence[Example]) -> Iterator[list[Example]]:
