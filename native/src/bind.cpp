@@ -94,6 +94,19 @@ NB_MODULE(_native, module) {
             "name"_a, "values"_a)
         .def("weight_bytes", &Model::weight_bytes);
 
+    nb::class_<Adapter>(module, "Adapter")
+        .def(
+            "__init__",
+            [](Adapter* self, std::shared_ptr<Model> model) { new (self) Adapter(std::move(model)); }, "model"_a)
+        .def(
+            "add",
+            [](Adapter& self, const std::string& name, int rank, const Floats& a, const Floats& b) {
+                nb::gil_scoped_release unlocked;
+                self.add(name, rank, a.data(), a.size(), b.data(), b.size());
+            },
+            "name"_a, "rank"_a, "a"_a, "b"_a)
+        .def("bytes", &Adapter::bytes);
+
     nb::class_<Engine>(module, "Engine")
         .def(
             "__init__",
@@ -104,7 +117,11 @@ NB_MODULE(_native, module) {
             },
             nb::kw_only(), "model"_a, "frequencies"_a, "threads"_a, "ops"_a, "cache_limit"_a)
         .def(
-            "allocate", [](Engine& self, int capacity) { return self.cache().allocate(capacity); }, "capacity"_a)
+            "allocate",
+            [](Engine& self, int capacity, std::shared_ptr<Adapter> adapter) {
+                return self.allocate(capacity, std::move(adapter));
+            },
+            "capacity"_a, "adapter"_a.none() = nb::none())
         .def(
             "release", [](Engine& self, int64_t id) { self.cache().release(id); }, "sequence"_a)
         .def(

@@ -14,7 +14,7 @@ size_t Cache::reserved_bytes(int capacity) const {
     return size_t((capacity + kBlockKeys - 1) / kBlockKeys) * block_bytes();
 }
 
-int64_t Cache::allocate(int capacity) {
+int64_t Cache::allocate(int capacity, std::shared_ptr<const Adapter> adapter) {
     if (capacity < 1) throw Error("A sequence needs room for at least one token.");
     const size_t need = reserved_bytes(capacity);
     if (need > limit_ - reserved_) {
@@ -23,7 +23,9 @@ int64_t Cache::allocate(int capacity) {
                     " MiB are left; ask for a shorter context or fewer sequences at once.");
     }
     reserved_ += need;
-    sequences_[next_].capacity = capacity;
+    Sequence& sequence = sequences_[next_];
+    sequence.capacity = capacity;
+    sequence.adapter = std::move(adapter);
     return next_++;
 }
 
@@ -46,7 +48,7 @@ int64_t Cache::fork(int64_t id, int length, int capacity) {
         throw Error("The sequence has " + std::to_string(source.length) + " tokens; " + std::to_string(length) +
                     " cannot be taken from it into room for " + std::to_string(capacity) + ".");
     }
-    const int64_t forked = allocate(capacity);
+    const int64_t forked = allocate(capacity, source.adapter);
     Sequence& target = sequences_[forked];
     target.length = length;
     target.blocks.assign(source.blocks.begin(), source.blocks.begin() + (length + kBlockKeys - 1) / kBlockKeys);

@@ -13,10 +13,13 @@
 
 namespace empu {
 
+class Adapter;
+
 struct Sequence {
     int capacity = 0;
     int length = 0;
     std::vector<std::shared_ptr<Memory>> blocks;
+    std::shared_ptr<const Adapter> adapter;  // none: the model as it is
 };
 
 class Cache {
@@ -24,8 +27,9 @@ class Cache {
     Cache(int layers, int heads, int head_dim, size_t memory_limit);
 
     // Throws Error when all sequences at their full capacity would need more than the limit.
-    int64_t allocate(int capacity);
+    int64_t allocate(int capacity, std::shared_ptr<const Adapter> adapter = nullptr);
     void release(int64_t id);
+    // The new sequence keeps the adapter, since its keys and values come from it.
     int64_t fork(int64_t id, int length, int capacity);
     void truncate(int64_t id, int length);
     Sequence& at(int64_t id);

@@ -35,7 +35,7 @@ Rows RowMemory::rows(int cols) {
 
 Scratch::Scratch(const Shape& shape)
     : rows(kAlone, widest(shape)),
-      more_rows(kAlone, widest(shape)),
+      lowered{RowMemory(kAlone, kMaxRank), RowMemory(kAlone, kMaxRank), RowMemory(kAlone, kMaxRank)},
       queries(floats(std::max(kTileTokens * shape.group(), shape.heads), shape.head_dim)),
       values(floats(kTileTokens * shape.group(), round_up(shape.head_dim, kLanes))),
       sum_values(floats(kTileTokens * shape.group(), round_up(shape.head_dim, kLanes))),
@@ -58,7 +58,8 @@ Engine::Workspace::Workspace(const Shape& shape, int threads)
       hidden(floats(kPassTokens, ffn_stride)),
       up(floats(kPassTokens, ffn_stride)),
       rows(kPassTokens, widest(shape)),
-      hidden_rows(kPassTokens, widest(shape)) {
+      hidden_rows(kPassTokens, widest(shape)),
+      lowered{RowMemory(kPassTokens, kMaxRank), RowMemory(kPassTokens, kMaxRank), RowMemory(kPassTokens, kMaxRank)} {
     for (int thread = 0; thread < threads; ++thread) scratch.emplace_back(shape);
 }
 
@@ -77,6 +78,11 @@ Engine::Engine(std::shared_ptr<const Model> model, std::vector<float> frequencie
 }
 
 Engine::~Engine() = default;
+
+int64_t Engine::allocate(int capacity, std::shared_ptr<const Adapter> adapter) {
+    if (adapter && adapter->model() != model_.get()) throw Error("The adapter belongs to another model.");
+    return cache_.allocate(capacity, std::move(adapter));
+}
 
 void Engine::check(std::span<const Chunk> batch) {
     std::set<int64_t> seen;
@@ -135,6 +141,7 @@ void Engine::forward(std::span<const Chunk> batch, float* logits) {
                 if (chunk.want == Want::All || (chunk.want == Want::Last && i == count - 1)) {
                     pass.wanted.push_back(pass.size());
                 }
+                pass.adapt(sequence.adapter.get());
                 pass.tokens.push_back({chunk.tokens[size_t(i)], sequence.length + i, int(pass.runs.size()) - 1});
             }
             done += taken;

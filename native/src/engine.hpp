@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 
+#include "adapter.hpp"
 #include "cache.hpp"
 #include "model.hpp"
 #include "pool.hpp"
@@ -28,6 +29,8 @@ class Engine {
            size_t cache_limit);
     ~Engine();
 
+    // A new sequence. Throws Error for an adapter of another model, or a cache that the limit does not allow.
+    int64_t allocate(int capacity, std::shared_ptr<const Adapter> adapter = nullptr);
     // Throws Error, and then nothing has changed, for an unknown sequence, two chunks of one sequence, an empty chunk,
     // a token outside the vocabulary, or a cache that would overflow.
     void check(std::span<const Chunk> batch);

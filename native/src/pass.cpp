@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 
 namespace empu {
 
@@ -16,6 +17,18 @@ constexpr int kCrowded = 4;        // points: two for a stalled pass, one back f
 constexpr int kLongestAlone = 64;  // passes, before all threads are tried again
 
 bool takes_numbers(const Matrix& matrix) { return matrix.kind != Kind::Float32; }
+
+// The rows from `first` on.
+Rows beginning_at(const Rows& rows, int first) {
+    Rows later = rows;
+    const size_t groups = size_t(first) * size_t(rows.groups());
+    later.floats += size_t(first) * size_t(rows.stride);
+    later.numbers += groups * kGroup;
+    later.scales += groups;
+    later.sums += groups;
+    later.totals += groups;
+    return later;
+}
 
 // One thread's walk through a pass. Threads meet at `pool.wait()`; between two meetings each writes only its own part.
 class Walk {
@@ -38,11 +51,10 @@ class Walk {
     void run() {
         embed();
         for (int i = 0; i < shape_.layers; ++i) {
-            const Layer& layer = model_.layers[size_t(i)];
-            project(layer);
+            project(i);
             attend(i);
-            add_attended(layer);
-            feed_forward(layer);
+            add_attended(i);
+            feed_forward(i);
         }
         predict();
     }
@@ -87,13 +99,72 @@ class Walk {
         ops_.multiply({&matrix, part.begin, part.end}, rows, count, out, ld, store);
     }
 
-    void project(const Layer& layer) {
+    // Room for what the adapter of a segment makes of its tokens.
+    Rows low_rows(int slot, const Segment& segment, const Matrix& b) {
+        Rows rows = (tokens_ <= kAlone ? mine_.lowered : work_.lowered)[size_t(slot)].rows(b.cols);
+        const size_t first = size_t(segment.first) * kMaxRank;
+        rows.floats += first;
+        rows.numbers += first;
+        rows.scales += first / kGroup;
+        rows.sums += first / kGroup;
+        rows.totals += first / kGroup;
+        return rows;
+    }
+
+    // The first half of the adapters' products with `rows`, for matrices that share them: slot i for the i-th of
+    // `parts`.
+    void lower(int layer, std::initializer_list<Part> parts, const Rows& rows) {
+        if (pass_.segments.empty()) return;
+        const Share part = tokens_ <= kAlone ? Share{0, tokens_} : my(tokens_);
+        int slot = 0;
+        for (const Part which : parts) {
+            for (const Segment& segment : pass_.segments) lower(layer, which, slot, segment, rows, part);
+            ++slot;
+        }
+        if (tokens_ > kAlone) pool_.wait();
+    }
+
+    void lower(int layer, Part which, int slot, const Segment& segment, const Rows& rows, const Share& part) {
+        const LowRank& low = segment.adapter->at(layer, which);
+        const int begin = std::max(segment.first, part.begin);
+        const int count = std::min(segment.first + segment.count, part.end) - begin;
+        if (!low.present() || count <= 0) return;
+        const Rows out = beginning_at(low_rows(slot, segment, low.b), begin - segment.first);
+        std::fill_n(out.floats, size_t(count) * size_t(out.stride), 0.0f);
+        ops_.multiply({&low.a, 0, low.a.tiles}, beginning_at(rows, begin), count, out.floats, size_t(out.stride),
+                      Store::Set);
+        if (!takes_numbers(low.b)) return;
+        for (int t = 0; t < count; ++t) quantise_row(out, t);
+    }
+
+    // The second half, added to tiles [begin, end) of what the model's own matrix gave.
+    void add_low(int layer, Part which, int slot, int begin, int end, float* out, size_t ld) {
+        for (const Segment& segment : pass_.segments) {
+            const LowRank& low = segment.adapter->at(layer, which);
+            if (!low.present()) continue;
+            ops_.multiply({&low.b, begin, end}, low_rows(slot, segment, low.b), segment.count,
+                          out + size_t(segment.first) * ld, ld, Store::Add);
+        }
+    }
+
+    // A product of all tokens with a matrix and what adapters add to it.
+    void adapted(int layer, Part which, int slot, const Matrix& matrix, const Rows& rows, float* out, size_t ld,
+                 Store store) {
+        multiply(matrix, rows, tokens_, out, ld, store);
+        const Share part = my(matrix.tiles);
+        add_low(layer, which, slot, part.begin, part.end, out, ld);
+    }
+
+    void project(int index) {
+        const Layer& layer = model_.layers[size_t(index)];
         const bool numbers = takes_numbers(layer.q) || takes_numbers(layer.k) || takes_numbers(layer.v);
         const Rows rows = prepare(shape_.dim, tokens_,
                                   [&](const Rows& to, int t) { normalise(to, t, t, layer.attention_norm, numbers); });
-        multiply(layer.q, rows, tokens_, work_.q.as<float>(), size_t(work_.q_stride), Store::Set);
-        multiply(layer.k, rows, tokens_, work_.k.as<float>(), size_t(work_.kv_stride), Store::Set);
-        multiply(layer.v, rows, tokens_, work_.v.as<float>(), size_t(work_.kv_stride), Store::Set);
+        const size_t q_stride = size_t(work_.q_stride), kv_stride = size_t(work_.kv_stride);
+        lower(index, {kQ, kK, kV}, rows);
+        adapted(index, kQ, 0, layer.q, rows, work_.q.as<float>(), q_stride, Store::Set);
+        adapted(index, kK, 1, layer.k, rows, work_.k.as<float>(), kv_stride, Store::Set);
+        adapted(index, kV, 2, layer.v, rows, work_.v.as<float>(), kv_stride, Store::Set);
         pool_.wait();
     }
 
@@ -243,7 +314,8 @@ class Walk {
         }
     }
 
-    void add_attended(const Layer& layer) {
+    void add_attended(int index) {
+        const Layer& layer = model_.layers[size_t(index)];
         const Rows rows = prepare(shape_.q_dim(), tokens_, [&](const Rows& to, int t) {
             const Run& run = pass_.runs[size_t(pass_.tokens[size_t(t)].run)];
             float* out = to.floats + size_t(t) * size_t(to.stride);
@@ -254,20 +326,23 @@ class Walk {
             }
             if (takes_numbers(layer.o)) quantise_row(to, t);
         });
-        multiply(layer.o, rows, tokens_, work_.x.as<float>(), size_t(work_.x_stride), Store::Add);
+        lower(index, {kO}, rows);
+        adapted(index, kO, 0, layer.o, rows, work_.x.as<float>(), size_t(work_.x_stride), Store::Add);
         pool_.wait();
     }
 
-    void feed_forward(const Layer& layer) {
+    void feed_forward(int index) {
+        const Layer& layer = model_.layers[size_t(index)];
         const bool numbers = takes_numbers(layer.gate) || takes_numbers(layer.up);
         const Rows rows =
             prepare(shape_.dim, tokens_, [&](const Rows& to, int t) { normalise(to, t, t, layer.ffn_norm, numbers); });
+        lower(index, {kGate, kUp}, rows);
         Rows hidden = work_.hidden_rows.rows(shape_.ffn_dim);
         hidden.floats = work_.hidden.as<float>();
         if (takes_numbers(layer.down)) {
             const Share part = my(shape_.ffn_dim / kGroup);
             for (int group = part.begin; group < part.end; ++group) {
-                gated(layer, rows, 2 * group, 2 * group + 2);
+                gated(index, rows, 2 * group, 2 * group + 2);
                 for (int t = 0; t < tokens_; ++t) {
                     ops_.quantise(hidden.floats + size_t(t) * size_t(hidden.stride) + size_t(group * kGroup), hidden, t,
                                   group, group + 1);
@@ -275,22 +350,26 @@ class Walk {
             }
         } else {
             const Share part = my(layer.gate.tiles);
-            gated(layer, rows, part.begin, part.end);
+            gated(index, rows, part.begin, part.end);
         }
         pool_.wait();
-        multiply(layer.down, hidden, tokens_, work_.x.as<float>(), size_t(work_.x_stride), Store::Add);
+        lower(index, {kDown}, hidden);
+        adapted(index, kDown, 0, layer.down, hidden, work_.x.as<float>(), size_t(work_.x_stride), Store::Add);
         pool_.wait();
     }
 
-    void gated(const Layer& layer, const Rows& rows, int begin, int end) {
+    void gated(int index, const Rows& rows, int begin, int end) {
+        const Layer& layer = model_.layers[size_t(index)];
         float* out = work_.hidden.as<float>();
         const size_t ld = size_t(work_.ffn_stride);
-        if (layer.gate.kind == layer.up.kind) {
+        if (layer.gate.kind == layer.up.kind && pass_.segments.empty()) {
             return ops_.multiply_gated({&layer.gate, begin, end}, layer.up, rows, tokens_, out, ld);
         }
         float* up = work_.up.as<float>();
         ops_.multiply({&layer.gate, begin, end}, rows, tokens_, out, ld, Store::Set);
         ops_.multiply({&layer.up, begin, end}, rows, tokens_, up, ld, Store::Set);
+        add_low(index, kGate, 0, begin, end, out, ld);
+        add_low(index, kUp, 1, begin, end, up, ld);
         for (int t = 0; t < tokens_; ++t) {
             const size_t at = size_t(t) * ld + size_t(begin * kLanes);
             ops_.gate(out + at, up + at, (end - begin) * kLanes);

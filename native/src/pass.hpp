@@ -19,6 +19,13 @@ struct Run {
     int slots;     // where its partial results begin, for a run of one token
 };
 
+// Neighbouring tokens with one adapter.
+struct Segment {
+    const Adapter* adapter;
+    int first;
+    int count;
+};
+
 struct Token {
     int32_t id;
     int position;
@@ -37,6 +44,7 @@ struct Piece {
 struct Engine::Pass {
     std::vector<Token> tokens;
     std::vector<Run> runs;
+    std::vector<Segment> segments;  // of tokens that have an adapter
     std::vector<Piece> pieces;
     std::vector<int> wanted;  // tokens whose logits are asked for
     float* logits = nullptr;
@@ -44,6 +52,16 @@ struct Engine::Pass {
     int slots = 0;
 
     int size() const { return int(tokens.size()); }
+    // The next token has this adapter, or none.
+    void adapt(const Adapter* adapter) {
+        if (!adapter) return;
+        if (!segments.empty() && segments.back().adapter == adapter &&
+            segments.back().first + segments.back().count == size()) {
+            ++segments.back().count;
+        } else {
+            segments.push_back({adapter, size(), 1});
+        }
+    }
 };
 
 // Room for activations of some tokens, floats and 8-bit, lent out as Rows of any width up to `widest`.
@@ -59,7 +77,8 @@ class RowMemory {
 // What one thread scribbles on.
 struct Scratch {
     explicit Scratch(const Shape& shape);
-    RowMemory rows, more_rows;
+    RowMemory rows;
+    std::array<RowMemory, 3> lowered;  // what adapters make of the activations, for matrices that share them
     Memory queries, values, sum_values;
     std::vector<float> largest, weight;
     std::vector<int> low, high;
@@ -71,6 +90,7 @@ struct Engine::Workspace {
     int x_stride, q_stride, kv_stride, ffn_stride, width;  // width: of a head, padded
     Memory x, q, k, v, attended, hidden, up;
     RowMemory rows, hidden_rows;
+    std::array<RowMemory, 3> lowered;
     std::vector<Scratch> scratch;
     Memory partial_values;
     std::vector<float> partial_largest, partial_weight;

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 
 from empu.checkpoint import open_checkpoint
-from empu.checkpoint.adapter import Adapter, LowRank
 from empu.config import ModelConfig, RopeScaling, preset
 from empu.engine import native_backend
 from empu.engine.backend import Chunk, SequenceId, Want
@@ -159,24 +158,6 @@ def test_truncated_and_forked_sequences_go_on_as_if_fresh() -> None:
         np.testing.assert_array_equal(rows, expected, err_msg=f"cut to {cut}")
         backend.release(original)
         backend.release(forked)
-
-
-def test_an_adapter_is_added_to_its_weights() -> None:
-    checkpoint = random_checkpoint(GROUPED, "Q4_1")
-    rng = np.random.default_rng(3)
-    name = "layers.1.feed_forward.down.weight"
-    rows, cols = checkpoint.shape(name)
-    a = (rng.standard_normal((4, cols)) / 8).astype(np.float32)
-    b = (rng.standard_normal((rows, 4)) / 8).astype(np.float32)
-    low = LowRank(a, b)
-    adapter = Adapter(4, 8.0, {name: low})
-    (tokens,) = token_rows([30], GROUPED.vocab_size)
-    reference = Reference(checkpoint)
-    plain = reference.logits(tokens)
-    reference.weights[name] = adapter.merged(checkpoint.tensor(name))
-    expected = reference.logits(tokens)
-    got = all_logits(open_native(checkpoint, adapter=adapter), tokens)
-    assert np.abs(got - expected).mean() < 0.05 * np.abs(plain - expected).mean()
 
 
 def refusals(backend: NativeBackend, held: SequenceId) -> dict[str, list[Chunk]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from empu.checkpoint.adapter import Adapter
 from empu.config import preset
 from empu.engine.backend import Chunk, SequenceId, Want
 from empu.engine.generation import Completion, Piece
@@ -41,13 +45,15 @@ class Uniform:
         self.gate: threading.Event | None = None
         self.capacities: dict[SequenceId, int] = {}
         self._memory = memory
-        self._next = 0
+        self._numbers = itertools.count(1)
+
+    def adapted(self, adapter: Adapter) -> Self:
+        return copy.copy(self)
 
     def allocate(self, capacity: int) -> SequenceId:
         if len(self.held) >= self._memory:
             raise EmpuError("There is no room for another sequence; wait.")
-        self._next += 1
-        sequence = SequenceId(self._next)
+        sequence = SequenceId(next(self._numbers))
         self.held[sequence] = []
         self.capacities[sequence] = capacity
         return sequence
@@ -233,6 +239,23 @@ def test_what_prompts_share_is_read_once(made: list[Scheduler]) -> None:
     assert [reader.completion.cached_tokens for reader in readers] == [0, 101, 101, 101]
     _, later = ask(scheduler, [*beginning, 9, 9], max_tokens=2)
     assert later.completion.cached_tokens == 100
+
+
+def test_models_with_different_adapters_run_together_and_share_no_beginning(made: list[Scheduler]) -> None:
+    backend = Uniform()
+    views = [None, *(backend.adapted(Adapter(1, 1.0, {})) for _ in range(2))]
+    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots=6, step_tokens=200))
+    made.append(scheduler)
+    ids = list(range(3, 63))
+    readers = [Reader() for _ in range(6)]
+    for i, reader in enumerate(readers):
+        scheduler.submit(Prompt(ids), SamplingParams(max_tokens=9), reader, model=views[i % 3])
+    scheduler.start()
+    assert [reader.completion.cached_tokens for reader in readers] == [0, 0, 0, 59, 59, 59]
+    assert max(len(batch) for batch in backend.batches) == 6
+    later = Reader()
+    scheduler.submit(Prompt([*ids, 5]), SamplingParams(max_tokens=1), later, model=backend.adapted(Adapter(1, 1.0, {})))
+    assert later.completion.cached_tokens == 0
 
 
 def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(made: list[Scheduler]) -> None:

@@ -12,7 +12,7 @@ from empu.engine.scheduler import Limits
 from empu.engine.torch_backend import TorchBackend
 from empu.server.app import make_app
 from empu.server.auth import Keys, allowed_hosts
-from empu.server.catalogue import Catalogue
+from empu.server.catalogue import Catalogue, Place
 from empu.server.context import Context
 from empu.server.encoders import Encoders
 from empu.server.running import Server, listen
@@ -82,6 +82,7 @@ def start(
     names: Mapping[str, int] = NAMES,
     limits: Limits | None = None,
     encoders: Encoders | None = None,
+    place: Callable[[str], Place] = Place,
 ) -> Running:
     """Start one and wait until it listens."""
     keys = Keys(home)
@@ -89,7 +90,9 @@ def start(
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     hosts = allowed_hosts("127.0.0.1", port)
-    context = Context(Catalogue(lambda: names, opener, limits), keys, hosts, encoders=encoders or Encoders())
+    context = Context(
+        Catalogue(lambda: names, opener, limits, place=place), keys, hosts, encoders=encoders or Encoders()
+    )
     ready = threading.Event()
     server = Server(make_app(context), ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

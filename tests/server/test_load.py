@@ -56,7 +56,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def load(server: Running) -> int:
-    return sum(sum(served.scheduler.load) for served in server.context.catalogue.open)
+    return sum(sum(engine.scheduler.load) for engine in server.context.catalogue.engines)
 
 
 def hold(server: Running, **more: Any) -> socket.socket:
@@ -131,7 +131,7 @@ def test_a_client_that_leaves_frees_its_slot(tmp_path: Path, stream: bool) -> No
     server = start(tmp_path, opener=gate, names=NAMES, limits=Limits(slots=2, queue=8, prefixes=0))
     held = [hold(server, stream=stream, n=2) for _ in range(3)]
     wait_for(lambda: load(server) == 6)
-    counts = server.context.catalogue.open[0].scheduler.counts
+    counts = server.context.catalogue.engines[0].scheduler.counts
     for connection in held:
         connection.close()
     gate.open.set()

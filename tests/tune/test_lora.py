@@ -75,7 +75,7 @@ def test_peft_loads_our_adapter_and_computes_the_same(family: str, tmp_path: Pat
         (tmp_path / "adapter").mkdir()
         write_adapter(tmp_path / "adapter", Adapter(4, 8.0, layers, "base"), config)
         adapter = read_adapter(tmp_path / "adapter", config)
-        backend = open_torch(checkpoint, adapter=adapter)
+        backend = open_torch(checkpoint).adapted(adapter)
     assert all((adapter.layers[name].b == low.b).all() for name, low in layers.items())
     tokens = random.integers(0, config.vocab_size, 40).astype(np.int32)
     (got,) = backend.forward([Chunk(backend.allocate(40), tokens, Want.ALL)])

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from empu.errors import CancelledError, CheckpointError, UsageError
-from empu.tune.examples import Batch, Example, common_prefix, epoch_batches
+from empu.tune.examples import Batch, Example, Examples, common_prefix, epoch_batches
 from empu.tune.plan import choose_recipe, prepare, within
 from empu.tune.recipe import Method, Precision, Recipe
 from empu.tune.trainer import Outcome, Progress, Trainer
@@ -109,6 +109,24 @@ def test_prompts_weigh_in_as_the_recipe_says_and_only_while_tuning() -> None:
         own += cross_entropy(behind_prefix, tokens[4:], reduction="sum").item()
     assert losses[0.25][1] == losses[0.0][1] == pytest.approx(losses[0.0][0])
     assert losses[0.25][0] - losses[0.0][0] == pytest.approx(0.25 * own, rel=1e-4)
+
+
+def test_packed_rows_are_the_rows() -> None:
+    examples = rows(40)
+    packed = Examples(iter(examples))
+    assert list(packed) == examples
+    assert packed[7:3:-2] == examples[7:3:-2]
+    assert packed[-1] == examples[-1]
+    with pytest.raises(IndexError):
+        packed[40]
+    assert epoch_batches(packed, 8, 0, 3) == epoch_batches(examples, 8, 0, 3)
+
+
+def test_the_shared_beginning_leaves_each_prompt_its_last_token() -> None:
+    prompts = [(1, 2, 3, 4, 5), (1, 2, 3, 9), (1, 2, 3, 4)]
+    assert common_prefix(Example(prompt, (0,)) for prompt in prompts) == (1, 2, 3)
+    assert common_prefix([Example((1, 2), (0,)), Example((1,), (0,))]) == ()
+    assert common_prefix([]) == ()
 
 
 def test_an_epoch_holds_each_row_once_in_an_order_of_its_own() -> None:

@@ -100,7 +100,7 @@ def prepare(
     try:
         from empu.server.app import make_app
         from empu.server.auth import COOKIE, Keys, allowed_hosts, check_bind
-        from empu.server.catalogue import Catalogue
+        from empu.server.catalogue import Catalogue, Place
         from empu.server.context import Context
         from empu.server.encoders import Encoders
         from empu.server.running import listen
@@ -128,15 +128,24 @@ def prepare(
     if not offered():
         raise StoreError(f"The store {store.home} is empty; bring the first model with: empu pull default")
 
-    def opener(name: str) -> LanguageModel:
-        return open_located(locate(chosen.get(name, name)), **opening)
+    def place(name: str) -> Place:
+        located = locate(chosen.get(name, name))
+        if located.stored is None:
+            return Place(str(located.path))
+        base = store.base_of(located.stored) or located.stored
+        return Place(base.name or base.record.id, located.adapter)
+
+    def opener(model: str) -> LanguageModel:
+        return open_located(locate(model), **opening)
 
     listening = listen(host, port)
     port = listening.getsockname()[1]
     new_key = None if len(keys) else keys.add("first")
     limits = Limits(slots=slots, queue=queue, step_tokens=max(256, 2 * slots))
     encoders = Encoders(lambda: folders(store.home))
-    context = Context(Catalogue(offered, opener, limits), keys, allowed_hosts(host, port, names), encoders=encoders)
+    context = Context(
+        Catalogue(offered, opener, limits, place=place), keys, allowed_hosts(host, port, names), encoders=encoders
+    )
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     address = f"http://{shown}:{port}"
     link = f"{address}/#code={context.sessions.link()}"

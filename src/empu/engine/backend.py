@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NewType, Protocol
+from typing import NewType, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from empu.checkpoint.adapter import Adapter
 from empu.config import ModelConfig
 
 SequenceId = NewType("SequenceId", int)
@@ -44,6 +45,11 @@ class Backend(Protocol):
     """Shown to users, for example ``torch-cpu-float32``."""
     config: ModelConfig
 
+    def adapted(self, adapter: Adapter) -> Self:
+        """The same backend, whose new sequences run with ``adapter`` beside the weights. Weights, caches and ids are
+        shared with this one: either runs the sequences of both, in one batch too.
+        """
+
     def allocate(self, capacity: int) -> SequenceId:
         """Reserve a cache for up to ``capacity`` tokens; raises :class:`~empu.errors.EmpuError` when memory does not
         allow it.
@@ -53,7 +59,9 @@ class Backend(Protocol):
         """Give the cache back; the id is invalid afterwards."""
 
     def fork(self, sequence: SequenceId, length: int, capacity: int) -> SequenceId:
-        """A new sequence that begins with the first ``length`` tokens of another, which stays as it is."""
+        """A new sequence that begins with the first ``length`` tokens of another, which stays as it is, and has its
+        adapter.
+        """
 
     def length(self, sequence: SequenceId) -> int:
         """Tokens that the cache holds."""

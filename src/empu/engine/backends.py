@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from empu.checkpoint import Checkpoint
-from empu.checkpoint.adapter import Adapter
 from empu.engine.backend import Backend
 from empu.errors import MissingDependencyError, UsageError
 
 
-def _torch(checkpoint: Checkpoint, adapter: Adapter | None, threads: int | None, context: int | None) -> Backend:
+def _torch(checkpoint: Checkpoint, threads: int | None, context: int | None) -> Backend:
     try:
         from empu.engine.torch_backend import open_torch
     except ModuleNotFoundError as error:
@@ -21,10 +20,10 @@ def _torch(checkpoint: Checkpoint, adapter: Adapter | None, threads: int | None,
         raise MissingDependencyError(
             "The torch engine needs PyTorch, which is not installed; install it with: pip install 'empu[torch]'."
         ) from error
-    return open_torch(checkpoint, adapter=adapter, threads=threads, context=context)
+    return open_torch(checkpoint, threads=threads, context=context)
 
 
-def _native(checkpoint: Checkpoint, adapter: Adapter | None, threads: int | None, context: int | None) -> Backend:
+def _native(checkpoint: Checkpoint, threads: int | None, context: int | None) -> Backend:
     try:
         from empu.engine.native_backend import open_native
     except ImportError as error:
@@ -32,7 +31,7 @@ def _native(checkpoint: Checkpoint, adapter: Adapter | None, threads: int | None
             "The native engine was not built with this installation; install a C++20 compiler (Debian: apt install "
             "g++) and install Empu again, or use --engine torch."
         ) from error
-    return open_native(checkpoint, adapter=adapter, threads=threads, context=context)
+    return open_native(checkpoint, threads=threads, context=context)
 
 
 def best() -> str:
@@ -43,16 +42,15 @@ def best() -> str:
     return "torch" if has_gpu else "native"
 
 
-Opener = Callable[[Checkpoint, Adapter | None, int | None, int | None], Backend]
+Opener = Callable[[Checkpoint, int | None, int | None], Backend]
 
 ENGINES: dict[str, Opener] = {"native": _native, "torch": _torch}
-"""Name -> what opens a checkpoint with (adapter, threads, context)."""
+"""Name -> what opens a checkpoint with (threads, context)."""
 
 
 def open_backend(
     checkpoint: Checkpoint,
     *,
-    adapter: Adapter | None = None,
     engine: str = "auto",
     threads: int | None = None,
     context: int | None = None,
@@ -62,4 +60,4 @@ def open_backend(
         engine = best()
     if engine not in ENGINES:
         raise UsageError(f"There is no engine {engine!r}; there are auto, {', '.join(ENGINES)}.")
-    return ENGINES[engine](checkpoint, adapter, threads, context)
+    return ENGINES[engine](checkpoint, threads, context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from empu.engine.backend import SequenceId
+from empu.engine.backend import Backend, SequenceId
 from empu.engine.generation import AnswerState, Completion, Piece, Timings
 from empu.engine.prompting import Prompt
 
@@ -18,12 +18,15 @@ class Job:
 
     def __init__(
         self,
+        model: Backend,
         prompt: Prompt,
         state: AnswerState,
         capacity: int,
         deliver: Callable[[Update], None],
         wake: Callable[[], None],
     ) -> None:
+        self.model = model
+        """The backend, or a view of it with an adapter."""
         self.prompt = prompt
         self.state = state
         self.capacity = capacity

@@ -48,16 +48,16 @@ def open_model(
         if context is not None and not 1 <= context <= longest:
             raise UsageError(f"A context of {context:,} tokens was asked for; this model has at most {longest:,}.")
         text = load_text(checkpoint.format, checkpoint.path, checkpoint.metadata)
-        low_rank = read_adapter(adapter, checkpoint.config) if adapter is not None else None
-        backend = open_backend(checkpoint, adapter=low_rank, engine=engine, threads=threads, context=context)
-        return LanguageModel(
+        backend = open_backend(checkpoint, engine=engine, threads=threads, context=context)
+        model = LanguageModel(
             backend,
             text,
             checkpoint_path=checkpoint.path,
             context=context or longest,
             load_seconds=time.perf_counter() - begun,
-            task=read_task(adapter or checkpoint.path),
+            task=read_task(checkpoint.path),
         )
+    return model if adapter is None else model.specialist(adapter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,22 @@ class LanguageModel:
     def config(self) -> ModelConfig:
         """The shape of the model."""
         return self.backend.config
+
+    def specialist(self, adapter: Path) -> LanguageModel:
+        """The specialist in the folder ``adapter``, tuned from this model, with which it shares weights and memory.
+
+        Raises :class:`~empu.errors.EmpuError` when the files are damaged or made for another base.
+        """
+        begun = time.perf_counter()
+        backend = self.backend.adapted(read_adapter(adapter, self.config))
+        return LanguageModel(
+            backend,
+            self.text,
+            checkpoint_path=self.checkpoint_path,
+            context=self.context,
+            load_seconds=self.load_seconds + time.perf_counter() - begun,
+            task=read_task(adapter),
+        )
 
     def stream(
         self,

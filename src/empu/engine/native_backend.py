@@ -6,10 +6,12 @@ read in one piece or in several, alone or beside others, by one thread or more, 
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +45,8 @@ class NativeBackend:
         caches of all sequences together, four fifths of the free memory by default.
         """
         self.config = config
+        self._model = model
+        self._adapter: _native.Adapter | None = None
         self._context = context or config.context_length
         with _told():
             self._engine = _native.Engine(
@@ -54,11 +58,22 @@ class NativeBackend:
             )
         self.name = f"native-cpu-{self._engine.ops}"
 
+    def adapted(self, adapter: Adapter) -> Self:
+        with _told():
+            beside = _native.Adapter(self._model)
+            for name, low in adapter.layers.items():
+                a = np.ascontiguousarray(low.a, dtype=np.float32)
+                b = np.ascontiguousarray(low.b * np.float32(adapter.scale))
+                beside.add(name, adapter.rank, a.reshape(-1), b.reshape(-1))
+        view = copy.copy(self)
+        view._adapter = beside
+        return view
+
     def allocate(self, capacity: int) -> SequenceId:
         if not 1 <= capacity <= self._context:
             raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self._context:,}.")
         with _told():
-            return SequenceId(self._engine.allocate(capacity))
+            return SequenceId(self._engine.allocate(capacity, self._adapter))
 
     def release(self, sequence: SequenceId) -> None:
         with _told():
@@ -98,23 +113,19 @@ class NativeBackend:
 def open_native(
     checkpoint: Checkpoint,
     *,
-    adapter: Adapter | None = None,
     threads: int | None = None,
     context: int | None = None,
     instructions: str = "",
 ) -> NativeBackend:
-    """Load a checkpoint; an ``adapter`` is added to the weights, which are then kept in 8 bits.
-
-    Raises :class:`EmpuError` when the weights do not fit the memory.
-    """
-    need, free = packed_bytes(checkpoint, adapter), _free_memory()
+    """Load a checkpoint. Raises :class:`EmpuError` when the weights do not fit the memory."""
+    need, free = packed_bytes(checkpoint), _free_memory()
     if need > free:
         raise EmpuError(
             f"{checkpoint.path} needs {need / 2**30:.1f} GiB for its weights and {free / 2**30:.1f} GiB of memory are "
             "free; use a smaller model, or one with fewer bits."
         )
     with _told():
-        model = build_model(checkpoint, adapter)
+        model = build_model(checkpoint)
     return NativeBackend(checkpoint.config, model, threads=threads, context=context, instructions=instructions)
 
 

@@ -4,7 +4,7 @@ What each stored type becomes:
 
 - Q4_0, Q4_1: 4 bits, exactly. Q4_K: 4 bits, with the product of its two scales rounded to a 16-bit float.
 - Q8_0: 8 bits, exactly. Other quantised types and 16-bit floats: rounded to 8 bits with one scale for each 32 values,
-  an error of at most 1/254 of the largest of them. So are matrices to which an adapter was added.
+  an error of at most 1/254 of the largest of them.
 - F32, and 16-bit floats whose columns are not whole groups of 32: 32-bit floats.
 """
 
@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from empu.checkpoint import Checkpoint, StoredTensor
-from empu.checkpoint.adapter import Adapter
 from empu.config import LinearRopeScaling, ModelConfig
 from empu.engine import _native
 
@@ -28,7 +27,7 @@ _UNPACKED_AT_ONCE = 1 << 22  # values
 _BYTES_PER_VALUE = {"q4": 0.625, "q8": 1.0625, "float32": 4.0}
 
 
-def build_model(checkpoint: Checkpoint, adapter: Adapter | None = None) -> _native.Model:
+def build_model(checkpoint: Checkpoint) -> _native.Model:
     """The weights of ``checkpoint`` in the engine's layout; beside them at most one slice of a tensor is in memory."""
     config = checkpoint.config
     model = _native.Model(
@@ -46,21 +45,18 @@ def build_model(checkpoint: Checkpoint, adapter: Adapter | None = None) -> _nati
     for tensor in checkpoint.tensors():
         if len(tensor.shape) == 1:
             model.set_norm(tensor.name, tensor.float32())
-        elif adapter is not None and tensor.name in adapter.layers:
-            _pack_floats(model, tensor, adapter.merged(tensor))
         else:
             _pack(model, tensor)
     return model
 
 
-def packed_bytes(checkpoint: Checkpoint, adapter: Adapter | None = None) -> int:
+def packed_bytes(checkpoint: Checkpoint) -> int:
     """What the matrices of ``checkpoint`` will occupy, but for the padding to whole tiles of 16 rows."""
     total = 0.0
     for name in checkpoint.names():
         shape = checkpoint.shape(name)
         if len(shape) == 2:
-            kind = _kind(checkpoint.tensor(name), adapter is not None and name in adapter.layers)
-            total += shape[0] * shape[1] * _BYTES_PER_VALUE[kind]
+            total += shape[0] * shape[1] * _BYTES_PER_VALUE[_kind(checkpoint.tensor(name))]
     return int(total)
 
 
@@ -81,17 +77,17 @@ def rotary_frequencies(config: ModelConfig) -> Floats:
     return scaled.astype(np.float32)
 
 
-def _kind(tensor: StoredTensor, adapted: bool) -> str:
+def _kind(tensor: StoredTensor) -> str:
     """``q4``, ``q8`` or ``float32``, as the module's first lines say."""
     stored = tensor.type.name
     if stored == "F32" or tensor.shape[1] % _GROUP:
         return "float32"
-    return "q4" if stored in _FOUR_BITS and not adapted else "q8"
+    return "q4" if stored in _FOUR_BITS else "q8"
 
 
 def _pack(model: _native.Model, tensor: StoredTensor) -> None:
     rows, cols = tensor.shape
-    kind, stored = _kind(tensor, False), tensor.type.name
+    kind, stored = _kind(tensor), tensor.type.name
     model.make(tensor.name, kind, rows, cols)
     if kind == "q4" or stored == "Q8_0":
         model.pack(tensor.name, 0, rows, stored, np.ascontiguousarray(tensor.data))
@@ -102,9 +98,3 @@ def _pack(model: _native.Model, tensor: StoredTensor) -> None:
         count = min(step, rows - first)
         values = tensor.type.unpack(tensor.data[first * row_bytes : (first + count) * row_bytes])
         model.pack(tensor.name, first, count, "F32", values.view(np.uint8))
-
-
-def _pack_floats(model: _native.Model, tensor: StoredTensor, values: Floats) -> None:
-    rows, cols = tensor.shape
-    model.make(tensor.name, _kind(tensor, True), rows, cols)
-    model.pack(tensor.name, 0, rows, "F32", np.ascontiguousarray(values, dtype=np.float32).reshape(-1).view(np.uint8))

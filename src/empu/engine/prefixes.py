@@ -9,32 +9,35 @@ from empu.engine.backend import Backend, SequenceId
 
 
 class Prefixes:
-    """The most recently used finished sequences, at most ``count`` of them."""
+    """The most recently used finished sequences, at most ``count`` of them, each of one model: a backend, or a view of
+    it with an adapter.
+    """
 
     def __init__(self, backend: Backend, count: int) -> None:
         self._backend = backend
         self._count = count
-        self._held: OrderedDict[SequenceId, list[int]] = OrderedDict()
+        self._held: OrderedDict[SequenceId, tuple[Backend, list[int]]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def best(self, ids: Sequence[int]) -> tuple[SequenceId, int] | None:
-        """The sequence that shares most with ``ids``, and how many tokens; at least one token of ``ids`` is left."""
-        found = max(self._held, key=lambda sequence: shared(self._held[sequence], ids), default=None)
-        if found is None or not (length := shared(self._held[found], ids)):
+    def best(self, model: Backend, ids: Sequence[int]) -> tuple[SequenceId, int] | None:
+        """The model's sequence that shares most with ``ids``, and how many tokens; at least one of ``ids`` is left."""
+        lengths = {sequence: shared(held, ids) for sequence, (of, held) in self._held.items() if of is model}
+        found = max(lengths, key=lengths.__getitem__, default=None)
+        if found is None or not lengths[found]:
             return None
         self._held.move_to_end(found)
-        return found, length
+        return found, lengths[found]
 
-    def keep(self, sequence: SequenceId, ids: list[int]) -> None:
-        """Take over a sequence that holds ``ids``. One that another one continues is given back."""
+    def keep(self, model: Backend, sequence: SequenceId, ids: list[int]) -> None:
+        """Take over a sequence of ``model`` that holds ``ids``. One that another one continues is given back."""
         if not self._count or not ids:
             self._backend.release(sequence)
             return
-        self._held[sequence] = ids
-        for other, theirs in list(self._held.items()):
-            if other != sequence and len(theirs) <= len(ids) and ids[: len(theirs)] == theirs:
+        self._held[sequence] = model, ids
+        for other, (of, theirs) in list(self._held.items()):
+            if other != sequence and of is model and ids[: len(theirs)] == theirs:
                 self._drop(other)
         while len(self._held) > self._count:
             self.forget_oldest()

@@ -101,9 +101,15 @@ class Scheduler:
         return len(self._running), len(self._waiting) + len(self._calls)
 
     def submit(
-        self, prompt: Prompt, params: SamplingParams, deliver: Callable[[Update], None], guide: Guide | None = None
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        deliver: Callable[[Update], None],
+        guide: Guide | None = None,
+        *,
+        model: Backend | None = None,
     ) -> Job:
-        """Queue a request, from any thread.
+        """Queue a request, from any thread; ``model`` is a view of the backend with an adapter.
 
         Raises :class:`BusyError` when the queue is full and :class:`PromptTooLongError` when no token would fit.
         """
@@ -112,7 +118,7 @@ class Scheduler:
             raise PromptTooLongError(len(prompt.ids), self._context - 1, "shorten it")
         state = AnswerState(self._tokenizer, params, prompt.ids, room, guide)
         capacity = len(prompt.ids) + min(room, params.max_tokens or room)
-        job = Job(prompt, state, capacity, deliver, self._wake)
+        job = Job(model or self._backend, prompt, state, capacity, deliver, self._wake)
         with self._changed:
             self._check_room()
             self._waiting.append(job)
@@ -223,8 +229,10 @@ class Scheduler:
 
     def _begin(self, job: Job, earlier: list[Job]) -> bool:
         """Give the job a sequence that holds as much of its prompt as any other does. ``False``: not in this step."""
-        source, length = self._prefixes.best(job.ids) or (None, 0)
+        source, length = self._prefixes.best(job.model, job.ids) or (None, 0)
         for other in earlier:
+            if other.model is not job.model:
+                continue
             common = shared(other.ids, job.ids)
             if other.is_reading and other.read < common and common >= length + WORTH_SHARING:
                 return False
@@ -233,9 +241,9 @@ class Scheduler:
         while True:
             try:
                 if source is None:
-                    job.sequence = self._backend.allocate(job.capacity)
+                    job.sequence = job.model.allocate(job.capacity)
                 else:
-                    job.sequence = self._backend.fork(source, length, job.capacity)
+                    job.sequence = job.model.fork(source, length, job.capacity)
                 break
             except EmpuError as error:
                 if self._prefixes.forget_oldest():
@@ -275,7 +283,7 @@ class Scheduler:
         assert reason is not None
         setattr(self.counts, reason, getattr(self.counts, reason) + 1)
         if job.sequence is not None:
-            self._prefixes.keep(job.sequence, job.ids[: job.read])
+            self._prefixes.keep(job.model, job.sequence, job.ids[: job.read])
             job.sequence = None
         job.tell(job.completion())
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
-from empu.checkpoint import Checkpoint, StoredTensor
+from empu.checkpoint import Checkpoint
 from empu.checkpoint.adapter import Adapter
 from empu.config import ModelConfig
 from empu.engine.backend import Chunk, SequenceId, Want
@@ -17,6 +23,36 @@ from empu.errors import EmpuError, UsageError
 from empu.model.attention import Cached, SequenceCache
 from empu.model.loading import build
 from empu.model.transformer import Transformer
+
+LowRanks = Mapping[str, tuple[Tensor, Tensor]]
+"""Our name of a weight -> its adapter's A (rank, in) and B (out, rank), whose factor is already in B."""
+
+
+class Beside:
+    """Adds what adapters make of their sequences' rows to the products of a model's linear layers."""
+
+    def __init__(self, model: Transformer) -> None:
+        self._batch: list[tuple[slice, LowRanks]] = []
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear):
+                module.register_forward_hook(partial(self._add, f"{name}.weight"))
+
+    @contextmanager
+    def of(self, parts: Sequence[tuple[int, LowRanks]]) -> Iterator[None]:
+        """While this is open, a batch has these parts: how many tokens, and the adapter of their sequence."""
+        ends = list(itertools.accumulate(count for count, _ in parts))
+        rows = [slice(end - count, end) for (count, _), end in zip(parts, ends, strict=True)]
+        self._batch = [(part, low) for part, (_, low) in zip(rows, parts, strict=True) if low]
+        try:
+            yield
+        finally:
+            self._batch = []
+
+    def _add(self, name: str, layer: nn.Module, given: tuple[Tensor], out: Tensor) -> None:
+        for rows, low in self._batch:
+            if name in low:
+                a, b = low[name]
+                out[rows] += given[0][rows] @ a.T @ b.T
 
 
 class TorchBackend:
@@ -30,25 +66,30 @@ class TorchBackend:
         self.name = f"torch-{self._device.type}-{str(self._dtype).removeprefix('torch.')}"
         self._context = context or self.config.context_length
         self._caches: dict[SequenceId, SequenceCache] = {}
-        self._next = 0
+        self._adapters: dict[SequenceId, LowRanks] = {}
+        self._numbers = itertools.count()
+        self._beside = Beside(model)
+        self._adapter: LowRanks = {}
+
+    def adapted(self, adapter: Adapter) -> Self:
+        view = copy.copy(self)
+        view._adapter = {
+            name: (self._moved(low.a), self._moved(low.b * adapter.scale)) for name, low in adapter.layers.items()
+        }
+        return view
 
     def allocate(self, capacity: int) -> SequenceId:
-        if not 1 <= capacity <= self._context:
-            raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self._context:,}.")
-        sequence = SequenceId(self._next)
-        self._next += 1
-        self._caches[sequence] = SequenceCache(self.config, capacity, self._dtype, self._device)
-        return sequence
+        return self._allocate(capacity, self._adapter)
 
     def release(self, sequence: SequenceId) -> None:
         self._cache(sequence)
-        del self._caches[sequence]
+        del self._caches[sequence], self._adapters[sequence]
 
     def fork(self, sequence: SequenceId, length: int, capacity: int) -> SequenceId:
         cache = self._cache(sequence)
         if not 0 <= length <= min(cache.length, capacity):
             raise UsageError(f"The sequence has {cache.length:,} tokens; {length:,} cannot be taken from it.")
-        forked = self.allocate(capacity)
+        forked = self._allocate(capacity, self._adapters[sequence])
         self._caches[forked].copy_from(cache, length)
         return forked
 
@@ -78,7 +119,8 @@ class TorchBackend:
 
     def _run(self, batch: Sequence[Chunk], attend: Cached) -> list[npt.NDArray[np.float32]]:
         tokens = torch.from_numpy(np.concatenate([chunk.tokens for chunk in batch]).astype(np.int64))
-        hidden = self.model.hidden(tokens.to(self._device), attend.positions().to(self._device), attend)
+        with self._beside.of([(len(chunk.tokens), self._adapters[chunk.sequence]) for chunk in batch]):
+            hidden = self.model.hidden(tokens.to(self._device), attend.positions().to(self._device), attend)
         wanted, counts, start = [], [], 0
         for chunk in batch:
             end = start + len(chunk.tokens)
@@ -91,6 +133,17 @@ class TorchBackend:
             return [np.empty((0, self.config.vocab_size), dtype=np.float32) for _ in batch]
         logits = self.model.logits(rows).cpu().numpy()
         return np.split(logits, np.cumsum(counts)[:-1])
+
+    def _allocate(self, capacity: int, adapter: LowRanks) -> SequenceId:
+        if not 1 <= capacity <= self._context:
+            raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self._context:,}.")
+        sequence = SequenceId(next(self._numbers))
+        self._caches[sequence] = SequenceCache(self.config, capacity, self._dtype, self._device)
+        self._adapters[sequence] = adapter
+        return sequence
+
+    def _moved(self, values: npt.NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self._device, self._dtype)
 
     def _check(self, chunk: Chunk) -> SequenceCache:
         cache = self._cache(chunk.sequence)
@@ -116,13 +169,10 @@ class TorchBackend:
 def open_torch(
     checkpoint: Checkpoint,
     *,
-    adapter: Adapter | None = None,
     threads: int | None = None,
     context: int | None = None,
 ) -> TorchBackend:
     """Load a checkpoint: in bfloat16 on a GPU, in float32 on a CPU, and there in bfloat16 where float32 does not fit.
-
-    An ``adapter`` is added to the weights in float32.
 
     Raises :class:`EmpuError` when the weights do not fit the memory at all.
     """
@@ -130,8 +180,7 @@ def open_torch(
         torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else _cpu_dtype(checkpoint.config)
-    values = adapter.merged if adapter is not None else StoredTensor.float32
-    tensors = ((tensor.name, values(tensor)) for tensor in checkpoint.tensors())
+    tensors = ((tensor.name, tensor.float32()) for tensor in checkpoint.tensors())
     return TorchBackend(build(checkpoint.config, tensors, dtype=dtype, device=device), context=context)
 
 

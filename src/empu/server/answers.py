@@ -48,7 +48,9 @@ class Answers:
         try:
             for index, one in enumerate(asked):
                 told = partial(deliver, index)
-                self._jobs.append(served.scheduler.submit(one.prompt, one.params, told, one.guide))
+                self._jobs.append(
+                    served.scheduler.submit(one.prompt, one.params, told, one.guide, model=served.model.backend)
+                )
         except Exception:
             self.cancel()
             raise

@@ -1,4 +1,7 @@
-"""The models that a server answers with, opened when they are first asked for, each with its scheduler."""
+"""The models that a server answers with, opened when they are first asked for.
+
+Specialists that were tuned from one base share its weights and its scheduler: their requests run in one batch.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from empu.engine.language_model import LanguageModel, Verdict
@@ -22,14 +27,38 @@ ALTERNATIVES = 20
 """Labels that are scored beside the best one, where they are asked for."""
 
 
-class Served:
-    """One open model. Its methods that take long run in other threads."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a name's weights are: a model, and for a specialist the folder of the adapter beside it."""
+
+    model: str
+    """What the catalogue's opener opens."""
+    adapter: Path | None = None
+
+
+class Engine:
+    """A model in memory and the scheduler through which everything runs that has its weights."""
 
     def __init__(self, name: str, model: LanguageModel, limits: Limits) -> None:
         self.name = name
         self.model = model
         self.scheduler = Scheduler(model.backend, model.text.tokenizer, model.context, limits)
         self.scheduler.start()
+
+    @cached_property
+    def guides(self) -> Guides:
+        """Made when a schema is first asked for, since it takes a second for a large vocabulary."""
+        return Guides(self.model.text, self.model.config.vocab_size)
+
+
+class Served:
+    """One name that answers. Its methods that take long run in other threads."""
+
+    def __init__(self, name: str, model: LanguageModel, engine: Engine) -> None:
+        self.name = name
+        self.model = model
+        self.engine = engine
+        self.scheduler = engine.scheduler
         self._encoding = threading.Lock()
 
     @property
@@ -38,10 +67,10 @@ class Served:
         task = self.model.task
         return task if task is not None and task.kind == "label" else None
 
-    @cached_property
+    @property
     def guides(self) -> Guides:
-        """Made when a schema is first asked for, since it takes a second for a large vocabulary."""
-        return Guides(self.model.text, self.model.config.vocab_size)
+        """What makes grammars for this vocabulary."""
+        return self.engine.guides
 
     async def encode(self, prompt: str | Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None) -> Prompt:
         """Token ids of a prompt. Raises :class:`PromptTooLongError` with both numbers."""
@@ -73,7 +102,9 @@ class Served:
 
 
 class Catalogue:
-    """Names and open models; at most ``most`` are kept open, and the one unused for longest makes room."""
+    """Names and what answers to them; at most ``most`` models and ``most_specialists`` adapters are kept open, and the
+    one unused for longest makes room.
+    """
 
     def __init__(
         self,
@@ -81,43 +112,72 @@ class Catalogue:
         opener: Callable[[str], LanguageModel],
         limits: Limits | None = None,
         *,
+        place: Callable[[str], Place] = Place,
         most: int = 4,
+        most_specialists: int = 64,
     ) -> None:
-        """``names`` gives each name with the second since 1970 in which it came; ``opener`` opens one of them."""
+        """``names`` gives each name with the second since 1970 in which it came; ``place`` says where its weights are,
+        and ``opener`` opens a model that a :class:`Place` names.
+        """
         self.names = names
         self._opener = opener
+        self._place = place
         self._limits = limits or Limits()
         self._most = most
-        self._open: OrderedDict[str, Served] = OrderedDict()
+        self._most_specialists = most_specialists
+        self._served: OrderedDict[str, Served] = OrderedDict()
+        self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._opening = asyncio.Lock()
 
     @property
-    def open(self) -> list[Served]:
-        """The open models."""
-        return list(self._open.values())
+    def engines(self) -> list[Engine]:
+        """The models in memory."""
+        return list(self._engines.values())
 
     async def get(self, name: str) -> Served:
-        """The model of that name. Raises :class:`ProblemError` (404) where there is none."""
-        if (served := self._open.get(name)) is not None:
-            self._open.move_to_end(name)
+        """What answers to that name. Raises :class:`ProblemError` (404) where there is nothing."""
+        if (served := self._served.get(name)) is not None:
+            self._served.move_to_end(name)
+            self._engines.move_to_end(served.engine.name)
             return served
         if name not in await asyncio.to_thread(self.names):
             message = f"There is no model called {name!r} here; GET /v1/models lists those that there are."
             raise ProblemError(404, message, param="model", code="model_not_found")
         async with self._opening:
-            if name not in self._open:
-                await self._make_room()
-                model = await asyncio.to_thread(self._opener, name)
-                self._open[name] = Served(name, model, self._limits)
-        return self._open[name]
+            if name not in self._served:
+                self._served[name] = await self._open(name)
+                self._forget_specialists()
+        return self._served[name]
 
     async def close(self, *, drain: bool) -> None:
         """End all schedulers."""
-        closing = [asyncio.to_thread(served.scheduler.close, drain=drain) for served in self._open.values()]
+        closing = [asyncio.to_thread(engine.scheduler.close, drain=drain) for engine in self._engines.values()]
         await asyncio.gather(*closing)
-        self._open.clear()
+        self._engines.clear()
+        self._served.clear()
+
+    async def _open(self, name: str) -> Served:
+        place = await asyncio.to_thread(self._place, name)
+        if place.model not in self._engines:
+            await self._make_room()
+            model = await asyncio.to_thread(self._opener, place.model)
+            self._engines[place.model] = Engine(place.model, model, self._limits)
+        engine = self._engines[place.model]
+        self._engines.move_to_end(place.model)
+        if place.adapter is None:
+            return Served(name, engine.model, engine)
+        return Served(name, await asyncio.to_thread(engine.model.specialist, place.adapter), engine)
 
     async def _make_room(self) -> None:
-        idle = [name for name, served in self._open.items() if served.scheduler.load == (0, 0)]
-        while len(self._open) >= self._most and idle:
-            await asyncio.to_thread(self._open.pop(idle.pop(0)).scheduler.close, drain=True)
+        idle = [name for name, engine in self._engines.items() if engine.scheduler.load == (0, 0)]
+        while len(self._engines) >= self._most and idle:
+            engine = self._engines.pop(idle.pop(0))
+            for name in [name for name, served in self._served.items() if served.engine is engine]:
+                del self._served[name]
+            await asyncio.to_thread(engine.scheduler.close, drain=True)
+
+    def _forget_specialists(self) -> None:
+        """Requests in progress hold on to theirs."""
+        specialists = [name for name, served in self._served.items() if served.model is not served.engine.model]
+        for name in specialists[: max(0, len(specialists) - self._most_specialists)]:
+            del self._served[name]

@@ -55,11 +55,11 @@ class Metrics:
         lines += self.seconds.lines("empu_http_request_seconds")
         lines += self.first_token.lines("empu_first_token_seconds")
         lines.append("# TYPE empu_requests gauge")
-        for served in catalogue.open:
-            running, waiting = served.scheduler.load
-            lines.append(f'empu_requests{{model="{_escaped(served.name)}",state="running"}} {running}')
-            lines.append(f'empu_requests{{model="{_escaped(served.name)}",state="waiting"}} {waiting}')
-        counts = {served.name: asdict(served.scheduler.counts) for served in catalogue.open}
+        for engine in catalogue.engines:
+            running, waiting = engine.scheduler.load
+            lines.append(f'empu_requests{{model="{_escaped(engine.name)}",state="running"}} {running}')
+            lines.append(f'empu_requests{{model="{_escaped(engine.name)}",state="waiting"}} {waiting}')
+        counts = {engine.name: asdict(engine.scheduler.counts) for engine in catalogue.engines}
         for name in next(iter(counts.values()), {}):
             lines.append(f"# TYPE empu_{name}_total counter")
             lines += [f'empu_{name}_total{{model="{_escaped(model)}"}} {of[name]}' for model, of in counts.items()]

@@ -17,6 +17,7 @@ import torch
 from empu import __version__
 from empu.checkpoint import open_checkpoint
 from empu.config import ModelConfig
+from empu.data.rows import Kind
 from empu.errors import StoreError
 from empu.ledger.hashing import content_id, hash_file
 from empu.model.loading import build
@@ -28,7 +29,7 @@ from empu.store.store import Store, StoredModel, check_name
 from empu.text import load_text
 from empu.text.base import Text
 from empu.text.task import Task
-from empu.tune.examples import Example
+from empu.tune.examples import Example, Examples
 from empu.tune.plan import Plan, choose_recipe, prepare, time_plan
 from empu.tune.preferences import Pair, PreferenceTrainer, with_references
 from empu.tune.recipe import Recipe
@@ -76,8 +77,8 @@ class Ready:
     config: ModelConfig
     text: Text
     task: Task
-    train: tuple[Example, ...]
-    dev: tuple[Example, ...]
+    train: Sequence[Example]
+    dev: Sequence[Example]
     row_ids: Mapping[str, Sequence[str]]
     """Part -> ids of its rows, in order."""
     plan: Plan
@@ -96,8 +97,8 @@ def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
     with open_checkpoint(base.path) as checkpoint:
         config = checkpoint.config
         text = load_text(checkpoint.format, checkpoint.path, checkpoint.metadata)
-    train = tuple(examples_of(text, task, prepared.train))
-    dev = tuple(examples_of(text, task, prepared.dev))
+    kept = tuple if prepared.kind is Kind.PREFERENCE else Examples
+    train, dev = (kept(examples_of(text, task, rows)) for rows in (prepared.train, prepared.dev))
     plan = choose_recipe(
         config,
         train,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -40,7 +41,7 @@ def encode_chat(
         return template.encode(tokenizer, messages, add_generation_prompt=add_generation_prompt, tools=tools)
     turns, offered = _well_formed(plain(messages)), _well_formed(plain(tools))
     marker = _choose_marker(chain(_strings(turns), _strings(offered)))
-    breaking = _Breaker(tokenizer.special_tokens, marker)
+    breaking = _Breaker(_spelled(tuple(tokenizer.special_tokens)), marker)
     turns, offered = breaking(turns), breaking(offered)
     rendered = template.render(turns, add_generation_prompt=add_generation_prompt, tools=offered)
     if not breaking.used:
@@ -51,19 +52,29 @@ def encode_chat(
     return _encode_pieces(tokenizer, rendered, marker)
 
 
+class _Spelled:
+    """What is looked for in messages, for a vocabulary's special tokens."""
+
+    def __init__(self, special_tokens: Sequence[str]) -> None:
+        names = sorted((name for name in special_tokens if len(name) > 1), key=len, reverse=True)
+        firsts = "|".join(map(re.escape, sorted({name[0] for name in names}))) or "(?!)"
+        self.first = re.compile(firsts, re.IGNORECASE)
+        self.whole = re.compile("|".join(map(re.escape, names)) or "(?!)", re.IGNORECASE)
+        self.heads = {name[:i].lower() for name in names for i in range(1, len(name))}
+        self.tails = {name[i:].lower() for name in names for i in range(1, len(name))}
+        self.longest = max(map(len, names), default=0)
+
+
+_spelled = lru_cache(maxsize=8)(_Spelled)
+
+
 class _Breaker:
     """Puts the marker into the strings of a JSON value: into every special token spelled there, in whatever case, and
     where a string begins or ends like a part of one that its neighbours could complete.
     """
 
-    def __init__(self, special_tokens: Mapping[str, int], marker: str) -> None:
-        names = sorted((name for name in special_tokens if len(name) > 1), key=len, reverse=True)
-        firsts = "|".join(map(re.escape, sorted({name[0] for name in names}))) or "(?!)"
-        self._first = re.compile(firsts, re.IGNORECASE)
-        self._whole = re.compile("|".join(map(re.escape, names)) or "(?!)", re.IGNORECASE)
-        self._heads = {name[:i].lower() for name in names for i in range(1, len(name))}
-        self._tails = {name[i:].lower() for name in names for i in range(1, len(name))}
-        self._longest = max(map(len, names), default=0)
+    def __init__(self, spelled: _Spelled, marker: str) -> None:
+        self._spelled = spelled
         self._marker = marker
         self.used = False
 
@@ -79,14 +90,15 @@ class _Breaker:
         return value
 
     def _break(self, text: str) -> str:
+        spelled = self._spelled
         cuts: set[int] = set()
-        for first in self._first.finditer(text):
-            if match := self._whole.match(text, first.start()):
+        for first in spelled.first.finditer(text):
+            if match := spelled.whole.match(text, first.start()):
                 cuts.update(range(match.start() + 1, match.end()))
-        for length in range(1, min(len(text), self._longest) + 1):
-            if text[-length:].lower() in self._heads:
+        for length in range(1, min(len(text), spelled.longest) + 1):
+            if text[-length:].lower() in spelled.heads:
                 cuts.add(len(text))
-            if length > 1 and text[:length].lower() in self._tails:
+            if length > 1 and text[:length].lower() in spelled.tails:
                 cuts.add(0)
         if not cuts:
             return text

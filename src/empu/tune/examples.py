@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
@@ -21,6 +23,32 @@ class Example:
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
+
+
+class Examples(Sequence[Example]):
+    """Many rows in 4 bytes a token; each :class:`Example` is made when it is asked for."""
+
+    def __init__(self, examples: Iterable[Example]) -> None:
+        self._ids = array("i")
+        self._ends = array("q", [0])  # of each row's prompt, then of its answer
+        for example in examples:
+            for part in (example.prompt, example.answer):
+                self._ids.extend(part)
+                self._ends.append(len(self._ids))
+
+    def __len__(self) -> int:
+        return len(self._ends) // 2
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = range(len(self))[index]
+        begin, middle, end = self._ends[2 * row : 2 * row + 3]
+        return Example(tuple(self._ids[begin:middle]), tuple(self._ids[middle:end]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +92,15 @@ def _ids(values: Sequence[int]) -> Tensor:
     return torch.tensor(values, dtype=torch.int64)
 
 
-def common_prefix(examples: Sequence[Example]) -> tuple[int, ...]:
+def common_prefix(examples: Iterable[Example]) -> tuple[int, ...]:
     """The longest beginning that all prompts share, leaving each at least its last token."""
-    if not examples:
-        return ()
-    shortest = min(len(example.prompt) for example in examples) - 1
-    first = examples[0].prompt
-    for i in range(max(0, shortest)):
-        if any(example.prompt[i] != first[i] for example in examples):
-            return first[:i]
-    return first[: max(0, shortest)]
+    shared: tuple[int, ...] | None = None
+    for example in examples:
+        prompt = example.prompt[:-1]
+        shared = prompt if shared is None else shared[: len(prompt)]
+        if prompt[: len(shared)] != shared:
+            shared = shared[: next(i for i, (a, b) in enumerate(zip(shared, prompt, strict=False)) if a != b)]
+    return shared or ()
 
 
 def epoch_batches(examples: Sequence[Example], size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -90,7 +90,7 @@ def choose_recipe(
         reasons.append(
             f"noise {noise:g} on the input and {smoothing:g} of the target spread: labels are soon known by heart"
         )
-    reading = 0.1 if noise and rows < FEW else 0.0
+    reading = 0.03 if noise and rows < FEW else 0.0
     if reading:
         reasons.append(f"the rows' own words weigh {reading:g} in the loss: few labels teach little about the language")
     recipe = Recipe(

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ class Trainer:
         self.train = train
         self.dev = dev
         self.recipe = recipe
-        self.prefix = common_prefix([*train, *dev])
+        self.prefix = common_prefix(chain(train, dev))
         self.parameters: dict[str, nn.Parameter] = trained(model)
         self.counters = Counters()
         self._folder = folder
