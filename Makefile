@@ -7,22 +7,35 @@ STAMPS := $(VENV)/stamps
 PYTEST_WORKERS ?= 2
 TUNE_FLAGS ?=
 SERVE_FLAGS ?=
+PAGE := src/empu/server/web/index.html
+# Node.js as new as the page's tools want it.
+NODE_WILL_DO = command -v npm >/dev/null && node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'
 
-.PHONY: run chat test lint types unit format docs lock bench clean help
+.PHONY: run web page wheel chat test lint types style unit format docs lock bench clean help
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: $(STAMPS)/run  ## install, build, and make a specialist of the example company's tickets, and start the assistant
+run: $(STAMPS)/run page  ## install, build, and make a specialist of the example company's tickets, and start the assistant
 	@$(BIN)/empu pull default
 	@$(BIN)/empu tune examples/helpdesk/tickets.csv --name helpdesk --licence CC0-1.0 $(TUNE_FLAGS)
 	@echo; echo "Starting the assistant; Ctrl-C ends it."
 	@$(BIN)/empu serve helpdesk $(SERVE_FLAGS) --unattended "The meter shows three dots and nothing else since the update."
 
+web: $(PAGE)  ## build the assistant's page (needs Node.js 20.19 or newer with npm)
+
+page:  # the same where it can be had; without it the assistant's page says how to build it
+	@if $(NODE_WILL_DO); then \
+	  $(MAKE) --no-print-directory web || echo "The page was not built; the assistant's interfaces work without it."; \
+	else echo "The page needs Node.js 20.19 or newer with npm: install it and run make web."; fi
+
+wheel: $(STAMPS)/run web  ## build dist/empu-*.whl, with the page in it
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+
 chat: $(STAMPS)/run  ## talk with the default model in the terminal
 	@$(BIN)/empu pull default && $(BIN)/empu chat default
 
-test: lint types unit  ## everything that CI runs
+test: lint types style unit  ## everything that CI runs
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .
@@ -31,12 +44,16 @@ lint: $(STAMPS)/dev
 types: $(STAMPS)/dev
 	$(BIN)/mypy
 
-unit: $(STAMPS)/dev
+style: page  # the page's types and form
+	@if $(NODE_WILL_DO); then cd web && npm run --silent check; fi
+
+unit: $(STAMPS)/dev page
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
 
-format: $(STAMPS)/dev  ## rewrite the code in the house format
+format: $(STAMPS)/dev page  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@if $(NODE_WILL_DO); then cd web && npm run --silent format; fi
 
 docs: $(STAMPS)/dev  ## write the generated pages anew
 	$(BIN)/python -m empu.cli.docs docs/CLI.md
@@ -48,7 +65,7 @@ bench: $(STAMPS)/run  ## speed on this machine
 	$(BIN)/empu bench
 
 clean:  ## remove what make made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist web/node_modules src/empu/server/web .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Installed once and again when a lock changes; afterwards no target needs the network.
 $(VENV)/bin/python:
@@ -68,3 +85,13 @@ $(STAMPS)/dev: $(STAMPS)/run requirements/dev.txt requirements/oracles.txt
 	@$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
 	@$(PIP) install --require-hashes --no-deps --no-build-isolation -r requirements/oracles.txt
 	@mkdir -p $(STAMPS) && touch $@
+
+# The page: its libraries are installed once and again when its lock changes.
+web/node_modules/.package-lock.json: web/package-lock.json
+	@$(NODE_WILL_DO) || { echo "The page needs Node.js 20.19 or newer with npm; see https://nodejs.org"; exit 1; }
+	@echo "Installing the page's libraries into web/node_modules (once) ..." >&2
+	@cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(PAGE): web/node_modules/.package-lock.json $(shell find web -name node_modules -prune -o -type f -print)
+	@cd web && npm run --silent build

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from empu.errors import StoreError, UsageError
-from empu.server.anthropic import ROUTES as ANTHROPIC
+from empu.server import anthropic, conversations, feedback, openai, pages
 from empu.server.app import PUBLIC
 from empu.server.auth import Keys, Sessions, allowed_hosts, check_bind, is_own_origin
-from empu.server.openai import ROUTES as OPENAI
 from tests.server.raw import request
 from tests.server.serving import Running
 
-API = [*ANTHROPIC, *OPENAI]
-ADDRESSES = sorted({*(route.path.replace("{model:path}", "tiny") for route in API), *PUBLIC})
+API = [*anthropic.ROUTES, *openai.ROUTES, *conversations.ROUTES, *feedback.ROUTES, *pages.ROUTES]
+ADDRESSES = sorted({*(re.sub(r"\{[^}]+\}", "tiny", route.path) for route in API), *PUBLIC})
 OTHERS = [
     "/metrics",
     "/api/me",
@@ -31,9 +31,9 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("path", [*ADDRESSES, *OTHERS])
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
 def test_everything_but_health_and_pages_needs_a_key(running: Running, path: str, method: str) -> None:
-    body = b"{}" if method == "POST" else None
+    body = b"{}" if method in {"POST", "PATCH"} else None
     status = request(running.port, method, path, body=body).status
     assert status == 401 if path not in PUBLIC else status in {200, 400, 405}
     assert request(running.port, method, path, key="empu-wrong", body=body).status == status

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from pydantic import Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from empu import __version__
 from empu.errors import EmpuError
-from empu.server import anthropic, openai, openai_common
+from empu.server import anthropic, conversations, feedback, openai, openai_common, page, pages
 from empu.server.auth import COOKIE, SESSION_LIFE_S
 from empu.server.context import Context, context_of
+from empu.server.desk import Desk
 from empu.server.guard import Guard
 from empu.server.openapi import docs, openapi
 from empu.server.problems import ProblemError, problem_of
 from empu.server.reading import read_body
 from empu.server.tool_types import Strict
 
-WEB = Path(__file__).parent / "web"
-PAGES = {
-    "/": "index.html",
-    "/app.js": "app.js",
-    "/markdown.js": "markdown.js",
-    "/words.js": "words.js",
-    "/style.css": "style.css",
-}
-"""Path -> file. They hold nothing of anybody's, so they need no key."""
-PUBLIC = frozenset({*PAGES, "/health", "/api/signin"})
+PUBLIC = frozenset({"/health", "/api/signin"})
+"""Paths without a key, beside the page."""
 
 
 class SignIn(Strict):
@@ -50,9 +42,11 @@ def make_app(context: Context) -> ASGIApp:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         await context.catalogue.close(drain=False)
+        desk.conversations.close()
 
+    desk = Desk(context.keys.home)
     routes = [
-        *(Route(path, _page(file), methods=["GET"]) for path, file in PAGES.items()),
+        *page.routes(),
         Route("/health", health, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
         Route("/openapi.json", openapi, methods=["GET"]),
@@ -60,6 +54,9 @@ def make_app(context: Context) -> ASGIApp:
         Route("/api/signin", sign_in, methods=["POST"]),
         Route("/api/signout", sign_out, methods=["POST"]),
         Route("/api/me", me, methods=["GET"]),
+        *conversations.ROUTES,
+        *feedback.ROUTES,
+        *pages.ROUTES,
         *anthropic.ROUTES,
         *openai.ROUTES,
     ]
@@ -72,7 +69,8 @@ def make_app(context: Context) -> ASGIApp:
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
     app.state.context = context
-    return Guard(app, context, PUBLIC.__contains__, respond)
+    app.state.desk = desk
+    return Guard(app, context, lambda path: path in PUBLIC or page.is_page(path), respond)
 
 
 def respond(path: str, problem: ProblemError) -> Response:
@@ -118,13 +116,6 @@ async def sign_out(request: Request) -> Response:
 async def me(request: Request) -> Response:
     """``GET /api/me``: whether the browser is signed in (401 otherwise), and what the page shows."""
     return JSONResponse({"version": __version__, "models": list(context_of(request).catalogue.names())})
-
-
-def _page(file: str) -> Callable[[Request], Awaitable[Response]]:
-    async def page(request: Request) -> Response:
-        return FileResponse(WEB / file, headers={"Cache-Control": "no-cache"})
-
-    return page
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -29,6 +29,7 @@ class Keys:
     """
 
     def __init__(self, home: Path) -> None:
+        self.home = home
         self.path = home / "server" / "keys.json"
         self._seen: tuple[int, ...] | None = None
         self._keys: dict[str, dict[str, str]] = {}

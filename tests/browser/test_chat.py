@@ -1,0 +1,204 @@
+"""Conversations as people hold them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.conftest import Site
+from tests.browser.doing import DONE, ask, choose
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+QUESTION = "What is the capital of Indonesia?"
+LONG = "Write a very long story about a ship."
+
+
+def test_the_first_visit_ends_signed_in(browser: Browser, site: Site) -> None:
+    context = browser.new_context(locale="en-GB")
+    page = context.new_page()
+    page.goto(site.url)
+    page.get_by_label("Key").fill("empu-wrong")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("alert").get_by_text("unknown").wait_for()
+    page.goto("about:blank")
+    page.goto(site.sign_in)
+    page.wait_for_selector("#ask")
+    assert "code" not in page.url
+    assert page.get_by_text("What shall we work on?").is_visible()
+    page.reload()
+    page.wait_for_selector("#ask")
+    context.close()
+    again = browser.new_context(locale="en-GB")
+    page = again.new_page()
+    page.goto(site.sign_in)
+    page.get_by_text("was used already").wait_for()
+    page.get_by_label("Key").fill(site.key)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ask")
+    page.get_by_role("button", name="Preferences").click()
+    page.get_by_role("menuitem", name="Sign out").click()
+    page.get_by_label("Key").wait_for()
+    again.close()
+
+
+def test_a_question_is_answered_kept_found_renamed_exported_and_deleted(page: Page, tmp_path: Path) -> None:
+    choose(page, "smol")
+    answer = ask(page, QUESTION)
+    assert "Jakarta" in answer.inner_text()
+    known = answer.locator(".known").inner_text()
+    assert re.search(r"smol · \d+ tokens · \d+ tokens/s · first after [\d.]+ m?s · \d+ read", known)
+    words = answer.locator(".words").inner_text()
+    page.reload()
+    page.locator(DONE).wait_for()
+    assert page.locator(f"{DONE} .words").inner_text() == words
+    assert page.title() == f"{QUESTION} · Empu"
+
+    page.get_by_label("Search conversations").fill("JAKARTA")
+    page.locator(".list .found").first.wait_for()
+    assert page.locator(".list li").count() == 1
+    page.get_by_role("button", name="More:").click()
+    page.get_by_role("menuitem", name="Rename").click()
+    page.get_by_label("Title").fill("The capital")
+    page.get_by_role("button", name="Save").click()
+    page.locator(".list .title", has_text="The capital").wait_for()
+
+    page.get_by_role("button", name="More:").click()
+    with page.expect_download() as download:
+        page.get_by_role("menuitem", name="Export").click()
+    download.value.save_as(tmp_path / "talk.json")
+    (talk,) = json.loads((tmp_path / "talk.json").read_text())["conversations"]
+    assert talk["title"] == "The capital"
+    assert [message["role"] for message in talk["messages"]] == ["user", "assistant"]
+
+    page.get_by_role("button", name="More:").click()
+    page.get_by_role("menuitem", name="Delete").click()
+    page.get_by_role("alertdialog").get_by_role("button", name="Delete").click()
+    page.get_by_text("Nothing found").wait_for()
+    page.get_by_text("What shall we work on?").wait_for()
+
+
+@pytest.mark.parametrize("how", ["button", "escape"])
+def test_an_answer_is_stopped_and_what_there_is_of_it_stays(page: Page, how: str) -> None:
+    choose(page, "smol")
+    page.fill("#ask", LONG)
+    page.keyboard.press("Enter")
+    page.locator(".live .words").wait_for()
+    if how == "button":
+        page.get_by_role("button", name="Stop").click()
+    else:
+        page.keyboard.press("Escape")
+    answer = page.locator(DONE)
+    answer.wait_for()
+    assert "stopped" in answer.locator(".known").inner_text()
+    assert answer.locator(".words").inner_text()
+    assert "Jakarta" in ask(page, QUESTION).inner_text()
+
+
+def test_who_loads_the_page_anew_finds_what_was_written(page: Page) -> None:
+    choose(page, "smol")
+    page.fill("#ask", LONG)
+    page.keyboard.press("Enter")
+    page.locator(".live .words").wait_for()
+    page.reload()
+    answer = page.locator(DONE)
+    answer.wait_for()
+    assert "stopped" in answer.locator(".known").inner_text()
+    assert answer.locator(".words").inner_text()
+
+
+def test_another_answer_and_an_edited_question_are_versions(page: Page) -> None:
+    choose(page, "smol")
+    ask(page, "Name one colour.")
+    page.get_by_role("button", name="Answer again").click()
+    page.locator(".answer .versions", has_text="2 of 2").wait_for()
+    page.get_by_role("button", name="Previous version").click()
+    page.locator(".answer .versions", has_text="1 of 2").wait_for()
+    page.locator(".question").hover()
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Edit your question").fill(QUESTION)
+    page.keyboard.press("Enter")
+    page.locator(".question .versions", has_text="2 of 2").wait_for()
+    page.locator(DONE).wait_for()
+    assert "Jakarta" in page.locator(DONE).inner_text()
+    page.locator(".question").get_by_role("button", name="Previous version").click()
+    page.locator(".bubble", has_text="Name one colour.").wait_for()
+    page.reload()
+    page.locator(".bubble", has_text="Name one colour.").wait_for()
+
+
+def test_the_model_is_chosen_and_a_specialist_names_a_label(page: Page) -> None:
+    choose(page, "colours")
+    answer = ask(page, "blue parcel1 late2 order3")
+    assert answer.locator(".label strong").inner_text() in {"red", "blue"}
+    assert re.search(r"\d+\.\d % sure", answer.locator(".label").inner_text())
+    choose(page, "smol")
+    assert "Jakarta" in ask(page, QUESTION).inner_text()
+    page.reload()
+    page.locator(DONE).nth(1).wait_for()
+    assert page.locator("#model").inner_text() == "smol"
+
+
+def test_settings_hold_for_the_conversation(page: Page) -> None:
+    choose(page, "smol")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("System prompt").fill("Always answer with the word banana.")
+    page.get_by_label("Temperature").fill("0")
+    page.get_by_label("Longest answer (tokens)").fill("5")
+    page.get_by_label("Seed").fill("7")
+    page.get_by_label("Seed").blur()
+    page.keyboard.press("Escape")
+    answer = ask(page, LONG)
+    assert "5 tokens" in answer.locator(".known").inner_text()
+    assert "cut at its limit" in answer.locator(".known").inner_text()
+    again = page.get_by_role("button", name="Answer again")
+    again.click()
+    page.locator(".answer .versions", has_text="2 of 2").wait_for()
+    second = page.locator(f"{DONE} .words").inner_text()
+    page.get_by_role("button", name="Previous version").click()
+    page.locator(".answer .versions", has_text="1 of 2").wait_for()
+    assert page.locator(f"{DONE} .words").inner_text() == second
+    page.reload()
+    page.locator(DONE).wait_for()
+    page.get_by_role("button", name="Settings").click()
+    assert page.get_by_label("System prompt").input_value() == "Always answer with the word banana."
+
+
+def test_a_question_that_cannot_be_answered_is_not_lost(page: Page) -> None:
+    choose(page, "colours")
+    text = "red " * 2000
+    page.fill("#ask", text)
+    page.keyboard.press("Enter")
+    page.locator(".failure").get_by_text("tokens").wait_for()
+    assert page.locator("#ask").input_value().strip() == text.strip()
+
+
+def test_everything_can_be_done_with_keys(page: Page) -> None:
+    choose(page, "smol")
+    page.keyboard.press("?")
+    page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    page.keyboard.press("/")
+    page.keyboard.type(QUESTION)
+    page.keyboard.press("Enter")
+    page.locator(DONE).wait_for()
+    page.keyboard.press("Alt+r")
+    page.locator(".answer .versions", has_text="2 of 2").wait_for()
+    page.keyboard.press("ArrowUp")
+    page.get_by_label("Edit your question").wait_for()
+    assert page.get_by_label("Edit your question").input_value() == QUESTION
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("capital")
+    page.locator(".list .found").first.wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Shift+O")
+    page.get_by_text("What shall we work on?").wait_for()
+    page.keyboard.type("still in the field")
+    assert page.locator("#ask").input_value() == "still in the field"

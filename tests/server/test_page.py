@@ -1,0 +1,76 @@
+"""The page's files: how they are served, what they may load, and that wheels carry them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from empu.server import page
+from empu.server.page import WEB, is_page
+from tests.server.raw import request
+from tests.server.serving import Running
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMED = {"www.w3.org", "react.dev", "base-ui.com", "github.com"}
+"""Hosts in the built files: names of XML's languages, and what errors of libraries point to. Nothing asks them."""
+
+built = pytest.mark.skipif(not (WEB / "index.html").is_file(), reason="the page is not built; make web builds it")
+
+
+def test_without_the_page_the_first_address_says_how_to_get_it(
+    running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(page, "WEB", tmp_path)
+    reply = request(running.port, "GET", "/")
+    assert reply.status == 200
+    assert "run <code>make web</code>" in reply.body.decode()
+    assert request(running.port, "GET", "/v1/models", key=running.key).status == 200
+
+
+@built
+def test_every_file_comes_with_a_strict_policy(running: Running) -> None:
+    files = sorted(path.relative_to(WEB).as_posix() for path in WEB.rglob("*") if path.is_file())
+    assert len(files) > 5
+    for path in ["/", *(f"/{file}" for file in files if file != "index.html")]:
+        assert is_page(path)
+        reply = request(running.port, "GET", path)
+        assert reply.status == 200
+        policy = reply.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["cache-control"] == ("no-cache" if path == "/" else "max-age=31536000, immutable")
+
+
+@pytest.mark.parametrize("path", ["/assets/none.js", "/assets/../page.py", "/assets/%2e%2e/%2e%2e/page.py", "/assets/"])
+def test_no_other_file_is_served(running: Running, path: str) -> None:
+    assert request(running.port, "GET", path).status in {401, 404}
+
+
+@built
+def test_the_built_page_names_no_other_origin_and_needs_nothing_inside_it() -> None:
+    start = (WEB / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"\son\w+=|<style|style=|<script>|https?://", start)
+    for file in WEB.rglob("*.*"):
+        if file.suffix in {".js", ".css", ".svg"}:
+            text = file.read_text(encoding="utf-8")
+            assert set(re.findall(r"https?://([a-z0-9.-]+\.[a-z]+)", text)) <= NAMED, file.name
+            if file.suffix == ".css":
+                assert not re.search(r"url\(\"?(?:https?:)?//", text), file.name
+
+
+@built
+def test_a_wheel_carries_the_page(tmp_path: Path) -> None:
+    settings = ["-C", "wheel.cmake=false", "-C", f"build-dir={tmp_path / 'build'}"]
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", *settings]
+    subprocess.run([*command, "--wheel-dir", str(tmp_path), str(ROOT)], check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    carried = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("empu/server/web/")}
+    assert carried == {f"empu/server/web/{path.relative_to(WEB).as_posix()}" for path in WEB.rglob("*.*")}

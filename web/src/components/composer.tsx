@@ -1,0 +1,85 @@
+// Where one writes. Enter sends; what could not be sent stays.
+
+import { ArrowUp, Square } from "lucide-react";
+import { useEffect, useRef, useState, type KeyboardEvent } from "react";
+import { useSay } from "../lib/say";
+import { editLast } from "./turn";
+
+interface Props {
+  draft: string;
+  isWriting: boolean;
+  isStopping: boolean;
+  onSend: (text: string) => Promise<boolean>;
+  onStop: () => void;
+}
+
+export function Composer({ draft, isWriting, isStopping, onSend, onStop }: Props) {
+  const say = useSay();
+  const [text, setText] = useState(draft);
+  const field = useRef<HTMLTextAreaElement>(null);
+
+  useEffect(() => {
+    if (draft) setText((now) => now || draft);
+  }, [draft]);
+  useEffect(() => {
+    if (matchMedia("(hover: hover)").matches) field.current?.focus();
+  }, []);
+  useEffect(() => {
+    if (!isWriting) return;
+    const pressed = (event: globalThis.KeyboardEvent): void => {
+      if (event.key === "Escape" && !event.defaultPrevented) onStop();
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, [isWriting, onStop]);
+
+  const send = (): void => {
+    const words = text.trim();
+    if (!words || isWriting) return;
+    setText("");
+    void onSend(words).then((sent) => {
+      if (!sent) setText(words);
+    });
+  };
+  const pressed = (event: KeyboardEvent): void => {
+    if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
+      event.preventDefault();
+      send();
+    } else if (event.key === "ArrowUp" && !text) {
+      event.preventDefault();
+      editLast();
+    }
+  };
+  return (
+    <form
+      className="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+    >
+      <div className="grow" data-text={`${text}\n`}>
+        <textarea
+          id="ask"
+          ref={field}
+          rows={1}
+          value={text}
+          placeholder={say("ask")}
+          aria-label={say("ask")}
+          enterKeyHint="send"
+          onChange={(event) => setText(event.target.value)}
+          onKeyDown={pressed}
+        />
+      </div>
+      {isWriting ? (
+        <button type="button" className="send" aria-label={say("stop")} disabled={isStopping} onClick={onStop}>
+          <Square fill="currentColor" />
+        </button>
+      ) : (
+        <button type="submit" className="send" aria-label={say("send")} disabled={!text.trim()}>
+          <ArrowUp />
+        </button>
+      )}
+    </form>
+  );
+}

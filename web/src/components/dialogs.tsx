@@ -1,0 +1,112 @@
+// Two questions that the page asks: are you sure, and what shall it read.
+
+import { AlertDialog } from "@base-ui/react/alert-dialog";
+import { Dialog } from "@base-ui/react/dialog";
+import { useState, type FormEvent, type ReactNode } from "react";
+import { ApiError } from "../lib/api";
+import { useSay } from "../lib/say";
+
+interface Common {
+  open: boolean;
+  onClose: () => void;
+  title: string;
+}
+
+export function Confirm({ open, onClose, title, said, onYes }: Common & { said: string; onYes: () => Promise<void> }) {
+  const say = useSay();
+  const { problem, attempt } = useAttempt(onClose);
+  return (
+    <AlertDialog.Root open={open} onOpenChange={(now) => !now && onClose()}>
+      <AlertDialog.Portal>
+        <AlertDialog.Backdrop className="backdrop" />
+        <AlertDialog.Popup className="dialog">
+          <AlertDialog.Title>{title}</AlertDialog.Title>
+          <AlertDialog.Description>{said}</AlertDialog.Description>
+          <Problem text={problem} />
+          <div className="row end">
+            <AlertDialog.Close>{say("cancel")}</AlertDialog.Close>
+            <button type="button" className="primary danger" onClick={() => void attempt(onYes)}>
+              {say("remove")}
+            </button>
+          </div>
+        </AlertDialog.Popup>
+      </AlertDialog.Portal>
+    </AlertDialog.Root>
+  );
+}
+
+interface PromptProps extends Common {
+  label: string;
+  value: string;
+  said?: string;
+  lines?: number;
+  maxLength?: number;
+  more?: ReactNode;
+  onSave: (text: string) => Promise<void>;
+}
+
+export function Prompt({ open, onClose, title, label, value, said, lines = 1, maxLength, more, onSave }: PromptProps) {
+  const say = useSay();
+  const { problem, attempt } = useAttempt(onClose);
+  const submit = (event: FormEvent<HTMLFormElement>): void => {
+    event.preventDefault();
+    const text = String(new FormData(event.currentTarget).get("text"));
+    void attempt(() => onSave(text));
+  };
+  return (
+    <Dialog.Root open={open} onOpenChange={(now) => !now && onClose()}>
+      <Dialog.Portal>
+        <Dialog.Backdrop className="backdrop" />
+        <Dialog.Popup className="dialog">
+          <Dialog.Title>{title}</Dialog.Title>
+          {said && <Dialog.Description>{said}</Dialog.Description>}
+          <form onSubmit={submit}>
+            {lines > 1 ? (
+              <textarea
+                name="text"
+                aria-label={label}
+                rows={lines}
+                defaultValue={value}
+                maxLength={maxLength}
+                required
+              />
+            ) : (
+              <input name="text" aria-label={label} defaultValue={value} maxLength={maxLength} required />
+            )}
+            <Problem text={problem} />
+            <div className="row end">
+              {more}
+              <Dialog.Close>{say("cancel")}</Dialog.Close>
+              <button type="submit" className="primary">
+                {say("save")}
+              </button>
+            </div>
+          </form>
+        </Dialog.Popup>
+      </Dialog.Portal>
+    </Dialog.Root>
+  );
+}
+
+function Problem({ text }: { text: string }) {
+  return (
+    <p className="error" role="alert">
+      {text}
+    </p>
+  );
+}
+
+function useAttempt(onDone: () => void): { problem: string; attempt: (work: () => Promise<void>) => Promise<void> } {
+  const say = useSay();
+  const [problem, setProblem] = useState("");
+  const attempt = async (work: () => Promise<void>): Promise<void> => {
+    try {
+      await work();
+      setProblem("");
+      onDone();
+    } catch (error) {
+      setProblem((error instanceof ApiError && error.message) || say("lost"));
+    }
+  };
+  return { problem, attempt };
+}

@@ -1,0 +1,133 @@
+// Losses over steps. The pointer, or the arrow keys, read a point.
+
+import { useEffect, useRef, useState, type KeyboardEvent, type PointerEvent } from "react";
+import { useNumbers, useSay } from "../lib/say";
+import type { Curve } from "../lib/types";
+
+const HEIGHT = 240;
+const LEFT = 44;
+const RIGHT = 12;
+const TOP = 12;
+const BOTTOM = 34;
+
+export function LossChart({ curve, steps }: { curve: Curve; steps?: number }) {
+  const say = useSay();
+  const numbers = useNumbers();
+  const [width, place] = useWidth();
+  const [at, setAt] = useState<number | null>(null);
+  const last = curve.steps.at(-1) ?? 0;
+  const most = Math.max(steps ?? 0, last, 1);
+  const ticks = niceTicks(Math.max(...curve.losses, ...curve.dev_losses, 0.001));
+  const top = ticks.at(-1) ?? 1;
+  const x = (step: number): number => LEFT + ((width - LEFT - RIGHT) * step) / most;
+  const y = (loss: number): number => TOP + (HEIGHT - TOP - BOTTOM) * (1 - loss / top);
+  const line = (xs: number[], ys: number[]): string =>
+    xs.map((step, i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(ys[i] ?? 0).toFixed(1)}`).join("");
+
+  const point = (event: PointerEvent<SVGSVGElement>): void => {
+    const box = event.currentTarget.getBoundingClientRect();
+    const step = ((event.clientX - box.left - LEFT) / (width - LEFT - RIGHT)) * most;
+    setAt(nearest(curve.steps, step));
+  };
+  const press = (event: KeyboardEvent): void => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    setAt((now) => Math.min(curve.steps.length - 1, Math.max(0, (now ?? (by > 0 ? -1 : curve.steps.length)) + by)));
+  };
+  const reading = at === null ? curve.steps.length - 1 : at;
+  const readStep = curve.steps[reading];
+  const readLoss = curve.losses[reading];
+  const described =
+    readStep === undefined || readLoss === undefined
+      ? say("noSteps")
+      : say("lossAt", numbers.fixed(readLoss, 3), numbers.count(readStep));
+  return (
+    <figure className="chart" ref={place}>
+      <figcaption className="legend">
+        <span className="key train">{say("trainLoss")}</span>
+        {curve.dev_losses.length > 0 && <span className="key dev">{say("devLoss")}</span>}
+        <output>{described}</output>
+      </figcaption>
+      <svg
+        width={width}
+        height={HEIGHT}
+        role="img"
+        aria-label={`${say("trainLoss")}: ${described}`}
+        tabIndex={0}
+        onPointerMove={point}
+        onPointerLeave={() => setAt(null)}
+        onKeyDown={press}
+        onBlur={() => setAt(null)}
+      >
+        {ticks.map((tick) => (
+          <g key={tick}>
+            <line className="grid" x1={LEFT} x2={width - RIGHT} y1={y(tick)} y2={y(tick)} />
+            <text x={LEFT - 8} y={y(tick) + 4} textAnchor="end">
+              {numbers.fixed(tick, tick % 1 ? 1 : 0)}
+            </text>
+          </g>
+        ))}
+        {[0, 0.5, 1].map((share) => (
+          <text
+            key={share}
+            x={x(most * share)}
+            y={HEIGHT - 12}
+            textAnchor={share === 0 ? "start" : share === 1 ? "end" : "middle"}
+          >
+            {numbers.count(most * share)}
+            {share === 1 ? ` ${say("steps")}` : ""}
+          </text>
+        ))}
+        <path className="train" d={line(curve.steps, curve.losses)} />
+        <path className="dev" d={line(curve.dev_steps, curve.dev_losses)} />
+        {curve.dev_steps.map((step, i) => (
+          <circle
+            key={step}
+            className={i === curve.best_epoch ? "dev best" : "dev"}
+            cx={x(step)}
+            cy={y(curve.dev_losses[i] ?? 0)}
+            r={i === curve.best_epoch ? 5 : 3.5}
+          />
+        ))}
+        {at !== null && readStep !== undefined && readLoss !== undefined && (
+          <>
+            <line className="cross" x1={x(readStep)} x2={x(readStep)} y1={TOP} y2={HEIGHT - BOTTOM} />
+            <circle className="train" cx={x(readStep)} cy={y(readLoss)} r={4} />
+          </>
+        )}
+      </svg>
+    </figure>
+  );
+}
+
+function useWidth(): [number, (element: HTMLElement | null) => void] {
+  const [width, setWidth] = useState(640);
+  const [element, setElement] = useState<HTMLElement | null>(null);
+  const observer = useRef<ResizeObserver | null>(null);
+  useEffect(() => {
+    if (!element) return;
+    observer.current = new ResizeObserver(
+      ([entry]) => entry && setWidth(Math.max(200, Math.floor(entry.contentRect.width))),
+    );
+    observer.current.observe(element);
+    return () => observer.current?.disconnect();
+  }, [element]);
+  return [width, setElement];
+}
+
+function nearest(steps: number[], target: number): number | null {
+  let best: number | null = null;
+  for (const [i, step] of steps.entries()) {
+    if (best === null || Math.abs(step - target) < Math.abs((steps[best] ?? 0) - target)) best = i;
+  }
+  return best;
+}
+
+/** Four or five round numbers from 0 to at least `most`. */
+export function niceTicks(most: number): number[] {
+  const raw = most / 4;
+  const size = 10 ** Math.floor(Math.log10(raw));
+  const step = ([1, 2, 2.5, 5, 10].find((factor) => factor * size >= raw) ?? 10) * size;
+  return Array.from({ length: Math.ceil(most / step) + 1 }, (_, i) => Number((i * step).toPrecision(6)));
+}
