@@ -106,7 +106,7 @@ def _begin_run(ledger: Ledger, prepared: Prepared, ready: Ready, room: Path) -> 
                 code_version(),
                 ready.base.record.id,
                 dataset,
-                content_id([row.id for row in prepared.train]),
+                content_id(list(prepared.train.ids())),
                 this_machine() | {"torch": torch.__version__, "threads": ready.plan.recipe.threads},
             )
         )

@@ -111,7 +111,7 @@ def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
         seed=wishes.seed,
         threads=wishes.threads,
     )
-    row_ids = {"train": [row.id for row in prepared.train], "dev": [row.id for row in prepared.dev]}
+    row_ids = {part: list(rows.ids()) for part, rows in (("train", prepared.train), ("dev", prepared.dev))}
     identity = _identity(base, plan.recipe, task, row_ids)
     _check_name_free(store, wishes.name, identity)
     return Ready(base, config, text, task, train, dev, row_ids, plan, identity)

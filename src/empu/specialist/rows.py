@@ -8,6 +8,7 @@ from pathlib import Path
 
 from empu.checkpoint import open_checkpoint
 from empu.data.check import Limits, check
+from empu.data.packed import PackedRows
 from empu.data.read import Reading, held_out, read_rows
 from empu.data.recording import record
 from empu.data.report import Report, report
@@ -29,9 +30,9 @@ class Prepared:
     """Rows in their parts, and everything that was found."""
 
     kind: Kind
-    train: tuple[Row, ...]
-    dev: tuple[Row, ...]
-    test: tuple[Row, ...]
+    train: PackedRows
+    dev: PackedRows
+    test: PackedRows
     split: Split
     report: Report
     licence: str
@@ -55,7 +56,7 @@ class Prepared:
 
     def said(self) -> str:
         """One sentence for the record of a model."""
-        files = ", ".join(sorted({row.source for part in (self.train, self.dev, self.test) for row in part}))
+        files = ", ".join(sorted(set().union(*(part.sources() for part in (self.train, self.dev, self.test)))))
         return (
             f"tuned on {len(self.train):,} rows of {files} (licence: {self.licence}), recorded one by one in the ledger"
         )
@@ -85,15 +86,18 @@ def prepare_rows(
     checked = check(reading, held, count_tokens=lambda words: len(text.tokenizer.encode(words)), limits=limits)
     divided = split(checked, earlier=_earlier(store, reading, held))
     none = label_out_of_scope(checked.class_sizes(), out_of_scope) if reading.kind is Kind.LABEL else None
-    parts: dict[str, list[Row]] = {TRAIN: [], DEV: [], TEST: []}
-    aside: dict[str, list[Row]] = {TRAIN: [], DEV: [], TEST: []}
+    parts = {part: PackedRows() for part in (TRAIN, DEV, TEST)}
+    aside: dict[str, list[Row]] = {part: [] for part in (TRAIN, DEV, TEST)}
     for row, part in divided.all_rows():
-        (aside if none is not None and row.label == none else parts)[part].append(row)
+        if none is not None and row.label == none:
+            aside[part].append(row)
+        else:
+            parts[part].append(row)
     return Prepared(
         kind=reading.kind,
-        train=tuple(parts[TRAIN]),
-        dev=tuple(parts[DEV]),
-        test=tuple(parts[TEST]),
+        train=parts[TRAIN],
+        dev=parts[DEV],
+        test=parts[TEST],
         split=divided,
         report=report(divided, limits),
         licence=licence,
