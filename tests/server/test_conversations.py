@@ -151,7 +151,7 @@ def test_who_leaves_finds_what_was_written_until_then(running: Running) -> None:
     assert answer["facts"]["finish_reason"] == "cancelled"
     assert answer["content"]
     until = time.monotonic() + 20
-    while running.context.catalogue.open and any(s.scheduler.load != (0, 0) for s in running.context.catalogue.open):
+    while any(engine.scheduler.load != (0, 0) for engine in running.context.catalogue.engines):
         assert time.monotonic() < until, "the answer is still being written"
         time.sleep(0.05)
 
