@@ -92,7 +92,8 @@ NB_MODULE(_native, module) {
                 self.set_norm(name, values.data(), int(values.size()));
             },
             "name"_a, "values"_a)
-        .def("weight_bytes", &Model::weight_bytes);
+        .def("weight_bytes", &Model::weight_bytes)
+        .def("read_bytes", &Model::read_bytes);
 
     nb::class_<Adapter>(module, "Adapter")
         .def(
@@ -147,6 +148,13 @@ NB_MODULE(_native, module) {
         for (int i = 0; i < count; ++i) names.emplace_back(tables[i]->name);
         return names;
     });
+    module.def(
+        "product_rate",
+        [](const std::string& ops, int threads, int rounds) {
+            nb::gil_scoped_release unlocked;
+            return product_rate(choose_ops(ops), threads, rounds);
+        },
+        "ops"_a, "threads"_a, "rounds"_a);
     module.def("read_bandwidth", &read_bandwidth, "bytes"_a, "threads"_a, "rounds"_a,
                nb::call_guard<nb::gil_scoped_release>());
 }

@@ -44,4 +44,25 @@ double read_bandwidth(size_t bytes, int threads, int rounds) {
     return best;
 }
 
+double product_rate(const Ops& ops, int threads, int rounds) {
+    if (threads < 1 || threads > 256) throw Error("Too few or too many threads.");
+    constexpr int kProducts = 1 << 18;  // rounds of the innermost loop: some milliseconds
+    Pool pool(threads);
+    std::atomic<int32_t> sink{0};
+    double best = 0;
+    for (int round = 0; round < rounds; ++round) {
+        std::atomic<int64_t> done{0};
+        const auto begun = std::chrono::steady_clock::now();
+        pool.run(threads, [&](int) {
+            int32_t sum = 0;
+            done += ops.products(kProducts, sum);
+            sink += sum;
+        });
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
+        const double rate = double(done) / seconds.count();
+        if (rate > best) best = rate;
+    }
+    return best;
+}
+
 }  // namespace empu

@@ -40,6 +40,8 @@ class Model {
 
     const Matrix& output_matrix() const { return shape.tied ? embedding : output; }
     size_t weight_bytes() const;
+    // Without an embedding that is not the output layer too: of it a step reads single rows.
+    size_t read_bytes() const { return weight_bytes() - (shape.tied ? 0 : embedding.memory.size()); }
 
     const Shape shape;
     Matrix embedding, output;

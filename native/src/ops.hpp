@@ -73,6 +73,8 @@ struct Ops {
     void (*merge)(const Partial& sum, const Partial& part, int head_dim);
     // out = values / weight
     void (*finish)(const Partial& sum, int head_dim, float* out);
+    // Products of 8-bit numbers as fast as this set can do them, out of registers; gives how many, and a sum to keep.
+    int64_t (*products)(int rounds, int32_t& sum);
 };
 
 extern const Ops kScalarOps;

@@ -231,6 +231,18 @@ void merge(const Partial& sum, const Partial& part, int head_dim) {
     }
 }
 
+int64_t products(int rounds, int32_t& sum) {
+    constexpr int kNumbers = 256;
+    uint8_t numbers[kNumbers];
+    int8_t others[kNumbers];
+    for (int i = 0; i < kNumbers; ++i) numbers[i] = uint8_t(i), others[i] = int8_t(i - 128);
+    for (int round = 0; round < rounds; ++round) {
+        asm volatile("" : : "r"(numbers), "r"(others) : "memory");  // read anew each time
+        for (int i = 0; i < kNumbers; ++i) sum += int32_t(numbers[i]) * int32_t(others[i]);
+    }
+    return int64_t(rounds) * kNumbers;
+}
+
 void finish(const Partial& sum, int head_dim, float* out) {
     const float inverse = 1.0f / *sum.weight;
     for (int d = 0; d < head_dim; ++d) out[d] = sum.values[d] * inverse;

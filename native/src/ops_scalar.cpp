@@ -3,6 +3,6 @@
 namespace empu {
 
 const Ops kScalarOps = {"scalar", rms_norm, quantise, multiply, multiply_gated, gate,
-                        rotate,   to_half,  attend,   merge,    finish};
+                        rotate,   to_half,  attend,   merge,    finish, products};
 
 }  // namespace empu

@@ -24,11 +24,12 @@ def test_a_specialist_has_a_card_with_scores_rows_and_licences(page: Page) -> No
     page.get_by_role("heading", name="Base models").wait_for()
     page.get_by_role("link", name="colours", exact=True).click()
     page.get_by_role("heading", name="colours").wait_for()
-    assert "tuned from tiny" in page.locator("header").inner_text()
+    page.locator("header", has_text="tuned from tiny").wait_for()
     chart = page.locator("section", has=page.get_by_role("heading", name="Scores"))
-    assert re.search(r"TF-IDF", chart.inner_text())
+    chart.get_by_text("TF-IDF").first.wait_for()
     assert re.search(r"\d+(\.\d)? %", chart.inner_text())
     rows = page.locator("section", has=page.get_by_role("heading", name="Rows and licences"))
+    rows.get_by_text("rows.csv").first.wait_for()
     assert re.search(r"rows\.csv\s+sha256:[0-9a-f]{16}…\s+CC0-1\.0", rows.inner_text())
     rows.get_by_text("Look at the rows").click()
     rows.get_by_text("parcel").or_(rows.get_by_text("please")).first.wait_for()
@@ -54,7 +55,7 @@ def test_a_specialist_can_be_tried_on_its_page(page: Page, site: Site) -> None:
     assert "sure" in tried.inner_text()
     page.get_by_role("link", name="Chat", exact=True).click()
     page.locator("#ask").wait_for()
-    assert page.locator("#model").inner_text() == "colours"
+    page.locator("#model", has_text="colours").wait_for()
     assert page.locator("#ask").input_value() == ""
 
 

@@ -13,24 +13,19 @@ from empu.cli.talk import json_option
 @click.command()
 @click.argument("model", default="default")
 @click.option(
-    "--prefill", metavar="N", type=click.IntRange(1), default=512, show_default=True, help="Tokens to read at once."
-)
-@click.option(
-    "--decode", metavar="N", type=click.IntRange(1), default=64, show_default=True, help="Tokens to write after them."
-)
-@click.option(
     "--runs",
     metavar="N",
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Repetitions; the middle one counts.",
+    help="Rounds; the middle figure counts.",
 )
 @group(OPENING)
 @json_option
-def bench(model: str, prefill: int, decode: int, runs: int, as_json: bool, **given: Any) -> None:
-    """Measure speed on this machine: opening, first token, reading, writing, memory."""
+def bench(model: str, runs: int, as_json: bool, **given: Any) -> None:
+    """Measure a model's speed on this machine, and what share it is of what memory and processor allow."""
     import dataclasses
+    import os
     import time
 
     from empu.cli import talk
@@ -41,33 +36,40 @@ def bench(model: str, prefill: int, decode: int, runs: int, as_json: bool, **giv
     begun = time.perf_counter()
     opened = open_located(located, engine=given["engine"], threads=given["threads"], context=given["context"])
     load_s = time.perf_counter() - begun
-    talk.say(f"Reading {prefill} tokens and writing {decode}, {runs} times …")
-    speed = measure(opened.backend, prefill_tokens=prefill, decode_tokens=decode, runs=runs)
-    machine, peak = Machine.here(), peak_memory_bytes()
+    machine = Machine.here()
+    threads = given["threads"] or getattr(opened.backend, "threads", None) or os.cpu_count() or 1
+    figures, limits = measure(opened.backend, threads=threads, runs=runs, tell=talk.say)
+    peak = peak_memory_bytes()
     if as_json:
         talk.answer(
             {
                 "model": located.identity(),
                 "engine": opened.backend.name,
-                "threads": given["threads"],
+                "threads": threads,
                 "load_s": load_s,
                 "peak_memory_bytes": peak,
-                **dataclasses.asdict(speed),
+                "limits": dataclasses.asdict(limits) if limits else None,
+                "figures": [{"what": str(figure.case), **dataclasses.asdict(figure)} for figure in figures],
                 "machine": dataclasses.asdict(machine),
             }
         )
         return
-    talk.facts(
-        [
-            ("model", str(located.identity()["name"] or located.path)),
-            ("engine", opened.backend.name),
-            ("threads", str(given["threads"] or "automatic")),
-            ("opening", f"{load_s:.2f} s"),
-            ("first token", f"{speed.first_token_s * 1000:.0f} ms after a prompt of {prefill} tokens"),
-            ("reading", f"{speed.prefill_tokens_per_s:.1f} tokens/s"),
-            ("writing", f"{speed.decode_tokens_per_s:.1f} tokens/s"),
-            ("peak memory", talk.size(peak)),
-            ("machine", f"{machine.cpu}, {machine.logical_cpus} CPUs, {talk.size(machine.memory_bytes)}"),
-            ("versions", f"empu {machine.empu}, Python {machine.python}, numpy {machine.numpy}, {machine.system}"),
+    facts = [
+        ("machine", f"{machine.cpu}, {machine.logical_cpus} CPUs, {talk.size(machine.memory_bytes)}"),
+        ("model", str(located.identity()["name"] or located.path)),
+        ("engine", f"{opened.backend.name}, {threads} thread{'s' * (threads > 1)}, empu {machine.empu}"),
+        ("opened in", f"{load_s:.2f} s; {talk.size(peak)} of memory at most"),
+    ]
+    if limits is not None:
+        facts += [
+            ("memory", f"{limits.bytes_per_s / 1e9:.1f} GB/s, reading {talk.size(limits.weight_bytes)} of weights"),
+            ("processor", f"{limits.int8_operations_per_s / 1e9:,.0f} billion 8-bit operations/s"),
         ]
+    talk.facts(facts)
+    talk.table(
+        ["tokens", "tokens/s", "of the limit"],
+        [
+            [str(figure.case), f"{figure.tokens_per_s:,.0f}", f"{figure.share:.0%}" if figure.share else "not known"]
+            for figure in figures
+        ],
     )

@@ -1,4 +1,4 @@
-"""First figures of a model on this machine: how long until it speaks, how fast it reads and writes, how much memory.
+"""A model's speed on this machine, beside what the machine's memory and multipliers allow.
 
 Measured at the backend, where tokens go in and logits come out: no text, no sampling, no early end.
 """
@@ -11,32 +11,89 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from empu import __version__
-from empu.engine.backend import Backend, Chunk, Want
-from empu.errors import UsageError
+from empu.config import ModelConfig
+from empu.engine.backend import Backend, Chunk, SequenceId, Want
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
+Tokens = npt.NDArray[np.integer]
+
+WRITTEN = 48
+"""Tokens that are written to measure writing, unless ``LONGEST_S`` comes first."""
+LONGEST_S = 2.0
+"""Seconds of writing in one measurement; at least ``FEWEST`` tokens are written whatever they take."""
+FEWEST = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """Of one model. Rates are tokens per second; the middle of several runs, which are all given."""
+class Case:
+    """Reading ``context`` tokens at once or, with ``write``, writing after them, in ``streams`` sequences together."""
 
-    prefill_tokens: int
-    decode_tokens: int
-    first_token_s: float
-    """From a prompt of ``prefill_tokens`` tokens to the first token after it, the model being open."""
-    prefill_tokens_per_s: float
-    decode_tokens_per_s: float
-    prefill_runs: tuple[float, ...]
-    decode_runs: tuple[float, ...]
+    write: bool
+    context: int
+    streams: int = 1
+
+    def __str__(self) -> str:
+        what = f"writing after {self.context:,}" if self.write else f"reading {self.context:,}"
+        return what + (f", {self.streams} together" if self.streams > 1 else "")
+
+
+CASES = (Case(False, 128), Case(False, 512), Case(True, 128), Case(True, 1024), Case(True, 128, 8))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the machine can do by itself, measured with the engine's threads."""
+
+    bytes_per_s: float
+    """Reading as many bytes as the model's weights have, in order."""
+    int8_operations_per_s: float
+    """Multiplications and additions of 8-bit numbers that lie in registers."""
+    weight_bytes: int
+    """What each step reads."""
+
+    @classmethod
+    def of(cls, backend: Backend, threads: int) -> Limits | None:
+        """``None`` for an engine whose limits are not known: any but the native one."""
+        from empu.engine.native_backend import NativeBackend
+
+        if not isinstance(backend, NativeBackend):
+            return None
+        from empu.engine import _native
+
+        read = backend.weight_bytes
+        bandwidth = max(_native.read_bandwidth(read, count, 3) for count in {1, threads})
+        products = max(_native.product_rate(backend.instructions, count, 5) for count in {1, threads})
+        return cls(bandwidth, 2 * products, read)
+
+    def tokens_per_s(self, case: Case, config: ModelConfig) -> float:
+        """The most that memory and multipliers allow: weights and cache are read once a step, and every matrix of the
+        layers multiplies every token, the output layer the last one of each sequence.
+        """
+        in_layers = config.n_layers * (
+            config.dim * (2 * config.q_dim + 2 * config.kv_dim) + 3 * config.dim * config.ffn_dim
+        )
+        tokens = case.streams * (1 if case.write else case.context)
+        operations = 2 * (tokens * in_layers + case.streams * config.vocab_size * config.dim)
+        cached = case.write * case.streams * case.context * config.n_layers * config.kv_dim * 2 * 2
+        seconds = max((self.weight_bytes + cached) / self.bytes_per_s, operations / self.int8_operations_per_s)
+        return tokens / seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Of one case. ``share`` of the machine's limit, where that is known, measured in the same round."""
+
+    case: Case
+    tokens_per_s: float
+    share: float | None
+    runs: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,56 +121,77 @@ class Machine:
         )
 
 
-def measure(backend: Backend, *, prefill_tokens: int = 512, decode_tokens: int = 64, runs: int = 3) -> Speed:
-    """Read ``prefill_tokens`` tokens at once, then write ``decode_tokens`` greedily, ``runs`` times after a warm-up.
-
-    Raises :class:`~empu.errors.UsageError` when that does not fit the model's context.
+def measure(
+    backend: Backend,
+    *,
+    threads: int,
+    cases: Sequence[Case] = CASES,
+    runs: int = 3,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> tuple[list[Figure], Limits | None]:
+    """Every case ``runs`` times, in turn, and the machine's limits before each; medians. Cases that do not fit the
+    model's context are left out.
     """
-    needed = prefill_tokens + decode_tokens
-    if needed > backend.config.context_length:
-        raise UsageError(
-            f"Measuring needs {needed:,} tokens of context and the model has {backend.config.context_length:,}; lower "
-            "--prefill or --decode."
-        )
-    prompt = np.arange(prefill_tokens, dtype=np.int32) % backend.config.vocab_size
-    _run(backend, prompt[: min(16, prefill_tokens)], 2)
-    results = [_run(backend, prompt, decode_tokens) for _ in range(runs)]
-    prefill = tuple(prefill_tokens / seconds for seconds, _ in results)
-    decode = tuple(decode_tokens / seconds for _, seconds in results)
-    return Speed(
-        prefill_tokens=prefill_tokens,
-        decode_tokens=decode_tokens,
-        first_token_s=statistics.median(seconds for seconds, _ in results),
-        prefill_tokens_per_s=statistics.median(prefill),
-        decode_tokens_per_s=statistics.median(decode),
-        prefill_runs=prefill,
-        decode_runs=decode,
+    cases = [case for case in cases if case.context + WRITTEN <= backend.config.context_length]
+    rates: dict[Case, list[float]] = {case: [] for case in cases}
+    shares: dict[Case, list[float]] = {case: [] for case in cases}
+    seen: list[Limits] = []
+    _rate(backend, Case(True, 16))
+    for run in range(runs):
+        for case in cases:
+            tell(f"round {run + 1} of {runs}: {case}")
+            limits = Limits.of(backend, threads)
+            rates[case].append(_rate(backend, case))
+            if limits is not None:
+                seen.append(limits)
+                shares[case].append(rates[case][-1] / limits.tokens_per_s(case, backend.config))
+    figures = [
+        Figure(case, statistics.median(got), statistics.median(shares[case]) if shares[case] else None, tuple(got))
+        for case, got in rates.items()
+    ]
+    return figures, _middle(seen) if seen else None
+
+
+def _middle(seen: Sequence[Limits]) -> Limits:
+    return Limits(
+        statistics.median(limits.bytes_per_s for limits in seen),
+        statistics.median(limits.int8_operations_per_s for limits in seen),
+        seen[0].weight_bytes,
     )
+
+
+def _rate(backend: Backend, case: Case) -> float:
+    """Tokens per second of all sequences together."""
+    prompts = [(np.arange(case.context) * 7 + 11 * i) % backend.config.vocab_size for i in range(case.streams)]
+    sequences: list[SequenceId] = []
+    try:
+        sequences.extend(backend.allocate(case.context + WRITTEN) for _ in prompts)
+        begun = time.perf_counter()
+        chosen = _step(backend, sequences, prompts)
+        read = time.perf_counter()
+        if not case.write:
+            return case.streams * case.context / (read - begun)
+        for written in range(1, WRITTEN + 1):
+            chosen = _step(backend, sequences, chosen)
+            seconds = time.perf_counter() - read
+            if written >= FEWEST and seconds > LONGEST_S:
+                break
+        return case.streams * written / seconds
+    finally:
+        for sequence in sequences:
+            backend.release(sequence)
+
+
+def _step(backend: Backend, sequences: Sequence[SequenceId], tokens: Sequence[Tokens]) -> list[Tokens]:
+    """The likeliest next token of each sequence, after ``tokens``."""
+    chunks = [Chunk(s, some.astype(np.int32), Want.LAST) for s, some in zip(sequences, tokens, strict=True)]
+    return [logits[-1:].argmax(axis=-1) for logits in backend.forward(chunks)]
 
 
 def peak_memory_bytes() -> int:
     """The most memory that this process has held at once."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes
-
-
-def _run(backend: Backend, prompt: npt.NDArray[np.int32], decode_tokens: int) -> tuple[float, float]:
-    """Seconds for reading the prompt and choosing the first token, and for the tokens after it."""
-    sequence = backend.allocate(len(prompt) + decode_tokens)
-    try:
-        begun = time.perf_counter()
-        token = _likeliest(backend, Chunk(sequence, prompt, Want.LAST))
-        read = time.perf_counter()
-        for _ in range(decode_tokens):
-            token = _likeliest(backend, Chunk(sequence, np.array([token], dtype=np.int32), Want.LAST))
-        return read - begun, time.perf_counter() - read
-    finally:
-        backend.release(sequence)
-
-
-def _likeliest(backend: Backend, chunk: Chunk) -> int:
-    (logits,) = backend.forward([chunk])
-    return int(logits[-1].argmax())
 
 
 def _cpu_name() -> str:

@@ -56,7 +56,14 @@ class NativeBackend:
                 ops=instructions,
                 cache_limit=int(_MEMORY_SHARE * _free_memory()) if cache_bytes is None else cache_bytes,
             )
-        self.name = f"native-cpu-{self._engine.ops}"
+        self.instructions = self._engine.ops
+        self.threads = self._engine.threads
+        self.name = f"native-cpu-{self.instructions}"
+
+    @property
+    def weight_bytes(self) -> int:
+        """What a step reads of the model: all matrices, without an embedding that is not the output layer too."""
+        return self._model.read_bytes()
 
     def adapted(self, adapter: Adapter) -> Self:
         with _told():
