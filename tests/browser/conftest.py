@@ -141,7 +141,7 @@ class Watch:
 def context(browser: Browser, signed_in: Any) -> Iterator[BrowserContext]:
     """A signed-in browser of 1280 by 800 in English."""
     made = browser.new_context(storage_state=signed_in, locale="en-GB", viewport={"width": 1280, "height": 800})
-    made.set_default_timeout(20_000)
+    made.set_default_timeout(60_000)
     yield made
     made.close()
 

@@ -183,11 +183,11 @@ def test_a_question_that_cannot_be_answered_is_not_lost(page: Page) -> None:
 
 def test_everything_can_be_done_with_keys(page: Page) -> None:
     choose(page, "smol")
-    page.keyboard.press("?")
+    page.locator("#model").press("?")
     page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="hidden")
-    page.keyboard.press("/")
+    page.locator("#model").press("/")
     page.keyboard.type(QUESTION)
     page.keyboard.press("Enter")
     page.locator(DONE).wait_for()
