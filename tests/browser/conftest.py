@@ -54,7 +54,7 @@ class Site:
         return talk.id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> str:
     """Where Chromium is; skips where it, its driver or the built page is absent."""
     if not (WEB / "index.html").is_file():
@@ -67,7 +67,7 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(chromium: str) -> Iterator[Browser]:
     """One browser for all tests. It cannot find any other host by name."""
     from playwright.sync_api import sync_playwright
@@ -80,7 +80,7 @@ def browser(chromium: str) -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(chromium: str, default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The server of all these tests."""
     works = Works(tmp_path_factory.mktemp("browser")).begin("rows.csv", labelled(80))
@@ -104,7 +104,7 @@ def site(chromium: str, default_gguf: Path, tmp_path_factory: pytest.TempPathFac
     process.communicate(timeout=30)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def signed_in(browser: Browser, site: Site) -> Any:
     """Cookies of somebody who has signed in with the key."""
     context = browser.new_context()
@@ -141,7 +141,7 @@ class Watch:
 def context(browser: Browser, signed_in: Any) -> Iterator[BrowserContext]:
     """A signed-in browser of 1280 by 800 in English."""
     made = browser.new_context(storage_state=signed_in, locale="en-GB", viewport={"width": 1280, "height": 800})
-    made.set_default_timeout(20_000)
+    made.set_default_timeout(60_000)
     yield made
     made.close()
 

@@ -32,7 +32,7 @@ def opens(browser: Browser, signed_in: Any, site: Site) -> Any:
 
     def open_page(**kind: Any) -> Page:
         context = browser.new_context(**{"storage_state": signed_in, "locale": "en-GB"} | kind)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         page = context.new_page()
         opened.append((context, Watch(page, site.url)))
         page.goto(site.url)
@@ -93,10 +93,12 @@ def test_axe_finds_nothing_serious_on_any_page(
     page.get_by_role("button", name="Settings").click()
     assert findings(page, axe) == []
     page.keyboard.press("Escape")
-    page.keyboard.press("?")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    page.get_by_role("button", name="Settings").press("?")
     page.get_by_role("dialog").wait_for()
     assert findings(page, axe) == []
     page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
     page.locator("#model").click()
     page.get_by_role("option").first.wait_for()
     assert findings(page, axe) == []

@@ -37,6 +37,7 @@ class Uniform:
     """Every token is as likely as any other. Records each batch; holds at most ``memory`` sequences."""
 
     name = "uniform"
+    exact = True
     config = preset("tiny")
 
     def __init__(self, memory: int = 1000) -> None:

@@ -44,6 +44,8 @@ class Backend(Protocol):
     name: str
     """Shown to users, for example ``torch-cpu-float32``."""
     config: ModelConfig
+    exact: bool
+    """Whether logits are the same bits however tokens are divided into chunks and whatever else is in a batch."""
 
     def adapted(self, adapter: Adapter) -> Self:
         """The same backend, whose new sequences run with ``adapter`` beside the weights. Weights, caches and ids are

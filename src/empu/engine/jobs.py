@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from empu.engine.backend import Backend, SequenceId
+from empu.engine.drafts import Drafts
 from empu.engine.generation import AnswerState, Completion, Piece, Timings
 from empu.engine.prompting import Prompt
 
@@ -35,6 +36,9 @@ class Job:
         """Prompt and answer so far."""
         self.read = 0
         """How many of ``ids`` the cache holds."""
+        self.drafts: Drafts | None = None
+        self.guess: list[int] = []
+        """Tokens that are read in this step behind ``ids``, though nobody chose them yet."""
         self.cached = 0
         self.cancelled = False
         self.submitted = self.begun = time.perf_counter()

@@ -16,6 +16,7 @@ from empu.config import ModelConfig
 from empu.engine.backend import Backend, Chunk, SequenceId, Want
 from empu.engine.backends import open_backend
 from empu.engine.choices import ChoiceTrie, choose
+from empu.engine.drafts import LONGEST, Drafts
 from empu.engine.generation import AnswerState, Completion, Guide, Piece, Timings
 from empu.engine.prompting import Prompt, encode_prompt
 from empu.engine.sampling import SamplingParams
@@ -88,6 +89,8 @@ class LanguageModel:
         self.load_seconds = load_seconds
         self.task = task
         """What a specialist was tuned for; ``None`` for a general model."""
+        self.speculates = backend.exact
+        """Whether tokens are guessed ahead from the text itself, which changes nothing but the time."""
         self.guides: object | None = None
         """What ``guided.py`` keeps here between answers."""
         self._trie: ChoiceTrie | None = None
@@ -172,6 +175,13 @@ class LanguageModel:
         del self._held[common:]
         return self._sequence, common
 
+    def unread(self, count: int) -> None:
+        """Forget the last ``count`` tokens of the sequence."""
+        if count:
+            assert self._sequence is not None
+            del self._held[-count:]
+            self.backend.truncate(self._sequence, len(self._held))
+
     def read(self, ids: Sequence[int], want: Want) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Append ``ids`` to the sequence; logits as :class:`Want` says."""
         assert self._sequence is not None
@@ -248,14 +258,37 @@ class Generation:
         piece = state.take(logits[-1])
         self._first_token_s = time.perf_counter() - self._begun
         yield piece
+        drafts = Drafts(self.prompt.ids) if model.speculates else None
+        if drafts is not None:
+            drafts.add(state.tokens)
         while state.finish_reason is None:
             if self._cancelled:
                 yield state.cancel()
                 return
             step = time.perf_counter()
-            piece = state.take(model.read(piece.tokens, Want.LAST)[-1])
+            pieces = self._step(piece, drafts)
             self._decode_s += time.perf_counter() - step
-            yield piece
+            yield from pieces
+            piece = pieces[-1]
+
+    def _step(self, last: Piece, drafts: Drafts | None) -> list[Piece]:
+        """Read what the last piece added and a guess at what follows; the pieces that came of it, at least one."""
+        model, state = self._model, self._state
+        room = model.context - len(self.prompt.ids) - len(state.tokens)
+        guess = drafts.guess(min(room, LONGEST)) if drafts is not None else []
+        logits = model.read([*last.tokens, *guess], Want.ALL if guess else Want.LAST)
+        pieces = [state.take(logits[-1 - len(guess)])]
+        for i, token in enumerate(guess):
+            if pieces[-1].tokens != (token,) or state.finish_reason is not None:
+                break
+            pieces.append(state.take(logits[i - len(guess)]))
+        if drafts is not None:
+            for piece in pieces:
+                drafts.add(piece.tokens)
+            if guess:
+                drafts.judge(len(guess), len(pieces) - 1)
+        model.unread(len(guess) - (len(pieces) - 1))
+        return pieces
 
 
 def _rate(tokens: int, seconds: float) -> float | None:

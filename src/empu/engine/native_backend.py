@@ -31,6 +31,8 @@ _MEMORY_SHARE = 0.8  # of the free memory, for the caches of all sequences toget
 class NativeBackend:
     """Runs packed weights; the cache is kept in 16-bit floats, in blocks that sequences forked alike share."""
 
+    exact = True
+
     def __init__(
         self,
         config: ModelConfig,

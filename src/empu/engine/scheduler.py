@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from empu.engine.backend import Backend, Chunk, Want
+from empu.engine.drafts import LONGEST, Drafts
 from empu.engine.generation import AnswerState, Guide, Piece
 from empu.engine.jobs import Job, Update
 from empu.engine.prefixes import Prefixes, shared
@@ -29,6 +31,8 @@ from empu.text.base import Tokenizer
 T = TypeVar("T")
 WORTH_SHARING = 16
 """A prompt waits for another one that is being read when at least this many more of its tokens come from there."""
+FEW = 4
+"""Answers in progress up to which their next tokens are guessed; with more of them a step has work enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +206,16 @@ class Scheduler:
             return
         self.counts.steps += 1
         for (job, chunk), rows in zip(plan, logits, strict=True):
-            job.read += len(chunk.tokens)
+            job.read += len(chunk.tokens) - len(job.guess)
             if len(rows):
-                self._take(job, rows[-1])
+                self._take(job, rows[-1 - len(job.guess) :])
 
     def _plan(self) -> list[tuple[Job, Chunk]]:
         """The chunks of one step: what each answer in progress added last, then prompts in order of arrival."""
-        plan = [(job, self._chunk(job, len(job.ids))) for job in self._running if not job.is_reading]
+        writing = [job for job in self._running if not job.is_reading]
+        for job in writing:
+            job.guess = self._guess(job, len(writing))
+        plan = [(job, self._chunk(job, len(job.ids))) for job in writing]
         budget = self.limits.step_tokens - sum(len(chunk.tokens) for _, chunk in plan)
         running = list(self._running)
         for place, job in enumerate(running):
@@ -225,7 +232,17 @@ class Scheduler:
         assert job.sequence is not None
         tokens = job.ids[job.read : job.read + most]
         want = Want.LAST if job.read + len(tokens) == len(job.ids) else Want.NONE
+        if job.guess:
+            tokens, want = tokens + job.guess, Want.ALL
         return Chunk(job.sequence, np.asarray(tokens, dtype=np.int32), want)
+
+    def _guess(self, job: Job, writing: int) -> list[int]:
+        if not self._backend.exact or writing > FEW:
+            return []
+        if job.drafts is None:
+            job.drafts = Drafts(job.ids)
+        fair = self.limits.step_tokens // writing - (len(job.ids) - job.read)
+        return job.drafts.guess(min(LONGEST, fair, job.capacity - len(job.ids)))
 
     def _begin(self, job: Job, earlier: list[Job]) -> bool:
         """Give the job a sequence that holds as much of its prompt as any other does. ``False``: not in this step."""
@@ -259,9 +276,22 @@ class Scheduler:
         return job.sequence is not None
 
     def _take(self, job: Job, logits: npt.NDArray[np.float32]) -> None:
+        """``logits``: behind the last of the job's tokens, and behind each token of its guess."""
         if job.first is None:
             job.first = time.perf_counter()
-        self._tell(job, lambda: job.state.take(logits))
+        guess, job.guess = job.guess, []
+        begun = len(job.ids)
+        for i, row in enumerate(logits):
+            job.read = begun + i
+            self._tell(job, partial(job.state.take, row))
+            if job.sequence is None or job.ids[begun + i :] != guess[i : i + 1]:
+                break
+        if job.drafts is not None:
+            job.drafts.add(job.ids[begun:])
+            if guess:
+                job.drafts.judge(len(guess), job.read - begun)
+        if guess and job.sequence is not None:
+            self._backend.truncate(job.sequence, job.read)
 
     def _tell(self, job: Job, more: Callable[[], Piece]) -> None:
         """Append what ``more`` gives to the answer; end it where that was the last or failed."""
@@ -283,6 +313,7 @@ class Scheduler:
         assert reason is not None
         setattr(self.counts, reason, getattr(self.counts, reason) + 1)
         if job.sequence is not None:
+            self._backend.truncate(job.sequence, job.read)
             self._prefixes.keep(job.model, job.sequence, job.ids[: job.read])
             job.sequence = None
         job.tell(job.completion())

@@ -58,6 +58,8 @@ class Beside:
 class TorchBackend:
     """Runs a :class:`Transformer` with one growing cache per sequence."""
 
+    exact = False
+
     def __init__(self, model: Transformer, *, context: int | None = None) -> None:
         self.model = model
         self.config: ModelConfig = model.config

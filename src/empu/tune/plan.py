@@ -19,7 +19,7 @@ from empu.tune.preferences import Pair, PreferenceTrainer
 from empu.tune.recipe import Method, Precision, Recipe
 from empu.tune.trainer import Trainer
 
-SEEN = 2400
+SEEN = 4000
 """Rows that a small data set should be seen, counting each epoch."""
 
 FEW = 2000

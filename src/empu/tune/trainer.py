@@ -20,8 +20,10 @@ from empu.tune.examples import Batch, Example, common_prefix, epoch_batches
 from empu.tune.recipe import Recipe
 from empu.tune.state import Counters, as_tensors, load_state, save_state, trained
 
-SAVE_SECONDS = 30.0
-"""A stop at any moment loses at most about this much work."""
+SAVE_SECONDS, SAVE_AT_MOST = 30.0, 60.0
+"""How much work a stop at any moment loses at most: the first where writing the state takes little time, more where it
+takes more than a twentieth, never more than the second.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Trainer:
         self._random = torch.Generator()
         mean_length = sum(map(len, train)) / len(train)
         self._noise_size = recipe.noise / math.sqrt(mean_length * model.config.dim)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._save_every = time.monotonic(), SAVE_SECONDS
         if folder is not None and (state := load_state(folder, identity)) is not None:
             self.counters = state.counters
             self._restore(state.arrays)
@@ -127,7 +129,7 @@ class Trainer:
                 if stopped():
                     self._save()
                     raise CancelledError("Stopped; the same command goes on from here.")
-                if time.monotonic() - self._saved_at > SAVE_SECONDS:
+                if time.monotonic() - self._saved_at > self._save_every:
                     self._save()
         if self._best:
             with torch.no_grad():
@@ -272,6 +274,8 @@ class Trainer:
                 tensors[f"second/{name}"] = moments["exp_avg_sq"]
         tensors.update((f"best/{name}", tensor) for name, tensor in self._best.items())
         save_state(self._folder, self.counters, tensors, self._identity)
+        taken = time.monotonic() - self._saved_at
+        self._save_every = min(max(SAVE_SECONDS, 20 * taken), SAVE_AT_MOST)
 
     def _restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         weights, first, second = (as_tensors(arrays, kind) for kind in ("weight", "first", "second"))
