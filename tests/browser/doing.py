@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 DONE = ".answer:not(.live)"
 
 
+def send(page: Page, text: str) -> None:
+    """Write a question and send it."""
+    page.fill("#ask", text)
+    page.press("#ask", "Enter")
+
+
 def ask(page: Page, text: str) -> Locator:
     """Write, send, and wait for the whole answer."""
     before = page.locator(DONE).count()
-    page.fill("#ask", text)
-    page.keyboard.press("Enter")
+    send(page, text)
     answer = page.locator(DONE).nth(before)
     answer.wait_for(timeout=60_000)
     return answer
@@ -30,6 +35,8 @@ def settings(page: Page, **values: str) -> None:
         field.fill(value)
         field.blur()
     page.keyboard.press("Escape")
+    # What closes gives the focus back to its button, and would take it from what is typed next.
+    field.wait_for(state="detached")
 
 
 def choose(page: Page, model: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.conftest import Site
-from tests.browser.doing import DONE, ask, choose, settings
+from tests.browser.doing import DONE, ask, choose, send, settings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -89,8 +89,7 @@ def test_a_question_is_answered_kept_found_renamed_exported_and_deleted(page: Pa
 def test_an_answer_is_stopped_and_what_there_is_of_it_stays(page: Page, how: str) -> None:
     choose(page, "smol")
     settings(page, Temperature="0")
-    page.fill("#ask", LONG)
-    page.keyboard.press("Enter")
+    send(page, LONG)
     page.locator(".live .words").wait_for()
     if how == "button":
         page.get_by_role("button", name="Stop").click()
@@ -106,8 +105,7 @@ def test_an_answer_is_stopped_and_what_there_is_of_it_stays(page: Page, how: str
 def test_who_loads_the_page_anew_finds_what_was_written(page: Page) -> None:
     choose(page, "smol")
     settings(page, Temperature="0")
-    page.fill("#ask", LONG)
-    page.keyboard.press("Enter")
+    send(page, LONG)
     page.locator(".live .words").wait_for()
     page.reload()
     answer = page.locator(DONE)
