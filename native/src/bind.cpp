@@ -21,6 +21,7 @@ namespace {
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Tokens = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Packed = nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>;
 using Logits = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 Kind kind_called(const std::string& name) {
@@ -80,6 +81,18 @@ NB_MODULE(_native, module) {
             },
             "name"_a, "kind"_a, "rows"_a, "cols"_a)
         .def(
+            "map",
+            [](Model& self, const std::string& name, const std::string& kind, int rows, int cols, int descriptor,
+               size_t offset) { self.map(name, kind_called(kind), rows, cols, descriptor, offset); },
+            "name"_a, "kind"_a, "rows"_a, "cols"_a, "descriptor"_a, "offset"_a)
+        .def(
+            "packed",
+            [](const Model& self, const std::string& name) {
+                const Memory& memory = self.matrix(name).memory;
+                return Packed(memory.bytes(), {memory.size()}, nb::find(self));
+            },
+            "name"_a)
+        .def(
             "pack",
             [](Model& self, const std::string& name, int first, int count, const std::string& type, const Bytes& data) {
                 nb::gil_scoped_release unlocked;
@@ -93,6 +106,7 @@ NB_MODULE(_native, module) {
             },
             "name"_a, "values"_a)
         .def("weight_bytes", &Model::weight_bytes)
+        .def("mapped_bytes", &Model::mapped_bytes)
         .def("read_bytes", &Model::read_bytes);
 
     nb::class_<Adapter>(module, "Adapter")
@@ -141,6 +155,11 @@ NB_MODULE(_native, module) {
 
     bind_tune(module);
 
+    module.attr("layout_version") = kLayoutVersion;
+    module.def(
+        "matrix_bytes",
+        [](const std::string& kind, int rows, int cols) { return matrix_bytes(kind_called(kind), rows, cols); },
+        "kind"_a, "rows"_a, "cols"_a);
     module.def("available_ops", [] {
         const Ops* tables[8];
         const int count = available_ops(tables, 8);

@@ -25,6 +25,9 @@ class Memory {
   public:
     Memory() = default;
     explicit Memory(size_t bytes);
+    // `bytes` of an open file from `offset` on, which must be whole cache lines; read-only, and the same pages for all
+    // processes that map them. The file may be closed afterwards but must not become shorter. Throws Error.
+    static Memory of_file(int descriptor, size_t offset, size_t bytes);
     ~Memory();
     Memory(Memory&& other) noexcept;
     Memory& operator=(Memory&& other) noexcept;
@@ -32,6 +35,7 @@ class Memory {
     Memory& operator=(const Memory&) = delete;
 
     size_t size() const { return bytes_; }
+    bool is_writable() const { return writable_; }
     uint8_t* bytes() { return data_; }
     const uint8_t* bytes() const { return data_; }
     template <typename T>
@@ -46,6 +50,7 @@ class Memory {
   private:
     void* base_ = nullptr;
     size_t mapped_ = 0;  // bytes at `base_` if it is a mapping of its own
+    bool writable_ = true;
     uint8_t* data_ = nullptr;
     size_t bytes_ = 0;
 };

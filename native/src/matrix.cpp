@@ -124,7 +124,9 @@ constexpr Packer kPackers[] = {
 
 }  // namespace
 
-Matrix make_matrix(Kind kind, int rows, int cols) {
+namespace {
+
+Matrix shaped(Kind kind, int rows, int cols) {
     if (rows < 1 || cols < 1) throw Error("A matrix needs at least one row and one column.");
     if (kind != Kind::Float32 && cols % kGroup != 0) {
         throw Error("A quantised matrix has " + std::to_string(cols) + " columns; a multiple of 32 was expected.");
@@ -138,11 +140,30 @@ Matrix make_matrix(Kind kind, int rows, int cols) {
     if (kind == Kind::Float32) matrix.tile_bytes = size_t(cols) * kLanes * sizeof(float);
     if (kind == Kind::Q4) matrix.tile_bytes = groups * kQ4GroupBytes;
     if (kind == Kind::Q8) matrix.tile_bytes = (groups * (kQ8GroupBytes + 32) + 63) / 64 * 64;
+    return matrix;
+}
+
+}  // namespace
+
+size_t matrix_bytes(Kind kind, int rows, int cols) {
+    const Matrix matrix = shaped(kind, rows, cols);
+    return matrix.tile_bytes * size_t(matrix.tiles);
+}
+
+Matrix make_matrix(Kind kind, int rows, int cols) {
+    Matrix matrix = shaped(kind, rows, cols);
     matrix.memory = Memory(matrix.tile_bytes * size_t(matrix.tiles));
     return matrix;
 }
 
+Matrix map_matrix(Kind kind, int rows, int cols, int descriptor, size_t offset) {
+    Matrix matrix = shaped(kind, rows, cols);
+    matrix.memory = Memory::of_file(descriptor, offset, matrix.tile_bytes * size_t(matrix.tiles));
+    return matrix;
+}
+
 void pack_rows(Matrix& matrix, int first, int count, std::string_view type, const uint8_t* data, size_t bytes) {
+    if (!matrix.memory.is_writable()) throw Error("Weights that lie in a file cannot be changed.");
     for (const Packer& packer : kPackers) {
         if (packer.type != type || packer.kind != matrix.kind) continue;
         const size_t row_bytes = size_t(matrix.cols / packer.block_values) * packer.block_bytes;

@@ -16,6 +16,10 @@ namespace empu {
 
 enum class Kind { Float32, Q4, Q8 };
 
+// Counts up with every change of what stands above or of how `pack_rows` rounds: it is part of the key under which
+// packed weights are kept on disk.
+inline constexpr int kLayoutVersion = 1;
+
 inline constexpr size_t kQ4GroupBytes = 320;
 inline constexpr size_t kQ8GroupBytes = 512;
 
@@ -31,8 +35,12 @@ struct Matrix {
     const uint8_t* tile(int index) const { return memory.bytes() + tile_bytes * size_t(index); }
 };
 
-// An empty matrix; throws Error for columns that are not whole groups unless `kind` is Float32.
+// Bytes of a matrix, always whole cache lines; throws Error for columns that are not whole groups unless `kind` is
+// Float32.
+size_t matrix_bytes(Kind kind, int rows, int cols);
+// An empty matrix; and one that lies packed in an open file. Throw Error as above, or for a file that is too short.
 Matrix make_matrix(Kind kind, int rows, int cols);
+Matrix map_matrix(Kind kind, int rows, int cols, int descriptor, size_t offset);
 
 // Fills rows `first` to `first + count - 1` from `bytes` of `type`, row after row:
 // Q4 takes Q4_0 and Q4_1 exactly, and Q4_K with each product of its two scales rounded to a 16-bit float;

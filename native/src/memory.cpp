@@ -3,8 +3,11 @@
 #include <utility>
 
 #include "common.hpp"
-#if defined(__linux__)
+#if defined(__unix__) || defined(__APPLE__)
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#define EMPU_MAPS 1
 #endif
 
 namespace empu {
@@ -35,8 +38,32 @@ Memory::Memory(size_t bytes) : bytes_(bytes) {
     std::memset(data_, 0, whole);
 }
 
+Memory Memory::of_file(int descriptor, size_t offset, size_t bytes) {
+#if defined(EMPU_MAPS)
+    struct stat found;
+    if (fstat(descriptor, &found) != 0 || offset % kLine != 0 || bytes == 0 || found.st_size < 0 ||
+        offset > size_t(found.st_size) || bytes > size_t(found.st_size) - offset) {
+        throw Error("The file of packed weights has no such part.");
+    }
+    const size_t begin = offset / size_t(sysconf(_SC_PAGESIZE)) * size_t(sysconf(_SC_PAGESIZE));
+    const size_t mapped = offset - begin + bytes;
+    void* base = mmap(nullptr, mapped, PROT_READ, MAP_SHARED, descriptor, off_t(begin));
+    if (base == MAP_FAILED) throw Error("The file of packed weights cannot be mapped.");
+    madvise(base, mapped, MADV_WILLNEED);
+    Memory memory;
+    memory.base_ = base;
+    memory.mapped_ = mapped;
+    memory.writable_ = false;
+    memory.data_ = static_cast<uint8_t*>(base) + (offset - begin);
+    memory.bytes_ = bytes;
+    return memory;
+#else
+    throw Error("This system maps no files.");
+#endif
+}
+
 Memory::~Memory() {
-#if defined(__linux__)
+#if defined(EMPU_MAPS)
     if (mapped_ != 0) {
         munmap(base_, mapped_);
         return;
@@ -50,6 +77,7 @@ Memory::Memory(Memory&& other) noexcept { *this = std::move(other); }
 Memory& Memory::operator=(Memory&& other) noexcept {
     std::swap(base_, other.base_);
     std::swap(mapped_, other.mapped_);
+    std::swap(writable_, other.writable_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     return *this;

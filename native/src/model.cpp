@@ -31,20 +31,30 @@ Model::Model(const Shape& checked) : shape(checked) {
     }
 }
 
-Model::Expected& Model::expected(const std::string& name) {
+const Model::Expected& Model::expected(const std::string& name) const {
     const auto found = matrices_.find(name);
     if (found == matrices_.end()) throw Error("The model has no matrix called " + name + ".");
     return found->second;
 }
 
-void Model::make(const std::string& name, Kind kind, int rows, int cols) {
-    Expected& wanted = expected(name);
+const Model::Expected& Model::expected(const std::string& name, int rows, int cols) const {
+    const Expected& wanted = expected(name);
     if (rows != wanted.rows || cols != wanted.cols) {
         throw Error(name + " is " + std::to_string(rows) + " x " + std::to_string(cols) + "; expected " +
                     std::to_string(wanted.rows) + " x " + std::to_string(wanted.cols) + ".");
     }
-    *wanted.matrix = make_matrix(kind, rows, cols);
+    return wanted;
 }
+
+void Model::make(const std::string& name, Kind kind, int rows, int cols) {
+    *expected(name, rows, cols).matrix = make_matrix(kind, rows, cols);
+}
+
+void Model::map(const std::string& name, Kind kind, int rows, int cols, int descriptor, size_t offset) {
+    *expected(name, rows, cols).matrix = map_matrix(kind, rows, cols, descriptor, offset);
+}
+
+const Matrix& Model::matrix(const std::string& name) const { return *expected(name).matrix; }
 
 void Model::pack(const std::string& name, int first, int count, std::string_view type, const uint8_t* data,
                  size_t bytes) {
@@ -73,6 +83,14 @@ void Model::check_complete() const {
 size_t Model::weight_bytes() const {
     size_t bytes = 0;
     for (const auto& [name, wanted] : matrices_) bytes += wanted.matrix->memory.size();
+    return bytes;
+}
+
+size_t Model::mapped_bytes() const {
+    size_t bytes = 0;
+    for (const auto& [name, wanted] : matrices_) {
+        if (!wanted.matrix->memory.is_writable()) bytes += wanted.matrix->memory.size();
+    }
     return bytes;
 }
 

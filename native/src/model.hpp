@@ -33,13 +33,17 @@ class Model {
 
     // Throw Error for an unknown name or another shape than the model's.
     void make(const std::string& name, Kind kind, int rows, int cols);
+    // A matrix that lies packed in an open file, from `offset` on.
+    void map(const std::string& name, Kind kind, int rows, int cols, int descriptor, size_t offset);
     void pack(const std::string& name, int first, int count, std::string_view type, const uint8_t* data, size_t bytes);
     void set_norm(const std::string& name, const float* values, int count);
     // Throws Error naming what has not been given yet.
     void check_complete() const;
 
     const Matrix& output_matrix() const { return shape.tied ? embedding : output; }
+    const Matrix& matrix(const std::string& name) const;
     size_t weight_bytes() const;
+    size_t mapped_bytes() const;  // of them those that lie in files
     // Without an embedding that is not the output layer too: of it a step reads single rows.
     size_t read_bytes() const { return weight_bytes() - (shape.tied ? 0 : embedding.memory.size()); }
 
@@ -53,7 +57,8 @@ class Model {
         Matrix* matrix;
         int rows, cols;
     };
-    Expected& expected(const std::string& name);
+    const Expected& expected(const std::string& name) const;
+    const Expected& expected(const std::string& name, int rows, int cols) const;
 
     std::map<std::string, Expected> matrices_;
     std::map<std::string, std::vector<float>*> norms_;

@@ -90,18 +90,23 @@ def create_once(path: Path, data: bytes) -> bool:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, flush: bool = True) -> Iterator[BinaryIO]:
     """A file open for writing that takes the name ``path`` once the block ends well, and vanishes otherwise.
 
-    Raises :class:`CheckpointError` when it cannot be written, a full disk included.
+    Without ``flush`` the disk gets it when the system likes: quick, and after a crash of the machine its bytes may be
+    wrong, so only for what is checked before it is believed. Raises :class:`CheckpointError` when it cannot be written,
+    a full disk included.
     """
     try:
         with _beside(path) as (file, temporary):
             yield file
-            _flush(file)
+            if flush:
+                _flush(file)
+            file.flush()
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
-        flush_folder(path.parent)
+        if flush:
+            flush_folder(path.parent)
     except OSError as error:
         raise write_error(error, path, CheckpointError, _ELSEWHERE) from error
 

@@ -108,6 +108,10 @@ class Checkpoint(ABC):
     def tensor(self, name: str) -> StoredTensor:
         """One tensor in its stored type and our row order. Raises :class:`CheckpointError` for an unknown name."""
 
+    def stored_type(self, name: str) -> BlockType:
+        """How one tensor is stored; the readers whose ``tensor`` may copy know it without touching its bytes."""
+        return self.tensor(name).type
+
     def tensors(self) -> Iterator[StoredTensor]:
         """All tensors, one at a time."""
         for name in self.names():

@@ -117,6 +117,10 @@ class HuggingFaceCheckpoint(Checkpoint):
         place = self._place(name)
         return place.file.entries[place.foreign].shape
 
+    def stored_type(self, name: str) -> BlockType:
+        place = self._place(name)
+        return place.file.type_of(place.foreign)
+
     def tensor(self, name: str) -> StoredTensor:
         place = self._place(name)
         type_, data, shape = place.file.type_of(place.foreign), place.file.bytes_of(place.foreign), self.shape(name)

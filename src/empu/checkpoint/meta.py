@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from empu.checkpoint.base import Checkpoint, Provenance, StoredTensor
+from empu.checkpoint.blocks import BlockType
 from empu.checkpoint.metaparams import read_params
 from empu.checkpoint.modelcard import licence_text, papers
 from empu.checkpoint.names import TensorRow, our_name
@@ -81,6 +82,9 @@ class MetaCheckpoint(Checkpoint):
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._split(name).shape
+
+    def stored_type(self, name: str) -> BlockType:
+        return self._split(name).pieces[0][1].type
 
     def tensor(self, name: str) -> StoredTensor:
         """As in :class:`Checkpoint`; raises too when the files hold different copies of an unsplit tensor."""

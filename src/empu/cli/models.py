@@ -12,9 +12,11 @@ from empu.cli.talk import json_option
 def models(as_json: bool) -> None:
     """List what is in the store: name, size, parameters, format, licence, when it came."""
     from empu.cli import describing, talk
+    from empu.store import packed
     from empu.store.store import Store
 
     store = Store.of_user()
+    packed.tidy(store)
     listed = store.all()
     if as_json:
         talk.answer({"store": str(store.home), "models": [describing.document(model) for model in listed]})

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,8 @@ class Located:
     stored: StoredModel | None
     adapter: Path | None = None
     """The folder of a specialist; ``path`` is its base then."""
+    weights: str | None = None
+    """Id of the model of the store whose files ``path`` are, checked against their hashes."""
 
     def identity(self) -> dict[str, str | None]:
         """For JSON. A model outside the store has no recorded id."""
@@ -46,9 +49,9 @@ def locate(text: str) -> Located:
     store.verify(found, talk.progress())
     base = store.base_of(found)
     if base is None:
-        return Located(found.path, found)
+        return Located(found.path, found, None, found.record.id)
     store.verify(base, talk.progress())
-    return Located(base.path, found, found.path)
+    return Located(base.path, found, found.path, base.record.id)
 
 
 def open_located(
@@ -56,8 +59,20 @@ def open_located(
 ) -> LanguageModel:
     """Open a model for answering."""
     from empu.engine.language_model import open_model
+    from empu.engine.storage import PackedPlace, Storage
+    from empu.store import packed
 
-    return open_model(located.path, adapter=located.adapter, engine=engine, threads=threads, context=context)
+    store = Store.of_user()
+    source = packed.source(located.weights) if located.weights is not None else None
+    place = PackedPlace(packed.folder(store), source, talk.say, partial(packed.tidy, store))
+    return open_model(
+        located.path,
+        adapter=located.adapter,
+        engine=engine,
+        threads=threads,
+        context=context,
+        storage=Storage(packed=place),
+    )
 
 
 class Cancellable(Protocol):

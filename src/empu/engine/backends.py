@@ -8,10 +8,11 @@ from pathlib import Path
 
 from empu.checkpoint import Checkpoint
 from empu.engine.backend import Backend
+from empu.engine.storage import AS_IT_IS, Storage
 from empu.errors import MissingDependencyError, UsageError
 
 
-def _torch(checkpoint: Checkpoint, threads: int | None, context: int | None) -> Backend:
+def _torch(checkpoint: Checkpoint, threads: int | None, context: int | None, storage: Storage) -> Backend:
     try:
         from empu.engine.torch_backend import open_torch
     except ModuleNotFoundError as error:
@@ -23,7 +24,7 @@ def _torch(checkpoint: Checkpoint, threads: int | None, context: int | None) -> 
     return open_torch(checkpoint, threads=threads, context=context)
 
 
-def _native(checkpoint: Checkpoint, threads: int | None, context: int | None) -> Backend:
+def _native(checkpoint: Checkpoint, threads: int | None, context: int | None, storage: Storage) -> Backend:
     try:
         from empu.engine.native_backend import open_native
     except ImportError as error:
@@ -31,7 +32,7 @@ def _native(checkpoint: Checkpoint, threads: int | None, context: int | None) ->
             "The native engine was not built with this installation; install a C++20 compiler (Debian: apt install "
             "g++) and install Empu again, or use --engine torch."
         ) from error
-    return open_native(checkpoint, threads=threads, context=context)
+    return open_native(checkpoint, threads=threads, context=context, storage=storage)
 
 
 def best() -> str:
@@ -42,10 +43,10 @@ def best() -> str:
     return "torch" if has_gpu else "native"
 
 
-Opener = Callable[[Checkpoint, int | None, int | None], Backend]
+Opener = Callable[[Checkpoint, int | None, int | None, Storage], Backend]
 
 ENGINES: dict[str, Opener] = {"native": _native, "torch": _torch}
-"""Name -> what opens a checkpoint with (threads, context)."""
+"""Name -> what opens a checkpoint with (threads, context, storage)."""
 
 
 def open_backend(
@@ -54,10 +55,11 @@ def open_backend(
     engine: str = "auto",
     threads: int | None = None,
     context: int | None = None,
+    storage: Storage = AS_IT_IS,
 ) -> Backend:
     """The backend called ``engine``; "auto" takes the best one that this machine has."""
     if engine == "auto":
         engine = best()
     if engine not in ENGINES:
         raise UsageError(f"There is no engine {engine!r}; there are auto, {', '.join(ENGINES)}.")
-    return ENGINES[engine](checkpoint, threads, context)
+    return ENGINES[engine](checkpoint, threads, context, storage)

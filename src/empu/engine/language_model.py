@@ -20,6 +20,7 @@ from empu.engine.drafts import LONGEST, Drafts
 from empu.engine.generation import AnswerState, Completion, Guide, Piece, Timings
 from empu.engine.prompting import Prompt, encode_prompt
 from empu.engine.sampling import SamplingParams
+from empu.engine.storage import AS_IT_IS, Storage
 from empu.errors import UsageError
 from empu.text import load_text
 from empu.text.base import Message, Text
@@ -36,6 +37,7 @@ def open_model(
     engine: str = "auto",
     threads: int | None = None,
     context: int | None = None,
+    storage: Storage = AS_IT_IS,
 ) -> LanguageModel:
     """Open a GGUF file, a Hugging Face folder or a Meta folder for answering.
 
@@ -49,7 +51,7 @@ def open_model(
         if context is not None and not 1 <= context <= longest:
             raise UsageError(f"A context of {context:,} tokens was asked for; this model has at most {longest:,}.")
         text = load_text(checkpoint.format, checkpoint.path, checkpoint.metadata)
-        backend = open_backend(checkpoint, engine=engine, threads=threads, context=context)
+        backend = open_backend(checkpoint, engine=engine, threads=threads, context=context, storage=storage)
         model = LanguageModel(
             backend,
             text,

@@ -22,6 +22,7 @@ from empu.config import ModelConfig
 from empu.engine import _native
 from empu.engine.backend import Chunk, SequenceId, Want
 from empu.engine.native_weights import build_model, packed_bytes, rotary_frequencies
+from empu.engine.storage import AS_IT_IS, Storage
 from empu.errors import EmpuError, UsageError
 
 _WANTS = {Want.NONE: 0, Want.LAST: 1, Want.ALL: 2}
@@ -56,7 +57,7 @@ class NativeBackend:
                 frequencies=rotary_frequencies(config),
                 threads=threads or _processors(),
                 ops=instructions,
-                cache_limit=int(_MEMORY_SHARE * _free_memory()) if cache_bytes is None else cache_bytes,
+                cache_limit=_cache_limit(model) if cache_bytes is None else cache_bytes,
             )
         self.instructions = self._engine.ops
         self.threads = self._engine.threads
@@ -125,6 +126,7 @@ def open_native(
     threads: int | None = None,
     context: int | None = None,
     instructions: str = "",
+    storage: Storage = AS_IT_IS,
 ) -> NativeBackend:
     """Load a checkpoint. Raises :class:`EmpuError` when the weights do not fit the memory."""
     need, free = packed_bytes(checkpoint), _free_memory()
@@ -134,7 +136,7 @@ def open_native(
             "free; use a smaller model, or one with fewer bits."
         )
     with _told():
-        model = build_model(checkpoint)
+        model = build_model(checkpoint, storage)
     return NativeBackend(checkpoint.config, model, threads=threads, context=context, instructions=instructions)
 
 
@@ -165,6 +167,11 @@ def _int32(tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cache_limit(model: _native.Model) -> int:
+    """The system counts the pages of mapped files as free, and those of the weights are not."""
+    return int(_MEMORY_SHARE * max(0, _free_memory() - model.mapped_bytes()))
 
 
 def _free_memory() -> int:

@@ -16,19 +16,24 @@ import numpy as np
 import numpy.typing as npt
 
 from empu.checkpoint import Checkpoint, StoredTensor
+from empu.checkpoint.blocks import BlockType
 from empu.config import LinearRopeScaling, ModelConfig
 from empu.engine import _native
+from empu.engine.packed import MatrixPlan, PackedFile
+from empu.engine.storage import AS_IT_IS, Storage
 
 Floats = npt.NDArray[np.float32]
 
 _GROUP = 32
 _FOUR_BITS = ("Q4_0", "Q4_1", "Q4_K")
 _UNPACKED_AT_ONCE = 1 << 22  # values
-_BYTES_PER_VALUE = {"q4": 0.625, "q8": 1.0625, "float32": 4.0}
 
 
-def build_model(checkpoint: Checkpoint) -> _native.Model:
-    """The weights of ``checkpoint`` in the engine's layout; beside them at most one slice of a tensor is in memory."""
+def build_model(checkpoint: Checkpoint, storage: Storage = AS_IT_IS) -> _native.Model:
+    """The weights of ``checkpoint`` in the engine's layout; beside them at most one slice of a tensor is in memory.
+
+    Where ``storage`` has a place for packed weights they are mapped from there, or packed and put there.
+    """
     config = checkpoint.config
     model = _native.Model(
         layers=config.n_layers,
@@ -42,22 +47,33 @@ def build_model(checkpoint: Checkpoint) -> _native.Model:
         window=config.sliding_window or 0,
         tied=config.tie_embeddings,
     )
-    for tensor in checkpoint.tensors():
-        if len(tensor.shape) == 1:
-            model.set_norm(tensor.name, tensor.float32())
-        else:
-            _pack(model, tensor)
+    plan = matrix_plan(checkpoint)
+    for name in checkpoint.names():
+        if len(checkpoint.shape(name)) == 1:
+            model.set_norm(name, checkpoint.tensor(name).float32())
+    file = PackedFile.of(storage.packed, checkpoint, plan) if storage.packed is not None else None
+    if file is not None and file.map_into(model):
+        return model
+    for matrix in plan:
+        _pack(model, checkpoint.tensor(matrix.name), matrix)
+    if file is not None:
+        file.keep(model)
     return model
 
 
+def matrix_plan(checkpoint: Checkpoint) -> list[MatrixPlan]:
+    """The matrices of ``checkpoint`` in file order, and what each becomes."""
+    shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
+    return [
+        MatrixPlan(name, _kind(checkpoint.stored_type(name), shape[1]), *shape)
+        for name, shape in shapes.items()
+        if len(shape) == 2
+    ]
+
+
 def packed_bytes(checkpoint: Checkpoint) -> int:
-    """What the matrices of ``checkpoint`` will occupy, but for the padding to whole tiles of 16 rows."""
-    total = 0.0
-    for name in checkpoint.names():
-        shape = checkpoint.shape(name)
-        if len(shape) == 2:
-            total += shape[0] * shape[1] * _BYTES_PER_VALUE[_kind(checkpoint.tensor(name))]
-    return int(total)
+    """What the matrices of ``checkpoint`` will occupy."""
+    return sum(matrix.bytes for matrix in matrix_plan(checkpoint))
 
 
 def rotary_frequencies(config: ModelConfig) -> Floats:
@@ -77,19 +93,17 @@ def rotary_frequencies(config: ModelConfig) -> Floats:
     return scaled.astype(np.float32)
 
 
-def _kind(tensor: StoredTensor) -> str:
+def _kind(stored: BlockType, cols: int) -> str:
     """``q4``, ``q8`` or ``float32``, as the module's first lines say."""
-    stored = tensor.type.name
-    if stored == "F32" or tensor.shape[1] % _GROUP:
+    if stored.name == "F32" or cols % _GROUP:
         return "float32"
-    return "q4" if stored in _FOUR_BITS else "q8"
+    return "q4" if stored.name in _FOUR_BITS else "q8"
 
 
-def _pack(model: _native.Model, tensor: StoredTensor) -> None:
-    rows, cols = tensor.shape
-    kind, stored = _kind(tensor), tensor.type.name
-    model.make(tensor.name, kind, rows, cols)
-    if kind == "q4" or stored == "Q8_0":
+def _pack(model: _native.Model, tensor: StoredTensor, matrix: MatrixPlan) -> None:
+    rows, cols, stored = matrix.rows, matrix.cols, tensor.type.name
+    model.make(tensor.name, matrix.kind, rows, cols)
+    if matrix.kind == "q4" or stored == "Q8_0":
         model.pack(tensor.name, 0, rows, stored, np.ascontiguousarray(tensor.data))
         return
     row_bytes = cols // tensor.type.block_values * tensor.type.block_bytes
