@@ -114,7 +114,7 @@ def test_the_report_is_json_and_lines(tmp_path: Path) -> None:
     assert json.loads(json.dumps(said.to_dict()))["left_out"] == {"empty": 1}
     text = "\n".join(said.lines())
     assert "63 records read, 62 rows used" in text
-    assert "1 x phone in 1 rows" in text
+    assert "1 x phone in 1 row, such" in text
     assert f"{tmp_path / 'rows.csv'}:63: the text is empty" in text
     assert said.thin_classes == {"rare": 1}
 

@@ -124,6 +124,18 @@ def test_the_same_command_is_not_done_twice_and_names_keep_their_meaning(shop: S
     assert plan["seconds"] > 0
 
 
+def test_a_name_moves_to_another_specialist_only_when_asked(shop: Shop) -> None:
+    before = shop.json("show", "router")["id"]
+    shop.tune("--seed", "1", "--replace")
+    try:
+        assert shop.json("show", "router")["id"] != before
+        assert shop.json("show", before)["id"] == before
+    finally:
+        shop.tune("--licence", "CC0-1.0", "--replace")
+    assert shop.json("show", "router")["id"] == before
+    assert "already means another model" in shop.tune("--seed", "1", "--name", "default", "--replace", code=1).stderr
+
+
 @pytest.mark.parametrize(("form", "target"), [("hf", "folder"), ("gguf", "model.gguf")])
 def test_exports_answer_as_the_specialist_does(shop: Shop, form: str, target: str) -> None:
     done = shop.json("export", "router", target, "--to", form)

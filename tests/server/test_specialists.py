@@ -88,3 +88,26 @@ def test_the_specialist_unused_for_longest_makes_room(places: dict[str, Place]) 
         await catalogue.close(drain=False)
 
     asyncio.run(visit())
+
+
+def test_a_name_that_means_another_model_now_is_opened_anew(places: dict[str, Place]) -> None:
+    meanings = {"base": "0", "one": "1"}
+    moved = dict(places)
+
+    async def visit() -> None:
+        catalogue = Catalogue(lambda: NAMES, opener, place=moved.__getitem__, meaning=meanings.get)
+        base, one = await catalogue.get("base"), await catalogue.get("one")
+        assert await catalogue.get("one") is one
+        moved["one"], meanings["one"] = places["two"], "2"
+        now = await catalogue.get("one")
+        assert now is not one
+        assert now.engine is one.engine
+        assert now is await catalogue.get("one")
+        moved["one"], meanings["one"] = Place("another"), "3"
+        moved["base"], meanings["base"] = Place("another"), "3"
+        assert (await catalogue.get("one")).engine is not base.engine
+        await catalogue.get("base")
+        assert [engine.key for engine in catalogue.engines] == ["another"]
+        await catalogue.close(drain=False)
+
+    asyncio.run(visit())

@@ -133,7 +133,10 @@ def prepare(
         if located.stored is None:
             return Place(str(located.path))
         base = store.base_of(located.stored) or located.stored
-        return Place(base.name or base.record.id, located.adapter)
+        return Place(base.record.id, located.adapter, base.name)
+
+    def meaning(name: str) -> str | None:
+        return store.meaning(chosen.get(name, name))
 
     def opener(model: str) -> LanguageModel:
         return open_located(locate(model), **opening)
@@ -144,7 +147,10 @@ def prepare(
     limits = Limits(slots=slots, queue=queue, step_tokens=max(256, 2 * slots))
     encoders = Encoders(lambda: folders(store.home))
     context = Context(
-        Catalogue(offered, opener, limits, place=place), keys, allowed_hosts(host, port, names), encoders=encoders
+        Catalogue(offered, opener, limits, place=place, meaning=meaning),
+        keys,
+        allowed_hosts(host, port, names),
+        encoders=encoders,
     )
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     address = f"http://{shown}:{port}"

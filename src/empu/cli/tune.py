@@ -14,6 +14,7 @@ from empu.cli.talk import json_option
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="Name of the specialist in the store.")
+@click.option("--replace", is_flag=True, help="Let NAME leave the specialist that has it; that one stays under its id.")
 @click.option("--base", metavar="MODEL", default="default", show_default=True, help="The model to tune.")
 @click.option("--map", "mapping", metavar="FIELD=COLUMN,…", help="Which column is what: text=body,label=queue.")
 @click.option(

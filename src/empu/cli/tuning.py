@@ -16,7 +16,7 @@ from empu.ledger.hashing import tagged
 from empu.specialist import job
 from empu.specialist.curve import FOLDER
 from empu.specialist.job import Made
-from empu.specialist.ready import Ready, Wishes, make_ready, plan_with_time, with_plan
+from empu.specialist.ready import Ready, Wishes, check_wishes, make_ready, plan_with_time, with_plan
 from empu.specialist.retraining import Repeated, retrain
 from empu.specialist.rows import Prepared, prepare_rows
 from empu.specialist.scoring import table
@@ -225,6 +225,8 @@ def duration(seconds: float) -> str:
 
 def _begin(store: Store, data: Path, given: Mapping[str, Any]) -> tuple[Prepared, Ready]:
     wishes = _wishes(given)
+    check_wishes(store, wishes)
+    seconds_of(given["budget"])
     prepared = prepare_rows(
         store,
         wishes.base,
@@ -267,4 +269,5 @@ def _wishes(given: Mapping[str, Any]) -> Wishes:
         threads=given["threads"],
         engine=given["engine"],
         compare=not given["no_compare"],
+        replace=given["replace"],
     )

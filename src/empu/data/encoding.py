@@ -113,7 +113,7 @@ def _eight_bits(path: Path) -> Encoding:
                 bad += 1
                 undefined = undefined or any(byte in line for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D))
     if good > bad:
-        return Encoding("utf-8", f"most lines are valid UTF-8; {bad} are not and are left out", mixed=True)
+        return Encoding("utf-8", f"most lines are valid UTF-8; those that are not ({bad}) are left out", mixed=True)
     if undefined:
         return Encoding("latin-1", "a guess: it is neither UTF-8 nor Windows-1252")
     return Encoding("cp1252", "a guess: it is not UTF-8 and every byte exists in Windows-1252")

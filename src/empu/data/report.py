@@ -59,16 +59,17 @@ class Report:
         yield f"{self.read:,} records read, {self.kept:,} rows used: {parts}"
         if self.classes:
             sizes = [sum(counts.values()) for counts in self.classes.values()]
-            yield f"{len(self.classes)} classes of {min(sizes):,} to {max(sizes):,} rows"
+            spread = f"{min(sizes):,} to {max(sizes):,}" if min(sizes) < max(sizes) else f"{min(sizes):,}"
+            yield f"{len(self.classes)} classes of {spread} rows"
         if self.tokens:
             yield f"{self.tokens:,} tokens, the longest row {self.longest_tokens:,}"
         yield from self._warnings()
         for found, counts in self.personal.items():
             example = f", such as {counts['examples'][0]}" if counts["examples"] else ""
-            where = f"{counts['matches']:,} x {found} in {counts['rows']:,} rows{example}"
+            where = f"{counts['matches']:,} x {found} in {_counted(counts['rows'], 'row')}{example}"
             yield f"personal data: {where}; nothing was removed"
         for reason, count in self.left_out.items():
-            yield f"left out: {count:,} rows, {reason}"
+            yield f"left out: {_counted(count, 'row')}, {reason}"
         for one in self.exclusions[:SHOWN]:
             yield f"  {one['source']}:{one['number']}: {one['reason']}"
         if len(self.exclusions) > SHOWN:
@@ -77,12 +78,12 @@ class Report:
     def _warnings(self) -> Iterator[str]:
         if self.thin_classes:
             names = ", ".join(f"{name} {count}" for name, count in list(self.thin_classes.items())[:SHOWN])
-            yield f"few rows in {len(self.thin_classes)} classes ({names}); expect mistakes there"
+            yield f"few rows in {_counted(len(self.thin_classes), 'class', 'classes')} ({names}); expect mistakes there"
         if self.unseen_classes:
             yield f"the test part has classes that training lacks: {', '.join(self.unseen_classes[:SHOWN])}"
         if self.near_pairs:
             yield (
-                f"{self.near_pairs:,} pairs of near-duplicates, kept on the same side; the largest group has "
+                f"{_counted(self.near_pairs, 'pair')} of near-duplicates, kept on the same side; the largest group has "
                 f"{self.largest_group:,} rows"
             )
         if self.near_leaks:
@@ -92,6 +93,10 @@ class Report:
             )
         if self.largest_group * 5 > self.kept > 0:
             yield "more than a fifth of the rows are variants of one another, so scores say little about new rows"
+
+
+def _counted(count: int, one: str, many: str | None = None) -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def report(split: Split, limits: Limits | None = None) -> Report:

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,16 @@ class Place:
     model: str
     """What the catalogue's opener opens."""
     adapter: Path | None = None
+    called: str | None = None
+    """What people call the model, where ``model`` is an id."""
 
 
 class Engine:
     """A model in memory and the scheduler through which everything runs that has its weights."""
 
-    def __init__(self, name: str, model: LanguageModel, limits: Limits) -> None:
-        self.name = name
+    def __init__(self, place: Place, model: LanguageModel, limits: Limits) -> None:
+        self.key = place.model
+        self.name = place.called or place.model
         self.model = model
         self.scheduler = Scheduler(model.backend, model.text.tokenizer, model.context, limits)
         self.scheduler.start()
@@ -54,8 +57,9 @@ class Engine:
 class Served:
     """One name that answers. Its methods that take long run in other threads."""
 
-    def __init__(self, name: str, model: LanguageModel, engine: Engine) -> None:
+    def __init__(self, name: str, model: LanguageModel, engine: Engine, meaning: str | None = None) -> None:
         self.name = name
+        self.meaning = meaning
         self.model = model
         self.engine = engine
         self.scheduler = engine.scheduler
@@ -113,15 +117,17 @@ class Catalogue:
         limits: Limits | None = None,
         *,
         place: Callable[[str], Place] = Place,
+        meaning: Callable[[str], str | None] = lambda name: None,
         most: int = 4,
         most_specialists: int = 64,
     ) -> None:
         """``names`` gives each name with the second since 1970 in which it came; ``place`` says where its weights are,
-        and ``opener`` opens a model that a :class:`Place` names.
+        and ``opener`` opens a model that a :class:`Place` names. When ``meaning`` of a name changes, it is opened anew.
         """
         self.names = names
         self._opener = opener
         self._place = place
+        self._meaning = meaning
         self._limits = limits or Limits()
         self._most = most
         self._most_specialists = most_specialists
@@ -136,18 +142,24 @@ class Catalogue:
 
     async def get(self, name: str) -> Served:
         """What answers to that name. Raises :class:`ProblemError` (404) where there is nothing."""
-        if (served := self._served.get(name)) is not None:
+        meaning = await asyncio.to_thread(self._meaning, name)
+        if (served := self._served.get(name)) is not None and served.meaning == meaning:
             self._served.move_to_end(name)
-            self._engines.move_to_end(served.engine.name)
+            self._engines.move_to_end(served.engine.key)
             return served
         if name not in await asyncio.to_thread(self.names):
             message = f"There is no model called {name!r} here; GET /v1/models lists those that there are."
             raise ProblemError(404, message, param="model", code="model_not_found")
         async with self._opening:
-            if name not in self._served:
-                self._served[name] = await self._open(name)
+            served = self._served.get(name)
+            if served is None or served.meaning != meaning:
+                self._served[name] = anew = await self._open(name, meaning)
+                self._served.move_to_end(name)
                 self._forget_specialists()
-        return self._served[name]
+                if served is not None:
+                    self._retire(served.engine)
+                return anew
+        return served
 
     async def close(self, *, drain: bool) -> None:
         """End all schedulers."""
@@ -156,17 +168,17 @@ class Catalogue:
         self._engines.clear()
         self._served.clear()
 
-    async def _open(self, name: str) -> Served:
+    async def _open(self, name: str, meaning: str | None) -> Served:
         place = await asyncio.to_thread(self._place, name)
         if place.model not in self._engines:
             await self._make_room()
             model = await asyncio.to_thread(self._opener, place.model)
-            self._engines[place.model] = Engine(place.model, model, self._limits)
+            self._engines[place.model] = Engine(place, model, self._limits)
         engine = self._engines[place.model]
         self._engines.move_to_end(place.model)
         if place.adapter is None:
-            return Served(name, engine.model, engine)
-        return Served(name, await asyncio.to_thread(engine.model.specialist, place.adapter), engine)
+            return Served(name, engine.model, engine, meaning)
+        return Served(name, await asyncio.to_thread(engine.model.specialist, place.adapter), engine, meaning)
 
     async def _make_room(self) -> None:
         idle = [name for name, engine in self._engines.items() if engine.scheduler.load == (0, 0)]
@@ -175,6 +187,12 @@ class Catalogue:
             for name in [name for name, served in self._served.items() if served.engine is engine]:
                 del self._served[name]
             await asyncio.to_thread(engine.scheduler.close, drain=True)
+
+    def _retire(self, engine: Engine) -> None:
+        """Close an engine that no name leads to any more, once its requests are answered."""
+        if all(served.engine is not engine for served in self._served.values()) and engine.key in self._engines:
+            del self._engines[engine.key]
+            asyncio.get_running_loop().run_in_executor(None, partial(engine.scheduler.close, drain=True))
 
     def _forget_specialists(self) -> None:
         """Requests in progress hold on to theirs."""

@@ -89,7 +89,7 @@ def _tune(
             if not recorded:
                 ledger.end_run(run, "finished", {"steps": tuned.steps, "seconds": round(tuned.seconds, 3)})
             _record_models(ledger, ready.base, record.id, wishes.name, files, run, prepared.licence)
-        return tuned, store.add(staged, record, wishes.name).model
+        return tuned, store.add(staged, record, wishes.name, move_name=wishes.replace).model
 
 
 def _begin_run(ledger: Ledger, prepared: Prepared, ready: Ready, room: Path) -> tuple[str, bool]:

@@ -23,7 +23,7 @@ from empu.ledger.hashing import content_id, hash_file
 from empu.model.loading import build
 from empu.model.transformer import Transformer
 from empu.specialist.examples import examples_of, task_of
-from empu.specialist.keeping import finished
+from empu.specialist.keeping import TUNED, finished
 from empu.specialist.rows import Prepared
 from empu.store.store import Store, StoredModel, check_name
 from empu.text import load_text
@@ -67,6 +67,8 @@ class Wishes:
     threads: int | None = None
     engine: str = "auto"
     compare: bool = True
+    replace: bool = False
+    """Whether ``name`` may leave the specialist that has it now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
     Raises :class:`~empu.errors.EmpuError` when the base is not there, the name is taken by something else, or the rows
     do not make a task.
     """
-    check_name(wishes.name)
+    check_wishes(store, wishes)
     base = _base(store, wishes.base)
     task = task_of(prepared.kind, prepared.train)
     with open_checkpoint(base.path) as checkpoint:
@@ -113,7 +115,8 @@ def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
     )
     row_ids = {part: list(rows.ids()) for part, rows in (("train", prepared.train), ("dev", prepared.dev))}
     identity = _identity(base, plan.recipe, task, row_ids)
-    _check_name_free(store, wishes.name, identity)
+    if not wishes.replace and finished(store, wishes.name, identity) is None:
+        store.check_free(wishes.name, None, "choose another one with --name, or move it here with --replace")
     return Ready(base, config, text, task, train, dev, row_ids, plan, identity)
 
 
@@ -157,9 +160,12 @@ def _base(store: Store, name: str) -> StoredModel:
     return found
 
 
-def _check_name_free(store: Store, name: str, identity: str) -> None:
-    if finished(store, name, identity) is None:
-        store.check_free(name, None)
+def check_wishes(store: Store, wishes: Wishes) -> None:
+    """Raise for a name that nothing made here can have. Costs nothing, so it comes before rows are read."""
+    check_name(wishes.name)
+    taken = store.named(wishes.name)
+    if taken is not None and taken.record.source.kind != TUNED:
+        store.check_free(wishes.name, None)
 
 
 def load_model(ready: Ready) -> Transformer:

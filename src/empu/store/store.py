@@ -103,8 +103,13 @@ class Store:
 
     def named(self, name: str) -> StoredModel | None:
         """The model of that name."""
+        identity = self.meaning(name)
+        return self._load(name, identity) if identity is not None else None
+
+    def meaning(self, name: str) -> str | None:
+        """The id that ``name`` stands for now; ``None`` for no name of the store."""
         path = self.names_folder / name
-        return self._load(name, self._named(path)) if NAME.fullmatch(name) and path.is_file() else None
+        return self._named(path) if NAME.fullmatch(name) and path.is_file() else None
 
     def find(self, text: str) -> StoredModel | None:
         """The model of that name, or whose id begins so (at least 8 hex digits, ``sha256:`` in front or not)."""
@@ -209,17 +214,26 @@ class Store:
             durable.remove_tree(folder)
 
     def add(
-        self, staged: Path, record: ModelRecord, name: str, licence_text: str | None = None, *, replace: bool = False
+        self,
+        staged: Path,
+        record: ModelRecord,
+        name: str,
+        licence_text: str | None = None,
+        *,
+        replace: bool = False,
+        move_name: bool = False,
     ) -> Added:
         """Take a staged model (``staged``/files/… unless linked) into the store and give it ``name``.
 
         A model that is there already stays as it is, unless ``replace`` says that its files were found damaged. Raises
-        :class:`~empu.errors.StoreError` when the name means another model; nothing has changed then.
+        :class:`~empu.errors.StoreError` when the name means another model; nothing has changed then. With ``move_name``
+        the name leaves that model, which stays under its id.
         """
         check_name(name)
         target = self.models / record.id
         with self._writer():
-            self.check_free(name, record.id)
+            if not move_name:
+                self.check_free(name, record.id)
             is_new = not (target / "model.json").exists()
             if is_new or replace:
                 with durable.writing(self.home):
@@ -233,7 +247,10 @@ class Store:
                     staged.rename(target)
                     durable.flush_folder(self.models)
             with durable.writing(self.home):
-                new_name = durable.create_once(self.names_folder / name, f"{record.id}\n".encode())
+                meaning = f"{record.id}\n".encode()
+                new_name = durable.create_once(self.names_folder / name, meaning)
+                if not new_name and move_name:
+                    durable.write_atomically(self.names_folder / name, meaning)
         return Added(self._load(name, record.id), is_new or replace, new_name)
 
     def name_again(self, model: StoredModel, name: str) -> Added:
@@ -245,13 +262,13 @@ class Store:
                 new_name = durable.create_once(self.names_folder / name, f"{model.record.id}\n".encode())
         return Added(self._load(name, model.record.id), False, new_name)
 
-    def check_free(self, name: str, identity: str | None) -> None:
+    def check_free(self, name: str, identity: str | None, remedy: str = "choose another one with --name") -> None:
         """Raise unless ``name`` is free or means ``identity`` already."""
         path = self.names_folder / name
         if path.is_file() and (taken := self._named(path)) != identity:
             raise StoreError(
-                f"The name {name!r} already means another model ({tagged(taken[:12])}…) and a name never changes its "
-                "meaning; choose another one with --name."
+                f"The name {name!r} already means another model ({tagged(taken[:12])}…) and keeps its meaning; "
+                f"{remedy}."
             )
 
     # Inside
