@@ -1,6 +1,6 @@
 """What packed weights on disk save at a start.
 
-    python bench/bench_start.py [--model FILE] [--preset llama-3.2-1b --type Q4_0] [--runs 10]
+    python bench/bench_start.py [--model FILE] [--preset llama-3.2-1b --type Q4_0] [--quant q4] [--runs 10]
 
 Times whole processes in turn, one that packs the weights and one that maps them from the file that an earlier start
 left: until the weights are open, and until the first logits of a prompt of 8 tokens, both from the start of the
@@ -30,11 +30,11 @@ from empu.engine.backend import Chunk
 from empu.engine.native_backend import open_native
 from empu.engine.storage import PackedPlace, Storage
 
-begun, model, folder = float(sys.argv[1]), sys.argv[2], sys.argv[3]
+begun, model, folder, quant = float(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4] or None
 place = PackedPlace(Path(folder)) if folder else None
 with open_checkpoint(model) as checkpoint:
     opening = time.time()
-    backend = open_native(checkpoint, context=64, storage=Storage(packed=place))
+    backend = open_native(checkpoint, context=64, storage=Storage(packed=place, quant=quant))
     opened = time.time()
 held = backend.allocate(16)
 backend.forward([Chunk(held, np.arange(1, 9, dtype=np.int32))])
@@ -44,8 +44,8 @@ print(json.dumps({"weights_s": opened - opening, "open_s": opened - begun, "logi
 """
 
 
-def start(model: Path, folder: str) -> dict[str, float]:
-    command = [sys.executable, "-c", CHILD, repr(time.time()), str(model), folder]
+def start(model: Path, folder: str, quant: str) -> dict[str, float]:
+    command = [sys.executable, "-c", CHILD, repr(time.time()), str(model), folder, quant]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a GGUF file, or the folder of a model")
     parser.add_argument("--preset", help="instead of a model: a shape of empu.config.PRESETS")
     parser.add_argument("--type", default="Q4_0", help="of its random weights")
+    parser.add_argument("--quant", default="", help="round the weights at loading: q8 or q4")
     parser.add_argument("--runs", type=int, default=10)
     options = parser.parse_args()
     if (options.model is None) == (options.preset is None):
@@ -91,12 +92,12 @@ def main() -> None:
             write_random(model, options.preset, options.type)
         time.sleep(0.1)
         folder = str(Path(temporary) / "packed")
-        first = start(model, folder)
+        first = start(model, folder, options.quant)
         ways = {"packs": "", "maps": folder}
         runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for attempt in range(options.runs + 1):
             for way, where in ways.items():
-                found = start(model, where)
+                found = start(model, where, options.quant)
                 if attempt:
                     runs[way].append(found)
         size = model.stat().st_size if model.is_file() else None

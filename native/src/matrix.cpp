@@ -101,6 +101,28 @@ void round_to_q8(Matrix& matrix, int row, const uint8_t* data) {
     }
 }
 
+// To 16 steps from the smallest to the largest of a group, as the type Q4_1 is made: numbers by the exact scale and
+// minimum, which are then stored as 16-bit floats.
+void round_to_q4(Matrix& matrix, int row, const uint8_t* data) {
+    for (int group = 0; group < matrix.groups(); ++group, data += kGroup * sizeof(float)) {
+        float values[kGroup];
+        std::memcpy(values, data, sizeof values);
+        float least = values[0], most = values[0];
+        for (const float value : values) {
+            least = std::fmin(value, least);
+            most = std::fmax(value, most);
+        }
+        const float scale = (most - least) / 15.0f;
+        const float inverse = scale >= 0x1p-126f ? 1.0f / scale : 0.0f;
+        uint32_t fours[4] = {};
+        for (int i = 0; i < kGroup; ++i) {
+            const float number = std::fmin(std::fmax((values[i] - least) * inverse + 0.5f, 0.0f), 15.0f);
+            fours[i % 16 / 4] |= uint32_t(number) << (i % 4 * 8 + i / 16 * 4);
+        }
+        place_q4(matrix, row, group, half_of_float(scale), half_of_float(least), [&](int i) { return fours[i]; });
+    }
+}
+
 void place_floats(Matrix& matrix, int row, const uint8_t* data) {
     float* tile = matrix.memory.as<float>() + size_t(row / kLanes) * size_t(matrix.cols) * kLanes;
     for (int column = 0; column < matrix.cols; ++column) {
@@ -119,7 +141,8 @@ struct Packer {
 constexpr Packer kPackers[] = {
     {"Q4_0", Kind::Q4, 32, 18, pack_q4_0},   {"Q4_1", Kind::Q4, 32, 20, pack_q4_1},
     {"Q4_K", Kind::Q4, 256, 144, pack_q4_k}, {"Q8_0", Kind::Q8, 32, 34, pack_q8_0},
-    {"F32", Kind::Q8, 32, 128, round_to_q8}, {"F32", Kind::Float32, 1, 4, place_floats},
+    {"F32", Kind::Q4, 32, 128, round_to_q4}, {"F32", Kind::Q8, 32, 128, round_to_q8},
+    {"F32", Kind::Float32, 1, 4, place_floats},
 };
 
 }  // namespace

@@ -29,12 +29,12 @@ def bench(model: str, runs: int, as_json: bool, **given: Any) -> None:
     import time
 
     from empu.cli import talk
-    from empu.cli.opening import locate, open_located
+    from empu.cli.opening import locate, open_located, opening
     from empu.engine.measure import Machine, measure, peak_memory_bytes
 
     located = locate(model)
     begun = time.perf_counter()
-    opened = open_located(located, engine=given["engine"], threads=given["threads"], context=given["context"])
+    opened = open_located(located, **opening(given))
     load_s = time.perf_counter() - begun
     machine = Machine.here()
     threads = given["threads"] or getattr(opened.backend, "threads", None) or os.cpu_count() or 1

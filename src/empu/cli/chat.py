@@ -26,14 +26,14 @@ def chat(model: str, as_json: bool, **given: Any) -> None:
     """
     from empu.cli import talk
     from empu.cli.conversation import Conversation
-    from empu.cli.opening import locate, open_located
+    from empu.cli.opening import locate, open_located, opening
     from empu.cli.options import sampling_params
     from empu.cli.terminal import Terminal
     from empu.errors import EmpuError
 
     params = sampling_params(given)
     located = locate(model)
-    opened = open_located(located, engine=given["engine"], threads=given["threads"], context=given["context"])
+    opened = open_located(located, **opening(given))
     terminal = Terminal.of_user()
     conversation = Conversation(located, opened, params, given["system"], truncate=given["truncate"], as_json=as_json)
     if terminal.is_watched:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -55,7 +55,12 @@ def locate(text: str) -> Located:
 
 
 def open_located(
-    located: Located, *, engine: str = "auto", threads: int | None = None, context: int | None = None
+    located: Located,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    context: int | None = None,
+    quant: str | None = None,
 ) -> LanguageModel:
     """Open a model for answering."""
     from empu.engine.language_model import open_model
@@ -71,8 +76,13 @@ def open_located(
         engine=engine,
         threads=threads,
         context=context,
-        storage=Storage(packed=place),
+        storage=Storage(packed=place, quant=quant),
     )
+
+
+def opening(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of :data:`~empu.cli.options.OPENING` among those that a command was given."""
+    return {name: given[name] for name in ("engine", "threads", "context", "quant")}
 
 
 class Cancellable(Protocol):

@@ -87,6 +87,12 @@ OPENING: tuple[Decorator, ...] = (
         type=click.IntRange(1),
         help="Tokens of context; the model's own length where not given.",
     ),
+    click.option(
+        "--quant",
+        type=click.Choice(["q8", "q4"]),
+        help="Round weights of more bits to 8 or 4 at loading (native engine). Where not given, F32 stays as it is, "
+        "F16 and BF16 are kept in 8 bits, and quantised weights in the 4 or 8 that hold them.",
+    ),
 )
 
 

@@ -31,14 +31,14 @@ def run(model: str, prompt: tuple[str, ...], as_json: bool, **given: Any) -> Non
     """
     from empu.cli import talk
     from empu.cli.answering import ask, document, name_label, question, read_prompt, warn_of_cut
-    from empu.cli.opening import locate, open_located
+    from empu.cli.opening import locate, open_located, opening
     from empu.cli.options import sampling_params
     from empu.errors import CancelledError
 
     params = sampling_params(given)
     text = read_prompt(prompt)
     located = locate(model)
-    opened = open_located(located, engine=given["engine"], threads=given["threads"], context=given["context"])
+    opened = open_located(located, **opening(given))
     if opened.task is not None and opened.task.kind == "label" and not given["raw"]:
         name_label(located, opened, text, as_json)
         return

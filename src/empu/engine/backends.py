@@ -21,6 +21,7 @@ def _torch(checkpoint: Checkpoint, threads: int | None, context: int | None, sto
         raise MissingDependencyError(
             "The torch engine needs PyTorch, which is not installed; install it with: pip install 'empu[torch]'."
         ) from error
+    storage.refuse("torch")
     return open_torch(checkpoint, threads=threads, context=context)
 
 

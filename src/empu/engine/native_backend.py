@@ -129,11 +129,11 @@ def open_native(
     storage: Storage = AS_IT_IS,
 ) -> NativeBackend:
     """Load a checkpoint. Raises :class:`EmpuError` when the weights do not fit the memory."""
-    need, free = packed_bytes(checkpoint), _free_memory()
+    need, free = packed_bytes(checkpoint, storage.quant), _free_memory()
     if need > free:
         raise EmpuError(
             f"{checkpoint.path} needs {need / 2**30:.1f} GiB for its weights and {free / 2**30:.1f} GiB of memory are "
-            "free; use a smaller model, or one with fewer bits."
+            f"free; {'use' if storage.quant == 'q4' else 'ask for fewer bits with --quant q4, or use'} a smaller model."
         )
     with _told():
         model = build_model(checkpoint, storage)

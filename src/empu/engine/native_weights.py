@@ -6,6 +6,9 @@ What each stored type becomes:
 - Q8_0: 8 bits, exactly. Other quantised types and 16-bit floats: rounded to 8 bits with one scale for each 32 values,
   an error of at most 1/254 of the largest of them.
 - F32, and 16-bit floats whose columns are not whole groups of 32: 32-bit floats.
+
+On request (``Storage.quant``) everything with more bits is brought down to 8 or to 4. With 4 the embedding and the
+output layer keep 8: they are a small part of the work, and the answers feel their rounding most.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from empu.engine.storage import AS_IT_IS, Storage
 Floats = npt.NDArray[np.float32]
 
 _GROUP = 32
+_STAY_AT_EIGHT = ("embedding.weight", "output.weight")
 _FOUR_BITS = ("Q4_0", "Q4_1", "Q4_K")
 _UNPACKED_AT_ONCE = 1 << 22  # values
 
@@ -47,7 +51,7 @@ def build_model(checkpoint: Checkpoint, storage: Storage = AS_IT_IS) -> _native.
         window=config.sliding_window or 0,
         tied=config.tie_embeddings,
     )
-    plan = matrix_plan(checkpoint)
+    plan = matrix_plan(checkpoint, storage.quant)
     for name in checkpoint.names():
         if len(checkpoint.shape(name)) == 1:
             model.set_norm(name, checkpoint.tensor(name).float32())
@@ -61,19 +65,19 @@ def build_model(checkpoint: Checkpoint, storage: Storage = AS_IT_IS) -> _native.
     return model
 
 
-def matrix_plan(checkpoint: Checkpoint) -> list[MatrixPlan]:
-    """The matrices of ``checkpoint`` in file order, and what each becomes."""
+def matrix_plan(checkpoint: Checkpoint, quant: str | None = None) -> list[MatrixPlan]:
+    """The matrices of ``checkpoint`` in file order, and what each becomes when ``quant`` is asked for."""
     shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
     return [
-        MatrixPlan(name, _kind(checkpoint.stored_type(name), shape[1]), *shape)
+        MatrixPlan(name, _kind(name, checkpoint.stored_type(name), shape[1], quant), *shape)
         for name, shape in shapes.items()
         if len(shape) == 2
     ]
 
 
-def packed_bytes(checkpoint: Checkpoint) -> int:
+def packed_bytes(checkpoint: Checkpoint, quant: str | None = None) -> int:
     """What the matrices of ``checkpoint`` will occupy."""
-    return sum(matrix.bytes for matrix in matrix_plan(checkpoint))
+    return sum(matrix.bytes for matrix in matrix_plan(checkpoint, quant))
 
 
 def rotary_frequencies(config: ModelConfig) -> Floats:
@@ -93,17 +97,19 @@ def rotary_frequencies(config: ModelConfig) -> Floats:
     return scaled.astype(np.float32)
 
 
-def _kind(stored: BlockType, cols: int) -> str:
+def _kind(name: str, stored: BlockType, cols: int, quant: str | None) -> str:
     """``q4``, ``q8`` or ``float32``, as the module's first lines say."""
-    if stored.name == "F32" or cols % _GROUP:
+    if cols % _GROUP or (stored.name == "F32" and quant is None):
         return "float32"
-    return "q4" if stored.name in _FOUR_BITS else "q8"
+    if stored.name in _FOUR_BITS or (quant == "q4" and name not in _STAY_AT_EIGHT):
+        return "q4"
+    return "q8"
 
 
 def _pack(model: _native.Model, tensor: StoredTensor, matrix: MatrixPlan) -> None:
     rows, cols, stored = matrix.rows, matrix.cols, tensor.type.name
     model.make(tensor.name, matrix.kind, rows, cols)
-    if matrix.kind == "q4" or stored == "Q8_0":
+    if (matrix.kind, stored) == ("q8", "Q8_0") or stored in _FOUR_BITS:
         model.pack(tensor.name, 0, rows, stored, np.ascontiguousarray(tensor.data))
         return
     row_bytes = cols // tensor.type.block_values * tensor.type.block_bytes

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from empu.errors import UsageError
+
+QUANTS = ("q8", "q4")
+
 
 @dataclass(frozen=True, slots=True)
 class PackedPlace:
@@ -27,6 +31,18 @@ class Storage:
 
     packed: PackedPlace | None = None
     """``None``: weights are packed at each start."""
+    quant: str | None = None
+    """``q8`` or ``q4``: weights of more bits are rounded to so many when they are packed; ``None``: as the engine keeps
+    each type."""
+
+    def __post_init__(self) -> None:
+        if self.quant not in (None, *QUANTS):
+            raise UsageError(f"Weights cannot be kept as {self.quant!r}; there are {', '.join(QUANTS)}.")
+
+    def refuse(self, engine: str) -> None:
+        """Raise for an engine that knows none of these wishes. Packed weights are no wish: they change nothing."""
+        if self.quant is not None:
+            raise UsageError(f"The {engine} engine takes weights as they are stored; leave --quant, or --engine, away.")
 
 
 AS_IT_IS = Storage()

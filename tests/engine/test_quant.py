@@ -1,0 +1,163 @@
+"""Weights rounded at loading: against the format's own implementation, and what it costs in the logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from empu.checkpoint import open_checkpoint
+from empu.checkpoint.base import StoredTensor
+from empu.checkpoint.blocks import BY_NAME
+from empu.engine import _native
+from empu.engine.backends import open_backend
+from empu.engine.native_backend import open_native
+from empu.engine.native_weights import build_model, matrix_plan
+from empu.engine.storage import Storage
+from empu.errors import EmpuError
+from tests.cli.conftest import Run, empu, home  # noqa: F401 - fixtures
+from tests.engine.native_reference import MemoryCheckpoint, divergence, random_checkpoint, token_rows
+from tests.engine.test_native_backend import GROUPED, TEXT, TINY, all_logits
+
+Floats = npt.NDArray[np.float32]
+EMBEDDING = "embedding.weight"
+QUERY = "layers.0.attention.q.weight"
+
+
+def tiles(packed: npt.NDArray[np.uint8], kind: str, shape: tuple[int, int]) -> Floats:
+    """The values of a packed matrix, read as native/src/matrix.hpp describes it."""
+    rows, groups = shape[0], shape[1] // 32
+    if kind == "q4":
+        tile = packed.reshape(-1, groups, 320)
+        both = tile[:, :, :256].reshape(-1, groups, 4, 16, 4).transpose(0, 3, 1, 2, 4).reshape(-1, 16, groups, 16)
+        numbers = np.concatenate([both & 15, both >> 4], axis=-1).astype(np.float32)
+        scales, minima = (
+            tile[:, :, at : at + 32].copy().view("<f2").astype(np.float32).transpose(0, 2, 1)[..., None]
+            for at in (256, 288)
+        )
+        return (numbers * scales + minima).reshape(-1, shape[1])[:rows]
+    whole = packed.reshape((rows + 15) // 16, -1)
+    body = whole[:, : groups * 512].reshape(-1, groups, 8, 16, 4).transpose(0, 3, 1, 2, 4).reshape(-1, 16, groups, 32)
+    scales = whole[:, groups * 512 : groups * 544].copy().view("<f2").astype(np.float32).reshape(-1, groups, 16)
+    return ((body.astype(np.float32) - 128) * scales.transpose(0, 2, 1)[..., None]).reshape(-1, shape[1])[:rows]
+
+
+def hard_values(shape: tuple[int, int]) -> Floats:
+    """Groups of all sizes, some flat, some of one sign, some of zeros."""
+    rng = np.random.default_rng(5)
+    values = rng.standard_normal(shape).astype(np.float32) * np.float32(10) ** rng.integers(-1, 3, (shape[0], 1))
+    values[0], values[1], values[2] = 0, 0.25, np.abs(values[2])
+    values[3, :32] = [1, *[0] * 31]
+    values[4, :32] = np.arange(32)
+    return values.astype(np.float32)
+
+
+def with_query(values: Floats, type_name: str) -> MemoryCheckpoint:
+    kind = BY_NAME[type_name]
+    assert kind.pack is not None
+    checkpoint = random_checkpoint(GROUPED, "F32")
+    shape = checkpoint.shape(QUERY)
+    checkpoint.stored[QUERY] = StoredTensor(QUERY, shape, kind, kind.pack(values.reshape(-1)))
+    return checkpoint
+
+
+@pytest.mark.parametrize("stored", ["F32", "F16", "BF16", "Q8_0"])
+def test_four_bits_are_those_of_the_formats_own_writer(stored: str) -> None:
+    shape = (GROUPED.q_dim, GROUPED.dim)
+    checkpoint = with_query(hard_values(shape), stored)
+    values = checkpoint.tensor(QUERY).float32()
+    expected = gguf.dequantize(
+        gguf.quantize(values, gguf.GGMLQuantizationType.Q4_1), gguf.GGMLQuantizationType.Q4_1
+    ).reshape(shape)
+    packed = build_model(checkpoint, Storage(quant="q4")).packed(QUERY)
+    np.testing.assert_allclose(tiles(packed, "q4", shape), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("stored", ["F32", "F16", "BF16"])
+def test_eight_bits_are_those_of_the_formats_own_writer(stored: str) -> None:
+    """But for numbers that lie so near the middle of two steps that the 16-bit scale (2^-11) decides."""
+    shape = (GROUPED.q_dim, GROUPED.dim)
+    checkpoint = with_query(hard_values(shape), stored)
+    values = checkpoint.tensor(QUERY).float32()
+    expected = gguf.dequantize(
+        gguf.quantize(values, gguf.GGMLQuantizationType.Q8_0), gguf.GGMLQuantizationType.Q8_0
+    ).reshape(shape)
+    got = tiles(build_model(checkpoint, Storage(quant="q8")).packed(QUERY), "q8", shape)
+    step = np.abs(values).reshape(shape[0], -1, 32).max(axis=-1).repeat(32, axis=1) / 127
+    assert (np.abs(got - expected) <= 1.001 * step).all()
+    assert (np.abs(got - expected) <= 1e-6 * step + 1e-30).mean() > 0.95
+    assert (np.abs(got - values) <= (0.5 + 127 * 2.0**-11) * step + 1e-7).all()
+
+
+def test_what_has_fewer_bits_stays_as_it_is() -> None:
+    for stored in ("Q4_0", "Q4_1", "Q4_K"):
+        checkpoint = random_checkpoint(GROUPED, stored)
+        for quant in ("q8", "q4"):
+            assert matrix_plan(checkpoint, quant) == matrix_plan(checkpoint)
+            asked, plain = build_model(checkpoint, Storage(quant=quant)), build_model(checkpoint)
+            np.testing.assert_array_equal(asked.packed(QUERY), plain.packed(QUERY))
+    eight = random_checkpoint(GROUPED, "Q8_0")
+    assert matrix_plan(eight, "q8") == matrix_plan(eight)
+
+
+def test_four_bits_leave_the_embedding_at_eight() -> None:
+    kinds = {matrix.name: matrix.kind for matrix in matrix_plan(random_checkpoint(TINY, "F16"), "q4")}
+    assert {name for name, kind in kinds.items() if kind == "q8"} == {EMBEDDING, "output.weight"}
+    assert set(kinds.values()) == {"q8", "q4"}
+
+
+def test_columns_that_are_no_whole_groups_stay_floats() -> None:
+    checkpoint = random_checkpoint(TINY.replace(ffn_dim=50))
+    kinds = {matrix.name: matrix.kind for matrix in matrix_plan(checkpoint, "q4")}
+    assert {name for name, kind in kinds.items() if kind == "float32"} == {
+        f"layers.{i}.feed_forward.down.weight" for i in range(TINY.n_layers)
+    }
+    (tokens,) = token_rows([30], TINY.vocab_size)
+    expected = all_logits(open_native(checkpoint, threads=1), tokens)
+    got = all_logits(open_native(checkpoint, threads=1, storage=Storage(quant="q8")), tokens)
+    assert divergence(expected, got) < 1e-3
+
+
+def test_bad_numbers_do_no_harm_beyond_their_group() -> None:
+    values = hard_values((GROUPED.q_dim, GROUPED.dim))
+    values[7, 3], values[8, 40], values[9, 70] = np.nan, np.inf, -np.inf
+    for quant in ("q4", "q8"):
+        got = tiles(build_model(with_query(values, "F32"), Storage(quant=quant)).packed(QUERY), quant, values.shape)
+        same = build_model(with_query(np.nan_to_num(values, posinf=0, neginf=0), "F32"), Storage(quant=quant))
+        good = np.ones(values.shape, dtype=bool)
+        good[7, :32] = good[8, 32:64] = good[9, 64:96] = False
+        np.testing.assert_array_equal(got[good], tiles(same.packed(QUERY), quant, values.shape)[good])
+
+
+def test_the_default_model_in_fewer_bits(default_gguf: Path) -> None:
+    """Its weights unpacked to float32, then brought down again: what is left is the rounding of activations (some
+    0.004), since 8 bits cost next to nothing and 4 find the steps that the weights had.
+    """
+    with open_checkpoint(default_gguf) as checkpoint:
+        stored = {}
+        for tensor in checkpoint.tensors():
+            values = tensor.float32().reshape(-1)
+            stored[tensor.name] = StoredTensor(tensor.name, tensor.shape, BY_NAME["F32"], values.view(np.uint8))
+        floats = MemoryCheckpoint(default_gguf, "gguf", (default_gguf,), checkpoint.config, {}, stored=stored)
+    tokens = np.array(TEXT, dtype=np.int32)
+    expected = all_logits(open_native(floats), tokens)
+    losses = {}
+    for quant in ("q8", "q4"):
+        losses[quant] = divergence(expected, all_logits(open_native(floats, storage=Storage(quant=quant)), tokens))
+    assert losses["q8"] < 0.01, losses
+    assert losses["q4"] < 0.01, losses
+
+
+def test_other_words_are_refused(empu: Run, default_gguf: Path) -> None:  # noqa: F811
+    with pytest.raises(EmpuError, match="kept as 'q3'; there are q8, q4"):
+        Storage(quant="q3")
+    with open_checkpoint(default_gguf) as checkpoint, pytest.raises(EmpuError, match="leave --quant"):
+        open_backend(checkpoint, engine="torch", storage=Storage(quant="q8"))
+    outcome = empu("run", str(default_gguf), "hi", "--quant", "q3")
+    assert outcome.code == 2
+    assert "'q3' is not one of 'q8', 'q4'" in outcome.err
+    with pytest.raises(_native.Error, match="no kind of matrix"):
+        _native.matrix_bytes("q3", 32, 32)
