@@ -31,6 +31,12 @@ Kind kind_called(const std::string& name) {
     throw Error("There is no kind of matrix called " + name + ".");
 }
 
+CacheKind cache_called(const std::string& name) {
+    if (name == "f16") return CacheKind::Half;
+    if (name == "q8") return CacheKind::Small;
+    throw Error("There is no kind of cache called " + name + ".");
+}
+
 // `wants` has 0 for no logits, 1 for the last token's, 2 for all.
 std::vector<Chunk> chunks(const std::vector<int64_t>& sequences, const std::vector<Tokens>& tokens,
                           const std::vector<int>& wants) {
@@ -126,11 +132,11 @@ NB_MODULE(_native, module) {
         .def(
             "__init__",
             [](Engine* self, std::shared_ptr<Model> model, const Floats& frequencies, int threads,
-               const std::string& ops, size_t cache_limit) {
+               const std::string& ops, const std::string& cache, size_t cache_limit) {
                 new (self) Engine(std::move(model), {frequencies.data(), frequencies.data() + frequencies.size()},
-                                  threads, ops, cache_limit);
+                                  threads, ops, cache_called(cache), cache_limit);
             },
-            nb::kw_only(), "model"_a, "frequencies"_a, "threads"_a, "ops"_a, "cache_limit"_a)
+            nb::kw_only(), "model"_a, "frequencies"_a, "threads"_a, "ops"_a, "cache"_a, "cache_limit"_a)
         .def(
             "allocate",
             [](Engine& self, int capacity, std::shared_ptr<Adapter> adapter) {
@@ -150,6 +156,7 @@ NB_MODULE(_native, module) {
             "length"_a)
         .def("forward", &forward, "sequences"_a, "tokens"_a, "wants"_a, "logits"_a)
         .def_prop_ro("logit_stride", &Engine::logit_stride)
+        .def_prop_ro("cache_block_bytes", [](Engine& self) { return self.cache().block_bytes(); })
         .def_prop_ro("threads", &Engine::threads)
         .def_prop_ro("ops", [](const Engine& self) { return std::string(self.ops().name); });
 

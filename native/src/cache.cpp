@@ -2,12 +2,22 @@
 
 namespace empu {
 
-Cache::Cache(int layers, int heads, int head_dim, size_t memory_limit)
-    : layers_(layers),
+namespace {
+
+size_t bytes_of_head(CacheKind kind, int head_dim) {
+    const size_t elements = size_t(kBlockKeys) * size_t(head_dim + round_up(head_dim, kLanes));
+    return kind == CacheKind::Half ? elements * sizeof(uint16_t) : elements + 2 * kBlockKeys * sizeof(uint16_t);
+}
+
+}  // namespace
+
+Cache::Cache(CacheKind kind, int layers, int heads, int head_dim, size_t memory_limit)
+    : kind_(kind),
+      layers_(layers),
       heads_(heads),
       head_dim_(head_dim),
       width_(round_up(head_dim, kLanes)),
-      head_elements_(size_t(kBlockKeys) * size_t(head_dim + round_up(head_dim, kLanes))),
+      head_bytes_(bytes_of_head(kind, head_dim)),
       limit_(memory_limit) {}
 
 size_t Cache::reserved_bytes(int capacity) const {
@@ -78,19 +88,34 @@ void Cache::prepare(Sequence& sequence, int count) {
     }
 }
 
-uint16_t* Cache::head_of(const Sequence& sequence, int index, int layer, int head) const {
-    return sequence.blocks[size_t(index)]->as<uint16_t>() + size_t(layer * heads_ + head) * head_elements_;
+uint8_t* Cache::head_of(const Sequence& sequence, int index, int layer, int head) const {
+    return sequence.blocks[size_t(index)]->bytes() + size_t(layer * heads_ + head) * head_bytes_;
 }
 
 CacheBlock Cache::block(const Sequence& sequence, int index, int layer, int head) const {
-    const uint16_t* keys = head_of(sequence, index, layer, head);
+    const auto* keys = reinterpret_cast<const uint16_t*>(head_of(sequence, index, layer, head));
     return {keys, keys + size_t(head_dim_) * kBlockKeys};
 }
 
+SmallBlock Cache::small_block(const Sequence& sequence, int index, int layer, int head) const {
+    const auto* keys = reinterpret_cast<const int8_t*>(head_of(sequence, index, layer, head));
+    const int8_t* values = keys + size_t(head_dim_) * kBlockKeys;
+    const auto* scales = reinterpret_cast<const uint16_t*>(values + size_t(width_) * kBlockKeys);
+    return {keys, values, scales, scales + kBlockKeys};
+}
+
 Cache::Slot Cache::slot(const Sequence& sequence, int position, int layer, int head) const {
-    uint16_t* keys = head_of(sequence, position / kBlockKeys, layer, head);
+    auto* keys = reinterpret_cast<uint16_t*>(head_of(sequence, position / kBlockKeys, layer, head));
     const int within = position % kBlockKeys;
     return {keys + within, keys + size_t(head_dim_) * kBlockKeys + size_t(within) * size_t(width_)};
+}
+
+Cache::SmallSlot Cache::small_slot(const Sequence& sequence, int position, int layer, int head) const {
+    auto* keys = reinterpret_cast<int8_t*>(head_of(sequence, position / kBlockKeys, layer, head));
+    const int within = position % kBlockKeys;
+    int8_t* values = keys + size_t(head_dim_) * kBlockKeys;
+    auto* scales = reinterpret_cast<uint16_t*>(values + size_t(width_) * kBlockKeys);
+    return {keys + within, values + size_t(within) * size_t(width_), scales + within, scales + kBlockKeys + within};
 }
 
 }  // namespace empu

@@ -2,7 +2,7 @@
 //
 // A block is taken when its first position is written, and may be shared by sequences that began alike; who writes into
 // a shared block gets a copy first. Inside a block, for each layer and head: keys (head_dim, 64), then values
-// (64, padded head_dim), 16-bit floats.
+// (64, padded head_dim), as 16-bit floats; or both as 8-bit numbers, then 64 scales of keys and 64 of values.
 #pragma once
 
 #include <map>
@@ -22,9 +22,11 @@ struct Sequence {
     std::shared_ptr<const Adapter> adapter;  // none: the model as it is
 };
 
+enum class CacheKind { Half, Small };
+
 class Cache {
   public:
-    Cache(int layers, int heads, int head_dim, size_t memory_limit);
+    Cache(CacheKind kind, int layers, int heads, int head_dim, size_t memory_limit);
 
     // Throws Error when all sequences at their full capacity would need more than the limit.
     int64_t allocate(int capacity, std::shared_ptr<const Adapter> adapter = nullptr);
@@ -36,22 +38,32 @@ class Cache {
 
     // Makes the blocks of positions [length, length + count) present and unshared. Throws std::bad_alloc.
     void prepare(Sequence& sequence, int count);
+    CacheKind kind() const { return kind_; }
     CacheBlock block(const Sequence& sequence, int index, int layer, int head) const;
+    SmallBlock small_block(const Sequence& sequence, int index, int layer, int head) const;
     // Where key and value of one position begin; the elements of a key stand 64 apart.
     struct Slot {
         uint16_t* key;
         uint16_t* value;
     };
+    struct SmallSlot {
+        int8_t* key;
+        int8_t* value;
+        uint16_t* key_scale;
+        uint16_t* value_scale;
+    };
     Slot slot(const Sequence& sequence, int position, int layer, int head) const;
+    SmallSlot small_slot(const Sequence& sequence, int position, int layer, int head) const;
 
-    size_t block_bytes() const { return size_t(layers_) * size_t(heads_) * head_elements_ * sizeof(uint16_t); }
+    size_t block_bytes() const { return size_t(layers_) * size_t(heads_) * head_bytes_; }
 
   private:
     size_t reserved_bytes(int capacity) const;
-    uint16_t* head_of(const Sequence& sequence, int index, int layer, int head) const;
+    uint8_t* head_of(const Sequence& sequence, int index, int layer, int head) const;
 
+    CacheKind kind_;
     int layers_, heads_, head_dim_, width_;
-    size_t head_elements_;
+    size_t head_bytes_;
     size_t limit_;
     size_t reserved_ = 0;
     int64_t next_ = 0;

@@ -64,12 +64,12 @@ Engine::Workspace::Workspace(const Shape& shape, int threads)
 }
 
 Engine::Engine(std::shared_ptr<const Model> model, std::vector<float> frequencies, int threads, std::string_view ops,
-               size_t cache_limit)
+               CacheKind cache, size_t cache_limit)
     : model_(std::move(model)),
       frequencies_(std::move(frequencies)),
       ops_(choose_ops(ops)),
       pool_(threads >= 1 && threads <= 256 ? threads : throw Error("The number of threads must be from 1 to 256.")),
-      cache_(model_->shape.layers, model_->shape.kv_heads, model_->shape.head_dim, cache_limit) {
+      cache_(cache, model_->shape.layers, model_->shape.kv_heads, model_->shape.head_dim, cache_limit) {
     model_->check_complete();
     if (frequencies_.size() != size_t(model_->shape.head_dim / 2)) {
         throw Error("There must be one rotary frequency for each pair of a head.");

@@ -5,8 +5,11 @@
 //   Q4:      acc = fma(minimum, sum, acc);  acc = fma(float(dot) * scale_a, scale_w, acc)
 //   Q8:      acc = fma(float(dot - 128 * total) * scale_a, scale_w, acc)
 //   Float32: acc = fma(weight, x, acc) over columns
-// with dot exact in 32-bit integers. Other sums run in 16 lanes, lane i taking elements i, i + 16, ...; the lanes are
-// then added in halves: i with i + 8, i + 4, i + 2, i + 1.
+// with dot exact in 32-bit integers. Attention, over the elements of a head and then over positions, both ascending:
+//   16 bits: score = fma(key, q, score);  value = fma(value, weight, value)
+//   8 bits:  the same of the plain numbers, then score * scale; the weight of a value is weight * scale
+// Other sums run in 16 lanes, lane i taking elements i, i + 16, ...; the lanes are then added in halves: i with i + 8,
+// i + 4, i + 2, i + 1.
 #pragma once
 
 #include "matrix.hpp"
@@ -43,6 +46,14 @@ struct CacheBlock {
     const uint16_t* values;
 };
 
+// The same in 8 bits: numbers of -127 to 127, and for each of the 64 positions a scale of its key and one of its value.
+struct SmallBlock {
+    const int8_t* keys;
+    const int8_t* values;
+    const uint16_t* key_scales;
+    const uint16_t* value_scales;
+};
+
 // What attention to some positions gave for one query: the largest score (base 2), the sum of the weights relative to
 // it, and the weighted values.
 struct Partial {
@@ -75,6 +86,11 @@ struct Ops {
     void (*finish)(const Partial& sum, int head_dim, float* out);
     // Products of 8-bit numbers as fast as this set can do them, out of registers; gives how many, and a sum to keep.
     int64_t (*products)(int rounds, int32_t& sum);
+    // n numbers of -127 to 127 and their scale, a 16-bit float: x is about number * scale.
+    void (*to_small)(const float* x, int n, int8_t* out, uint16_t* scale);
+    // `attend` for a block in 8 bits.
+    void (*attend_small)(const float* q, int ldq, int queries, const SmallBlock& block, int head_dim, const int* low,
+                         const int* high, const Partial& out);
 };
 
 extern const Ops kScalarOps;

@@ -181,33 +181,42 @@ void wide_multiply_gated(const Tiles& tiles, const Matrix& up, const Rows& rows,
     }
 }
 
+// Eight elements of the cache.
+inline __m256 eight(const uint16_t* at) { return halves((const uint8_t*)at); }
+inline __m256 eight(const int8_t* at) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)at)));
+}
+
 // One query against the 64 keys of a block, eight at a time.
-void score(const float* q, const uint16_t* keys, int head_dim, float* scores) {
+template <typename Element>
+void score(const float* q, const Element* keys, int head_dim, float* scores) {
     __m256 sums[kBlockKeys / kHalf];
     for (__m256& sum : sums) sum = _mm256_setzero_ps();
     for (int d = 0; d < head_dim; ++d, keys += kBlockKeys) {
         const __m256 value = _mm256_set1_ps(q[d]);
 #pragma GCC unroll 8
         for (int i = 0; i < kBlockKeys / kHalf; ++i) {
-            sums[i] = _mm256_fmadd_ps(halves((const uint8_t*)(keys + i * kHalf)), value, sums[i]);
+            sums[i] = _mm256_fmadd_ps(eight(keys + i * kHalf), value, sums[i]);
         }
     }
     for (int i = 0; i < kBlockKeys / kHalf; ++i) _mm256_storeu_ps(scores + i * kHalf, sums[i]);
 }
 
 // 16 columns of the values of a block, weighed.
-void weigh(const float* weights, const uint16_t* values, int width, float* out) {
+template <typename Element>
+void weigh(const float* weights, const Element* values, int width, float* out) {
     __m256 low = _mm256_setzero_ps(), high = _mm256_setzero_ps();
     for (int key = 0; key < kBlockKeys; ++key, values += width) {
         const __m256 weight = _mm256_set1_ps(weights[key]);
-        low = _mm256_fmadd_ps(halves((const uint8_t*)values), weight, low);
-        high = _mm256_fmadd_ps(halves((const uint8_t*)(values + kHalf)), weight, high);
+        low = _mm256_fmadd_ps(eight(values), weight, low);
+        high = _mm256_fmadd_ps(eight(values + kHalf), weight, high);
     }
     _mm256_storeu_ps(out, low);
     _mm256_storeu_ps(out + kHalf, high);
 }
 
-void wide_attend(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
+template <typename Block>
+void wide_attend(const float* q, int ldq, int queries, const Block& block, int head_dim, const int* low,
                  const int* high, const Partial& out) {
     const int width = padded(head_dim);
     for (int query = 0; query < queries; ++query, q += ldq) {
@@ -215,7 +224,9 @@ void wide_attend(const float* q, int ldq, int queries, const CacheBlock& block, 
         if (low[query] >= high[query]) continue;
         float scores[kBlockKeys];
         score(q, block.keys, head_dim, scores);
+        scale_scores(block, scores);
         to_weights(scores, low[query], high[query], out.largest + query, out.weight + query);
+        scale_weights(block, scores);
         float* values = out.values + (size_t)query * (size_t)width;
         for (int d = 0; d < width; d += kLanes) weigh(scores, block.values + d, width, values + d);
     }
@@ -238,7 +249,19 @@ int64_t wide_products(int rounds, int32_t& sum) {
 
 }  // namespace
 
-const Ops EMPU_TABLE = {EMPU_NAME, rms_norm,    quantise, wide_multiply, wide_multiply_gated, gate, rotate,
-                        to_half,   wide_attend, merge,    finish,     wide_products};
+const Ops EMPU_TABLE = {EMPU_NAME,
+                        rms_norm,
+                        quantise,
+                        wide_multiply,
+                        wide_multiply_gated,
+                        gate,
+                        rotate,
+                        to_half,
+                        wide_attend<CacheBlock>,
+                        merge,
+                        finish,
+                        wide_products,
+                        to_small,
+                        wide_attend<SmallBlock>};
 
 }  // namespace empu

@@ -322,11 +322,17 @@ void wide_gate(float* gate, const float* up, int n) {
     }
 }
 
-// C = A B for `Q` queries: A (Q, depth) floats, B (depth, width) 16-bit floats, of which 64 columns are taken.
-constexpr int kCacheAhead = 2048;  // elements: values follow keys in memory, and the next head's keys the values
+// 16 elements of the cache.
+inline __m512 sixteen(const uint16_t* at) { return halves((const uint8_t*)at); }
+inline __m512 sixteen(const int8_t* at) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const __m128i*)at)));
+}
 
-template <int Q, int W, bool Ahead>
-inline __attribute__((always_inline)) void product(const float* a, size_t lda, const uint16_t* b, size_t ldb, int depth,
+// C = A B for `Q` queries: A (Q, depth) floats, B (depth, width) elements of the cache, of which 64 columns are taken.
+constexpr int kCacheAhead = 4096;  // bytes: values follow keys in memory, and the next head's keys the values
+
+template <int Q, int W, bool Ahead, typename Element>
+inline __attribute__((always_inline)) void product(const float* a, size_t lda, const Element* b, size_t ldb, int depth,
                                                    __m512 (&c)[Q][W]) {
     for (int q = 0; q < Q; ++q) {
         for (int w = 0; w < W; ++w) c[q][w] = _mm512_setzero_ps();
@@ -334,10 +340,12 @@ inline __attribute__((always_inline)) void product(const float* a, size_t lda, c
     for (int d = 0; d < depth; ++d, b += ldb) {
         __m512 row[W];
         if constexpr (Ahead) {
-            for (int w = 0; w < W; w += 2) _mm_prefetch((const char*)(b + kCacheAhead + w * kLanes), _MM_HINT_T0);
+            for (size_t at = 0; at < W * kLanes * sizeof(Element); at += 64) {
+                _mm_prefetch((const char*)b + kCacheAhead + at, _MM_HINT_T0);
+            }
         }
 #pragma GCC unroll 4
-        for (int w = 0; w < W; ++w) row[w] = _mm512_cvtph_ps(_mm256_load_si256((const __m256i*)(b + w * kLanes)));
+        for (int w = 0; w < W; ++w) row[w] = sixteen(b + w * kLanes);
 #pragma GCC unroll 8
         for (int q = 0; q < Q; ++q) {
             const __m512 value = _mm512_set1_ps(a[(size_t)q * lda + (size_t)d]);
@@ -349,8 +357,8 @@ inline __attribute__((always_inline)) void product(const float* a, size_t lda, c
 
 constexpr int kMostQueries = 6;
 
-template <int Q, int W>
-inline void weigh_columns(const float* p, const uint16_t* values, int width, float* out) {
+template <int Q, int W, typename Element>
+inline void weigh_columns(const float* p, const Element* values, int width, float* out) {
     __m512 c[Q][W];
     product<Q, W, (W == 4)>(p, kBlockKeys, values, (size_t)width, kBlockKeys, c);
     for (int q = 0; q < Q; ++q) {
@@ -358,13 +366,26 @@ inline void weigh_columns(const float* p, const uint16_t* values, int width, flo
     }
 }
 
-template <int Q>
-void attend_some(const float* q, int ldq, const CacheBlock& block, int head_dim, const int* low, const int* high,
+// The scales of 16 positions, and a score or weight times its own.
+struct NoScales {};
+inline NoScales key_scales(const CacheBlock&, int) { return {}; }
+inline NoScales value_scales(const CacheBlock&, int) { return {}; }
+inline __m512 key_scales(const SmallBlock& block, int w) { return sixteen(block.key_scales + w * kLanes); }
+inline __m512 value_scales(const SmallBlock& block, int w) { return sixteen(block.value_scales + w * kLanes); }
+inline __m512 scaled(__m512 x, NoScales) { return x; }
+inline __m512 scaled(__m512 x, __m512 scales) { return _mm512_mul_ps(x, scales); }
+
+template <int Q, typename Block>
+void attend_some(const float* q, int ldq, const Block& block, int head_dim, const int* low, const int* high,
                  float* largest, float* weight, float* values) {
     alignas(64) float p[Q][kBlockKeys];
     {
         __m512 scores[Q][4];
         product<Q, 4, true>(q, (size_t)ldq, block.keys, kBlockKeys, head_dim, scores);
+        for (int w = 0; w < 4; ++w) {
+            const auto scales = key_scales(block, w);
+            for (int i = 0; i < Q; ++i) scores[i][w] = scaled(scores[i][w], scales);
+        }
         for (int i = 0; i < Q; ++i) {
             const bool any = low[i] < high[i];
             const uint64_t until = high[i] >= kBlockKeys ? ~0ull : any ? (1ull << high[i]) - 1 : 0;
@@ -377,7 +398,7 @@ void attend_some(const float* q, int ldq, const CacheBlock& block, int head_dim,
             for (int w = 0; w < 4; ++w) {
                 const __m512 power = exp2_wide(_mm512_sub_ps(scores[i][w], _mm512_set1_ps(top)));
                 scores[i][w] = _mm512_maskz_mov_ps((__mmask16)(seen >> 16 * w), power);
-                _mm512_store_ps(p[i] + w * kLanes, scores[i][w]);
+                _mm512_store_ps(p[i] + w * kLanes, scaled(scores[i][w], value_scales(block, w)));
             }
             largest[i] = top;
             weight[i] = add_lanes(
@@ -390,16 +411,26 @@ void attend_some(const float* q, int ldq, const CacheBlock& block, int head_dim,
     for (; column < width; column += kLanes) weigh_columns<Q, 1>(p[0], block.values + column, width, values + column);
 }
 
-using AttendSome = void (*)(const float*, int, const CacheBlock&, int, const int*, const int*, float*, float*, float*);
-constexpr AttendSome kAttendSome[kMostQueries + 1] = {nullptr,        attend_some<1>, attend_some<2>, attend_some<3>,
-                                                      attend_some<4>, attend_some<5>, attend_some<6>};
+template <typename Block>
+using AttendSome = void (*)(const float*, int, const Block&, int, const int*, const int*, float*, float*, float*);
+template <typename Block>
+constexpr AttendSome<Block> kAttendSome[kMostQueries + 1] = {
+    nullptr,
+    attend_some<1, Block>,
+    attend_some<2, Block>,
+    attend_some<3, Block>,
+    attend_some<4, Block>,
+    attend_some<5, Block>,
+    attend_some<6, Block>,
+};
 
-void wide_attend(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
+template <typename Block>
+void wide_attend(const float* q, int ldq, int queries, const Block& block, int head_dim, const int* low,
                  const int* high, const Partial& out) {
     for (int i = 0; i < queries;) {
         const int count = queries - i < kMostQueries ? queries - i : kMostQueries;
-        kAttendSome[count](q + (size_t)i * (size_t)ldq, ldq, block, head_dim, low + i, high + i, out.largest + i,
-                           out.weight + i, out.values + (size_t)i * (size_t)padded(head_dim));
+        kAttendSome<Block>[count](q + (size_t)i * (size_t)ldq, ldq, block, head_dim, low + i, high + i, out.largest + i,
+                                  out.weight + i, out.values + (size_t)i * (size_t)padded(head_dim));
         i += count;
     }
 }
@@ -446,8 +477,19 @@ int64_t wide_products(int rounds, int32_t& sum) {
 
 }  // namespace
 
-const Ops kAvx512Ops = {"avx512",  wide_rms_norm, wide_quantise, wide_multiply, wide_multiply_gated,
-                        wide_gate, rotate,        wide_to_half,  wide_attend,   wide_merge,
-                        finish,    wide_products};
+const Ops kAvx512Ops = {"avx512",
+                        wide_rms_norm,
+                        wide_quantise,
+                        wide_multiply,
+                        wide_multiply_gated,
+                        wide_gate,
+                        rotate,
+                        wide_to_half,
+                        wide_attend<CacheBlock>,
+                        wide_merge,
+                        finish,
+                        wide_products,
+                        to_small,
+                        wide_attend<SmallBlock>};
 
 }  // namespace empu

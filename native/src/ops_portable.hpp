@@ -181,6 +181,32 @@ void to_half(const float* x, int n, uint16_t* out) {
     for (int i = 0; i < n; ++i) out[i] = half_of_float(x[i]);
 }
 
+void to_small(const float* x, int n, int8_t* out, uint16_t* scale) {
+    float largest = 0;
+    for (int i = 0; i < n; ++i) largest = larger(magnitude(x[i]), largest);
+    *scale = half_of_float(largest / 127.0f);
+    const float stored = float_of_half(*scale);
+    const float inverse = stored > 0 ? 1.0f / stored : 0.0f;
+    for (int i = 0; i < n; ++i) {
+        // The sum with 1.5 * 2^23 has the rounded number in its lowest bits.
+        const float number = larger(smaller(x[i] * inverse, 127.0f), -127.0f);
+        out[i] = (int8_t)(uint8_t)(bits_of_float(number + 12582912.0f) & 0xffu);
+    }
+}
+
+inline float cached(const uint16_t* at) { return float_of_half(*at); }
+inline float cached(const int8_t* at) { return (float)*at; }
+
+// What the 64 scores, or the 64 weights of the values, are multiplied by.
+inline void scale_scores(const CacheBlock&, float*) {}
+inline void scale_weights(const CacheBlock&, float*) {}
+inline void scale_scores(const SmallBlock& block, float* scores) {
+    for (int key = 0; key < kBlockKeys; ++key) scores[key] *= float_of_half(block.key_scales[key]);
+}
+inline void scale_weights(const SmallBlock& block, float* weights) {
+    for (int key = 0; key < kBlockKeys; ++key) weights[key] *= float_of_half(block.value_scales[key]);
+}
+
 // Scores (64,) become weights relative to the largest one of those in [low, high), and zero outside.
 void to_weights(float* scores, int low, int high, float* top, float* sum) {
     float largest = kNothing;
@@ -195,8 +221,9 @@ void to_weights(float* scores, int low, int high, float* top, float* sum) {
     *sum = add_lanes(lanes);
 }
 
-void attend(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
-            const int* high, const Partial& out) {
+template <typename Block>
+void attend_to(const float* q, int ldq, int queries, const Block& block, int head_dim, const int* low, const int* high,
+               const Partial& out) {
     const int width = padded(head_dim);
     for (int query = 0; query < queries; ++query, q += ldq) {
         float* values = out.values + (size_t)query * (size_t)width;
@@ -204,18 +231,30 @@ void attend(const float* q, int ldq, int queries, const CacheBlock& block, int h
         if (low[query] >= high[query]) continue;
         float scores[kBlockKeys] = {};
         for (int d = 0; d < head_dim; ++d) {
-            const uint16_t* keys = block.keys + (size_t)d * kBlockKeys;
+            const auto* keys = block.keys + (size_t)d * kBlockKeys;
             for (int key = 0; key < kBlockKeys; ++key) {
-                scores[key] = __builtin_fmaf(float_of_half(keys[key]), q[d], scores[key]);
+                scores[key] = __builtin_fmaf(cached(keys + key), q[d], scores[key]);
             }
         }
+        scale_scores(block, scores);
         to_weights(scores, low[query], high[query], out.largest + query, out.weight + query);
+        scale_weights(block, scores);
         for (int d = 0; d < width; ++d) values[d] = 0;
         for (int key = 0; key < kBlockKeys; ++key) {
-            const uint16_t* row = block.values + (size_t)key * (size_t)width;
-            for (int d = 0; d < width; ++d) values[d] = __builtin_fmaf(float_of_half(row[d]), scores[key], values[d]);
+            const auto* row = block.values + (size_t)key * (size_t)width;
+            for (int d = 0; d < width; ++d) values[d] = __builtin_fmaf(cached(row + d), scores[key], values[d]);
         }
     }
+}
+
+void attend(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
+            const int* high, const Partial& out) {
+    attend_to(q, ldq, queries, block, head_dim, low, high, out);
+}
+
+void attend_small(const float* q, int ldq, int queries, const SmallBlock& block, int head_dim, const int* low,
+                  const int* high, const Partial& out) {
+    attend_to(q, ldq, queries, block, head_dim, low, high, out);
 }
 
 void merge(const Partial& sum, const Partial& part, int head_dim) {

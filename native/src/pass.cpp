@@ -174,14 +174,36 @@ class Walk {
     void remember(int layer, int t, int head) {
         const Token& token = pass_.tokens[size_t(t)];
         const size_t at = size_t(t) * size_t(work_.kv_stride) + size_t(head) * size_t(shape_.head_dim);
-        const Cache::Slot slot = cache_.slot(*pass_.runs[size_t(token.run)].sequence, token.position, layer, head);
+        const Sequence& sequence = *pass_.runs[size_t(token.run)].sequence;
+        const float* value = work_.v.as<float>() + at;
         float turned[1024];
-        uint16_t halves[1024];
         ops_.rotate(work_.k.as<float>() + at, cosines(token.position), sines(token.position), shape_.head_dim / 2, 1.0f,
                     turned);
+        if (cache_.kind() == CacheKind::Small) {
+            const Cache::SmallSlot slot = cache_.small_slot(sequence, token.position, layer, head);
+            int8_t numbers[1024];
+            ops_.to_small(turned, shape_.head_dim, numbers, slot.key_scale);
+            for (int d = 0; d < shape_.head_dim; ++d) slot.key[d * kBlockKeys] = numbers[d];
+            ops_.to_small(value, shape_.head_dim, slot.value, slot.value_scale);
+            return;
+        }
+        const Cache::Slot slot = cache_.slot(sequence, token.position, layer, head);
+        uint16_t halves[1024];
         ops_.to_half(turned, shape_.head_dim, halves);
         for (int d = 0; d < shape_.head_dim; ++d) slot.key[d * kBlockKeys] = halves[d];
-        ops_.to_half(work_.v.as<float>() + at, shape_.head_dim, slot.value);
+        ops_.to_half(value, shape_.head_dim, slot.value);
+    }
+
+    void attend_to(const Sequence& sequence, int block, int layer, int head, const float* queries, int count,
+                   const Partial& out) {
+        const int *low = mine_.low.data(), *high = mine_.high.data();
+        if (cache_.kind() == CacheKind::Small) {
+            ops_.attend_small(queries, shape_.head_dim, count, cache_.small_block(sequence, block, layer, head),
+                              shape_.head_dim, low, high, out);
+        } else {
+            ops_.attend(queries, shape_.head_dim, count, cache_.block(sequence, block, layer, head), shape_.head_dim,
+                        low, high, out);
+        }
     }
 
     void rotate_queries(int t, int kv_head, float* out) {
@@ -241,9 +263,8 @@ class Walk {
             mine_.low[size_t(i)] = low;
             mine_.high[size_t(i)] = high;
         }
-        ops_.attend(queries_of(piece.head), shape_.head_dim, shape_.group(),
-                    cache_.block(*run.sequence, piece.index, layer, piece.head), shape_.head_dim, mine_.low.data(),
-                    mine_.high.data(), partial(slot_of(run, piece.head, piece.index)));
+        attend_to(*run.sequence, piece.index, layer, piece.head, queries_of(piece.head), shape_.group(),
+                  partial(slot_of(run, piece.head, piece.index)));
     }
 
     float* queries_of(int kv_head) { return mine_.queries.as<float>() + kv_head * shape_.group() * shape_.head_dim; }
@@ -273,9 +294,7 @@ class Walk {
                 mine_.low[size_t(i)] = std::max(first_seen(own) - block * kBlockKeys, 0);
                 mine_.high[size_t(i)] = std::min(own + 1 - block * kBlockKeys, kBlockKeys);
             }
-            ops_.attend(mine_.queries.as<float>(), shape_.head_dim, queries,
-                        cache_.block(*run.sequence, block, layer, piece.head), shape_.head_dim, mine_.low.data(),
-                        mine_.high.data(), part);
+            attend_to(*run.sequence, block, layer, piece.head, mine_.queries.as<float>(), queries, part);
             for (int i = 0; i < queries; ++i) ops_.merge(one_of(sum, i), one_of(part, i), shape_.head_dim);
         }
         for (int i = 0; i < queries; ++i) {

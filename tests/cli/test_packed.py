@@ -39,3 +39,14 @@ def test_a_store_that_cannot_be_written_is_one_warning(empu: Run, home: Path, de
     outcome = empu("run", str(default_gguf), *ASK)
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("not kept") == 1
+
+
+def test_bits_that_the_weights_have_already_need_no_other_file(empu: Run, home: Path, default_gguf: Path) -> None:
+    plain = empu("run", str(default_gguf), *ASK)
+    small = empu("run", str(default_gguf), *ASK, "--quant", "q4", "--kv", "q8")
+    assert (plain.code, small.code) == (0, 0), small.err
+    assert len(list((home / "cache" / "packed").glob("*.bin"))) == 1
+    for option, word in (("--quant", "q2"), ("--kv", "q4")):
+        outcome = empu("run", str(default_gguf), *ASK, option, word)
+        assert outcome.code == 2
+        assert f"'{word}' is not one of" in outcome.json["error"]["message"]

@@ -48,6 +48,15 @@ def random_checkpoint(config: ModelConfig, type_name: str = "F32", seed: int = 0
     return MemoryCheckpoint(path, "gguf", (path,), config, {}, stored=stored)
 
 
+def in_floats(checkpoint: Checkpoint) -> MemoryCheckpoint:
+    """The same weights, all of them as F32."""
+    stored = {}
+    for tensor in checkpoint.tensors():
+        values = tensor.float32().reshape(-1)
+        stored[tensor.name] = StoredTensor(tensor.name, tensor.shape, BY_NAME["F32"], values.view(np.uint8))
+    return MemoryCheckpoint(checkpoint.path, "gguf", checkpoint.files, checkpoint.config, {}, stored=stored)
+
+
 def random_matrix(rng: np.random.Generator, name: str, shape: tuple[int, ...], type_name: str) -> StoredTensor:
     """Packed from floats where the type can be; else random blocks, with their 16-bit scales set to small numbers."""
     kind = BY_NAME[type_name]

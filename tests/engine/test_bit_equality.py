@@ -18,6 +18,7 @@ import pytest
 from empu.checkpoint import open_checkpoint
 from empu.engine.backend import Chunk, SequenceId, Want
 from empu.engine.native_backend import NativeBackend, available_instructions, open_native
+from empu.engine.storage import CACHES, Storage
 from empu.text import load_text
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -105,26 +106,31 @@ def run(
     return rows
 
 
-def check(model: Path, count: int, longest: int, instructions: str) -> None:
+def check(model: Path, count: int, longest: int, instructions: str, kv: str) -> None:
     texts = prompts(model, count, longest)
+    storage = Storage(kv=kv)
     with open_checkpoint(model) as checkpoint:
-        expected = digests(open_native(checkpoint, threads=2, instructions=instructions), texts, Arrangement())
+        first = open_native(checkpoint, threads=2, instructions=instructions, storage=storage)
+        expected = digests(first, texts, Arrangement())
         assert len(set(expected)) > 0.9 * count, "the prompts differ and so must their logits"
         for threads in (1, 2):
-            backend = open_native(checkpoint, threads=threads, instructions=instructions)
+            backend = open_native(checkpoint, threads=threads, instructions=instructions, storage=storage)
             for how in ARRANGEMENTS:
                 got = digests(backend, texts, how)
                 differing = [i for i in range(count) if got[i] != expected[i]]
-                assert not differing, f"{instructions}, {threads} threads, {how}: prompts {differing} differ"
+                assert not differing, (
+                    f"{instructions}, cache {kv}, {threads} threads, {how}: prompts {differing} differ"
+                )
 
 
-@pytest.mark.parametrize("instructions", WIDE)
-def test_eight_prompts_give_the_same_bytes_however_they_are_run(default_gguf: Path, instructions: str) -> None:
-    check(default_gguf, 8, 100 if instructions == WIDE[0] else 30, instructions)
+@pytest.mark.parametrize(("instructions", "kv"), [*((name, "f16") for name in WIDE), (WIDE[0], "q8")])
+def test_eight_prompts_give_the_same_bytes_however_they_are_run(default_gguf: Path, instructions: str, kv: str) -> None:
+    check(default_gguf, 8, 100 if (instructions, kv) == (WIDE[0], "f16") else 30, instructions, kv)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kv", CACHES)
 @pytest.mark.parametrize("instructions", WIDE)
-def test_200_prompts_give_the_same_bytes_however_they_are_run(default_gguf: Path, instructions: str) -> None:
-    check(default_gguf, 200, 500, instructions)
+def test_200_prompts_give_the_same_bytes_however_they_are_run(default_gguf: Path, instructions: str, kv: str) -> None:
+    check(default_gguf, 200, 500, instructions, kv)

@@ -37,11 +37,11 @@ def test_only_the_native_engine_has_known_limits() -> None:
 def test_the_slower_of_memory_and_multipliers_is_the_limit() -> None:
     """SHAPE: 2 layers of 128 * (2 * 128 + 2 * 64) + 3 * 128 * 256 weights, an output layer of 200 * 128."""
     in_layers, output = 2 * (128 * 384 + 3 * 128 * 256), 200 * 128
-    slow_memory = Limits(bytes_per_s=1000.0, int8_operations_per_s=1e12, weight_bytes=5000)
-    cached = 100 * 2 * 64 * 2 * 2
+    slow_memory = Limits(bytes_per_s=1000.0, int8_operations_per_s=1e12, weight_bytes=5000, cache_bytes_per_token=256)
+    cached = 100 * 256
     assert slow_memory.tokens_per_s(Case(True, 100), SHAPE) == pytest.approx(1000 / (5000 + cached))
     assert slow_memory.tokens_per_s(Case(True, 100, 4), SHAPE) == pytest.approx(4 * 1000 / (5000 + 4 * cached))
-    slow_products = Limits(bytes_per_s=1e12, int8_operations_per_s=1000.0, weight_bytes=5000)
+    slow_products = Limits(bytes_per_s=1e12, int8_operations_per_s=1000.0, weight_bytes=5000, cache_bytes_per_token=256)
     assert slow_products.tokens_per_s(Case(False, 50), SHAPE) == pytest.approx(
         50 * 1000 / (2 * (50 * in_layers + output))
     )

@@ -19,7 +19,7 @@ from empu.engine.native_weights import build_model, matrix_plan
 from empu.engine.storage import Storage
 from empu.errors import EmpuError
 from tests.cli.conftest import Run, empu, home  # noqa: F401 - fixtures
-from tests.engine.native_reference import MemoryCheckpoint, divergence, random_checkpoint, token_rows
+from tests.engine.native_reference import MemoryCheckpoint, divergence, in_floats, random_checkpoint, token_rows
 from tests.engine.test_native_backend import GROUPED, TEXT, TINY, all_logits
 
 Floats = npt.NDArray[np.float32]
@@ -137,11 +137,7 @@ def test_the_default_model_in_fewer_bits(default_gguf: Path) -> None:
     0.004), since 8 bits cost next to nothing and 4 find the steps that the weights had.
     """
     with open_checkpoint(default_gguf) as checkpoint:
-        stored = {}
-        for tensor in checkpoint.tensors():
-            values = tensor.float32().reshape(-1)
-            stored[tensor.name] = StoredTensor(tensor.name, tensor.shape, BY_NAME["F32"], values.view(np.uint8))
-        floats = MemoryCheckpoint(default_gguf, "gguf", (default_gguf,), checkpoint.config, {}, stored=stored)
+        floats = in_floats(checkpoint)
     tokens = np.array(TEXT, dtype=np.int32)
     expected = all_logits(open_native(floats), tokens)
     losses = {}

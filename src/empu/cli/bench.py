@@ -63,6 +63,7 @@ def bench(model: str, runs: int, as_json: bool, **given: Any) -> None:
     if limits is not None:
         facts += [
             ("memory", f"{limits.bytes_per_s / 1e9:.1f} GB/s, reading {talk.size(limits.weight_bytes)} of weights"),
+            ("cache", f"{talk.size(limits.cache_bytes_per_token)} for each token of context"),
             ("processor", f"{limits.int8_operations_per_s / 1e9:,.0f} billion 8-bit operations/s"),
         ]
     talk.facts(facts)

@@ -61,6 +61,7 @@ def open_located(
     threads: int | None = None,
     context: int | None = None,
     quant: str | None = None,
+    kv: str = "f16",
 ) -> LanguageModel:
     """Open a model for answering."""
     from empu.engine.language_model import open_model
@@ -76,13 +77,13 @@ def open_located(
         engine=engine,
         threads=threads,
         context=context,
-        storage=Storage(packed=place, quant=quant),
+        storage=Storage(packed=place, quant=quant, kv=kv),
     )
 
 
 def opening(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of :data:`~empu.cli.options.OPENING` among those that a command was given."""
-    return {name: given[name] for name in ("engine", "threads", "context", "quant")}
+    return {name: given[name] for name in ("engine", "threads", "context", "quant", "kv")}
 
 
 class Cancellable(Protocol):

@@ -88,6 +88,13 @@ OPENING: tuple[Decorator, ...] = (
         help="Tokens of context; the model's own length where not given.",
     ),
     click.option(
+        "--kv",
+        type=click.Choice(["f16", "q8"]),
+        default="f16",
+        show_default=True,
+        help="Keep what was read in 16 bits, or in 8 and half the memory (native engine).",
+    ),
+    click.option(
         "--quant",
         type=click.Choice(["q8", "q4"]),
         help="Round weights of more bits to 8 or 4 at loading (native engine). Where not given, F32 stays as it is, "

@@ -36,7 +36,14 @@ class Adapter:
 
 class Engine:
     def __init__(
-        self, *, model: Model, frequencies: npt.NDArray[np.float32], threads: int, ops: str, cache_limit: int
+        self,
+        *,
+        model: Model,
+        frequencies: npt.NDArray[np.float32],
+        threads: int,
+        ops: str,
+        cache: str,
+        cache_limit: int,
     ) -> None: ...
     def allocate(self, capacity: int, adapter: Adapter | None = None) -> int: ...
     def release(self, sequence: int) -> None: ...
@@ -52,6 +59,8 @@ class Engine:
     ) -> None: ...
     @property
     def logit_stride(self) -> int: ...
+    @property
+    def cache_block_bytes(self) -> int: ...
     @property
     def threads(self) -> int: ...
     @property

@@ -57,6 +57,8 @@ class Limits:
     """Multiplications and additions of 8-bit numbers that lie in registers."""
     weight_bytes: int
     """What each step reads."""
+    cache_bytes_per_token: int
+    """Of what it reads for each token before it."""
 
     @classmethod
     def of(cls, backend: Backend, threads: int) -> Limits | None:
@@ -70,7 +72,7 @@ class Limits:
         read = backend.weight_bytes
         bandwidth = max(_native.read_bandwidth(read, count, 3) for count in {1, threads})
         products = max(_native.product_rate(backend.instructions, count, 5) for count in {1, threads})
-        return cls(bandwidth, 2 * products, read)
+        return cls(bandwidth, 2 * products, read, backend.cache_bytes_per_token)
 
     def tokens_per_s(self, case: Case, config: ModelConfig) -> float:
         """The most that memory and multipliers allow: weights and cache are read once a step, and every matrix of the
@@ -81,7 +83,7 @@ class Limits:
         )
         tokens = case.streams * (1 if case.write else case.context)
         operations = 2 * (tokens * in_layers + case.streams * config.vocab_size * config.dim)
-        cached = case.write * case.streams * case.context * config.n_layers * config.kv_dim * 2 * 2
+        cached = case.write * case.streams * case.context * self.cache_bytes_per_token
         seconds = max((self.weight_bytes + cached) / self.bytes_per_s, operations / self.int8_operations_per_s)
         return tokens / seconds
 
@@ -157,6 +159,7 @@ def _middle(seen: Sequence[Limits]) -> Limits:
         statistics.median(limits.bytes_per_s for limits in seen),
         statistics.median(limits.int8_operations_per_s for limits in seen),
         seen[0].weight_bytes,
+        seen[0].cache_bytes_per_token,
     )
 
 

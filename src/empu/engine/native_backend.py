@@ -30,7 +30,9 @@ _MEMORY_SHARE = 0.8  # of the free memory, for the caches of all sequences toget
 
 
 class NativeBackend:
-    """Runs packed weights; the cache is kept in 16-bit floats, in blocks that sequences forked alike share."""
+    """Runs packed weights; the cache is kept in 16-bit floats, or in 8 bits, in blocks that sequences forked alike
+    share.
+    """
 
     exact = True
 
@@ -42,10 +44,12 @@ class NativeBackend:
         threads: int | None = None,
         context: int | None = None,
         instructions: str = "",
+        kv: str = "f16",
         cache_bytes: int | None = None,
     ) -> None:
-        """``instructions`` names one of :func:`available_instructions`, the best by default; ``cache_bytes`` bounds the
-        caches of all sequences together, four fifths of the free memory by default.
+        """``instructions`` names one of :func:`available_instructions`, the best by default; ``kv`` as in
+        :class:`Storage`; ``cache_bytes`` bounds the caches of all sequences together, four fifths of the free memory by
+        default.
         """
         self.config = config
         self._model = model
@@ -57,6 +61,7 @@ class NativeBackend:
                 frequencies=rotary_frequencies(config),
                 threads=threads or _processors(),
                 ops=instructions,
+                cache=kv,
                 cache_limit=_cache_limit(model) if cache_bytes is None else cache_bytes,
             )
         self.instructions = self._engine.ops
@@ -67,6 +72,11 @@ class NativeBackend:
     def weight_bytes(self) -> int:
         """What a step reads of the model: all matrices, without an embedding that is not the output layer too."""
         return self._model.read_bytes()
+
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """Memory for keys and values of one token, scales included; it is taken for 64 tokens at a time."""
+        return self._engine.cache_block_bytes // 64
 
     def adapted(self, adapter: Adapter) -> Self:
         with _told():
@@ -137,7 +147,9 @@ def open_native(
         )
     with _told():
         model = build_model(checkpoint, storage)
-    return NativeBackend(checkpoint.config, model, threads=threads, context=context, instructions=instructions)
+    return NativeBackend(
+        checkpoint.config, model, threads=threads, context=context, instructions=instructions, kv=storage.kv
+    )
 
 
 def available_instructions() -> list[str]:
