@@ -1,6 +1,7 @@
 #include "matrix.hpp"
 
 #include <cmath>
+#include <limits>
 
 #include "half.hpp"
 
@@ -85,17 +86,21 @@ void pack_q8_0(Matrix& matrix, int row, const uint8_t* block) {
     }
 }
 
+// Comparisons that NaN fails, and that the compiler turns into vectors, unlike std::fmax and its like.
+float larger(float a, float b) { return a > b ? a : b; }
+float smaller(float a, float b) { return a < b ? a : b; }
+
 void round_to_q8(Matrix& matrix, int row, const uint8_t* data) {
     for (int group = 0; group < matrix.groups(); ++group, data += 4 * kGroup) {
         float values[kGroup], largest = 0;
         std::memcpy(values, data, sizeof values);
-        for (float value : values) largest = std::fmax(largest, std::fabs(value));
+        for (const float value : values) largest = larger(std::fabs(value), largest);
         const uint16_t scale = half_of_float(largest / 127.0f);
         const float stored = float_of_half(scale);
-        uint8_t numbers[kGroup];
-        for (int i = 0; i < kGroup; ++i) {
-            const float number = stored > 0 ? std::nearbyint(values[i] / stored) : 0.0f;
-            numbers[i] = uint8_t(int8_t(std::fmin(std::fmax(number, -127.0f), 127.0f)));
+        uint8_t numbers[kGroup] = {};
+        for (int i = 0; stored > 0 && i < kGroup; ++i) {
+            const float number = smaller(larger(values[i] / stored, -127.0f), 127.0f);
+            numbers[i] = uint8_t(bits_of_float(number + 12582912.0f));  // 1.5 * 2^23: rounded, in the lowest bits
         }
         place_q8(matrix, row, group, numbers, scale);
     }
@@ -107,18 +112,20 @@ void round_to_q4(Matrix& matrix, int row, const uint8_t* data) {
     for (int group = 0; group < matrix.groups(); ++group, data += kGroup * sizeof(float)) {
         float values[kGroup];
         std::memcpy(values, data, sizeof values);
-        float least = values[0], most = values[0];
+        float least = std::numeric_limits<float>::max(), most = -least;
         for (const float value : values) {
-            least = std::fmin(value, least);
-            most = std::fmax(value, most);
+            least = smaller(value, least);
+            most = larger(value, most);
         }
         const float scale = (most - least) / 15.0f;
         const float inverse = scale >= 0x1p-126f ? 1.0f / scale : 0.0f;
-        uint32_t fours[4] = {};
+        uint8_t numbers[kGroup];
         for (int i = 0; i < kGroup; ++i) {
-            const float number = std::fmin(std::fmax((values[i] - least) * inverse + 0.5f, 0.0f), 15.0f);
-            fours[i % 16 / 4] |= uint32_t(number) << (i % 4 * 8 + i / 16 * 4);
+            const float number = smaller(larger((values[i] - least) * inverse + 0.5f, 0.0f), 15.0f);
+            numbers[i] = uint8_t(int32_t(number));
         }
+        uint32_t fours[4];
+        for (int i = 0; i < 4; ++i) fours[i] = read_four(numbers + 4 * i) | read_four(numbers + 16 + 4 * i) << 4;
         place_q4(matrix, row, group, half_of_float(scale), half_of_float(least), [&](int i) { return fours[i]; });
     }
 }

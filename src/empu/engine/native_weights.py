@@ -14,6 +14,9 @@ output layer keep 8: they are a small part of the work, and the answers feel the
 from __future__ import annotations
 
 import math
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +33,12 @@ Floats = npt.NDArray[np.float32]
 _GROUP = 32
 _STAY_AT_EIGHT = ("embedding.weight", "output.weight")
 _FOUR_BITS = ("Q4_0", "Q4_1", "Q4_K")
-_UNPACKED_AT_ONCE = 1 << 22  # values
+_UNPACKED_AT_ONCE = 1 << 20  # values, by each worker
+_MOST_WORKERS = 8
 
 
 def build_model(checkpoint: Checkpoint, storage: Storage = AS_IT_IS) -> _native.Model:
-    """The weights of ``checkpoint`` in the engine's layout; beside them at most one slice of a tensor is in memory.
+    """The weights of ``checkpoint`` in the engine's layout; beside them only a few slices of a tensor are in memory.
 
     Where ``storage`` has a place for packed weights they are mapped from there, or packed and put there.
     """
@@ -114,7 +118,11 @@ def _pack(model: _native.Model, tensor: StoredTensor, matrix: MatrixPlan) -> Non
         return
     row_bytes = cols // tensor.type.block_values * tensor.type.block_bytes
     step = max(1, _UNPACKED_AT_ONCE // cols)
-    for first in range(0, rows, step):
+
+    def pack(first: int) -> None:
         count = min(step, rows - first)
         values = tensor.type.unpack(tensor.data[first * row_bytes : (first + count) * row_bytes])
         model.pack(tensor.name, first, count, "F32", values.view(np.uint8))
+
+    with ThreadPoolExecutor(min(_MOST_WORKERS, os.cpu_count() or 1)) as workers:
+        deque(workers.map(pack, range(0, rows, step)), maxlen=0)
