@@ -46,6 +46,8 @@ def bench(model: str, runs: int, as_json: bool, **given: Any) -> None:
                 "model": located.identity(),
                 "engine": opened.backend.name,
                 "threads": threads,
+                "quant": given["quant"],
+                "kv": given["kv"],
                 "load_s": load_s,
                 "peak_memory_bytes": peak,
                 "limits": dataclasses.asdict(limits) if limits else None,

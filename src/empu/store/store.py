@@ -6,6 +6,7 @@
       models/<id>/LICENSE         its licence text, where there is one
       models/<id>/verified.json   which files were hashed in full, and how they looked then
       models/names/<name>         one line: the id that the name means
+      cache/packed/<key>.bin      weights as an engine reads them; these may go at any time (packed.py)
       ledger.db                   the ledger, which the store does not open itself
       tmp/<key>/                  a pull in progress, locked by its process; resumed or swept later
 
