@@ -134,7 +134,7 @@ NB_MODULE(_native, module) {
             [](Engine* self, std::shared_ptr<Model> model, const Floats& frequencies, int threads,
                const std::string& ops, const std::string& cache, size_t cache_limit) {
                 new (self) Engine(std::move(model), {frequencies.data(), frequencies.data() + frequencies.size()},
-                                  threads, ops, cache_called(cache), cache_limit);
+                                  threads, ops, cache_limit, cache_called(cache));
             },
             nb::kw_only(), "model"_a, "frequencies"_a, "threads"_a, "ops"_a, "cache"_a, "cache_limit"_a)
         .def(

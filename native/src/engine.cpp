@@ -64,7 +64,7 @@ Engine::Workspace::Workspace(const Shape& shape, int threads)
 }
 
 Engine::Engine(std::shared_ptr<const Model> model, std::vector<float> frequencies, int threads, std::string_view ops,
-               CacheKind cache, size_t cache_limit)
+               size_t cache_limit, CacheKind cache)
     : model_(std::move(model)),
       frequencies_(std::move(frequencies)),
       ops_(choose_ops(ops)),

@@ -53,7 +53,8 @@ void fill(Model& model, Random& random, const std::string& name, int rows, int c
     std::vector<std::pair<std::string_view, Kind>> choices = {{"F32", Kind::Float32}};
     if (cols % 32 == 0)
         choices = {
-            {"Q4_0", Kind::Q4}, {"Q4_1", Kind::Q4}, {"Q8_0", Kind::Q8}, {"F32", Kind::Q8}, {"F32", Kind::Float32}};
+            {"Q4_0", Kind::Q4}, {"Q4_1", Kind::Q4}, {"Q8_0", Kind::Q8}, {"F32", Kind::Q4}, {"F32", Kind::Q8},
+            {"F32", Kind::Float32}};
     if (cols % 256 == 0) choices.push_back({"Q4_K", Kind::Q4});
     const auto [type, kind] = choices[size_t(between(random, 0, int(choices.size()) - 1))];
     model.make(name, kind, rows, cols);
@@ -95,10 +96,11 @@ std::shared_ptr<Model> random_model(Random& random) {
     return model;
 }
 
-std::unique_ptr<Engine> engine(const std::shared_ptr<Model>& model, int threads, std::string_view ops) {
+std::unique_ptr<Engine> engine(const std::shared_ptr<Model>& model, int threads, std::string_view ops,
+                               CacheKind cache) {
     std::vector<float> frequencies;
     for (int i = 0; i < model->shape.head_dim / 2; ++i) frequencies.push_back(1.0f / float(1 + i));
-    return std::make_unique<Engine>(model, frequencies, threads, ops, size_t{1} << 30);
+    return std::make_unique<Engine>(model, frequencies, threads, ops, size_t{1} << 30, cache);
 }
 
 using Tokens = std::vector<int32_t>;
@@ -131,8 +133,9 @@ void try_model(Random& random) {
     const auto model = random_model(random);
     const Ops* tables[8];
     const int count = available_ops(tables, 8);
-    const auto scalar = engine(model, 1, "scalar");
-    const auto other = engine(model, between(random, 1, 3), tables[between(random, 0, count - 1)]->name);
+    const CacheKind cache = between(random, 0, 1) ? CacheKind::Half : CacheKind::Small;
+    const auto scalar = engine(model, 1, "scalar", cache);
+    const auto other = engine(model, between(random, 1, 3), tables[between(random, 0, count - 1)]->name, cache);
     struct Live {
         int64_t id;
         Tokens tokens;
