@@ -43,8 +43,8 @@ Matrix make_matrix(Kind kind, int rows, int cols);
 Matrix map_matrix(Kind kind, int rows, int cols, int descriptor, size_t offset);
 
 // Fills rows `first` to `first + count - 1` from `bytes` of `type`, row after row:
-// Q4 takes Q4_0 and Q4_1 exactly, Q4_K with each product of its two scales rounded to a 16-bit float, and F32 rounded to
-// what Q4_1 would hold (an error of at most 1/30 of a group's range);
+// Q4 takes Q4_0 and Q4_1 exactly, Q4_K with each product of its two scales rounded to a 16-bit float, and F32 rounded
+// to what Q4_1 would hold (an error of at most 1/30 of a group's range);
 // Q8 takes Q8_0 exactly, and F32 rounded to numbers of -127 to 127 (an error of at most 1/254 of a group's largest);
 // Float32 takes F32. Throws Error for another type, rows outside the matrix or a size that does not fit.
 void pack_rows(Matrix& matrix, int first, int count, std::string_view type, const uint8_t* data, size_t bytes);

@@ -205,6 +205,15 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path, monkeypatch:
     assert list(made.place.folder.iterdir()) == []
 
 
+def test_a_large_file_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fresh(tmp_path)
+    monkeypatch.setattr(packed, "_LARGE_BYTES", 1)
+    for _ in range(2):
+        made.build()
+        (sentence,) = made.told
+        assert sentence == "Writing 0.0 GB of packed weights, for quick starts …"
+
+
 def test_a_folder_that_cannot_be_is_one_warning(tmp_path: Path) -> None:
     made = fresh(tmp_path)
     (tmp_path / "cache").write_text("a file stands where the folder should")
