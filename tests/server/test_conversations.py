@@ -102,6 +102,22 @@ def test_what_cannot_be_asked_leaves_no_trace(running: Running) -> None:
         assert call(running, "POST", "/api/conversations", begun).status == 400
 
 
+def test_a_refused_first_question_leaves_nothing_in_the_list(running: Running) -> None:
+    def ids() -> list[str]:
+        return [one["id"] for one in call(running, "GET", "/api/conversations").json["conversations"]]
+
+    older = begin(running)
+    ask(running, older, "an older one")
+    refused = begin(running)
+    absent = [begin(running, "absent") for _ in range(51)]  # more than a page of them
+    assert call(running, "POST", f"/api/conversations/{refused}/answers", {"content": "x" * 3000}).status == 400
+    assert call(running, "POST", f"/api/conversations/{absent[0]}/answers", {"content": "x"}).status == 404
+    assert older in ids()
+    assert not {refused, *absent} & set(ids())
+    ask(running, refused, "shorter")
+    assert ids()[0] == refused
+
+
 def open_stream(running: Running, talk: str) -> socket.socket:
     """Ask and read until the first text has come."""
     body = json.dumps({"content": "go on"}).encode()

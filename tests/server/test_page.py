@@ -9,6 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from empu.server import page
 from empu.server.page import WEB, is_page
@@ -30,6 +32,16 @@ def test_without_the_page_the_first_address_says_how_to_get_it(
     assert reply.status == 200
     assert "run <code>make web</code>" in reply.body.decode()
     assert request(running.port, "GET", "/v1/models", key=running.key).status == 200
+
+
+def test_files_are_absent_until_the_page_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(page, "WEB", tmp_path)
+    with TestClient(Starlette(routes=page.routes())) as client:
+        assert client.get("/assets/a.js").status_code == 404
+        (tmp_path / "assets").mkdir()
+        (tmp_path / "assets" / "a.js").write_text("1")
+        assert client.get("/assets/a.js").text == "1"
+        assert client.get("/assets/b.js").status_code == 404
 
 
 @built

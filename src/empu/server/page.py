@@ -5,6 +5,7 @@ from __future__ import annotations
 from os import PathLike, stat_result
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -30,7 +31,12 @@ async def start(request: Request) -> Response:
 
 
 class Assets(StaticFiles):
-    """Files that never change under their names."""
+    """Files that never change under their names; none of them is there before the page is built."""
+
+    async def check_config(self) -> None:
+        """Raises ``HTTPException`` 404 while there is no folder; the next request looks again."""
+        if not (self.directory and Path(self.directory).is_dir()):
+            raise HTTPException(404)
 
     def file_response(
         self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200
