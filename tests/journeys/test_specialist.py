@@ -159,3 +159,18 @@ def test_bad_data_is_one_sentence_and_leaves_nothing(shop: Shop, content: str, w
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert "bad" not in [model["name"] for model in shop.json("models")["models"]]
+
+
+def test_a_disk_that_fills_up_while_tuning_is_one_sentence_and_the_run_is_done_later(shop: Shop) -> None:
+    words = ("tune", "tickets.csv", "--name", "later", "--epochs", "1", "--rank", "4", "--threads", "1", "--no-compare")
+    limited = f"ulimit -f 4096; exec {sys.executable} -m empu {' '.join(words)}"  # blocks of 1 KiB; the state has more
+    env = {**os.environ, "EMPU_HOME": str(shop.folder / "home")}
+    done = subprocess.run(
+        ["bash", "-c", limited], env=env, cwd=shop.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "There is no room left while writing" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert "later" not in [model["name"] for model in shop.json("models")["models"]]
+    shop.empu(*words)
+    assert shop.json("show", "later")["id"]
