@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,3 +98,20 @@ def test_refusals_are_in_anthropics_words(client: anthropic.Anthropic) -> None:
     stranger = anthropic.Anthropic(base_url=client.base_url, api_key="wrong", max_retries=0)
     with stranger, pytest.raises(anthropic.AuthenticationError):
         stranger.messages.create(model="tiny", max_tokens=9, messages=HELLO)
+
+
+def test_an_answer_keeps_a_json_schema(client: anthropic.Anthropic) -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"kind": {"enum": ["refund", "card"]}},
+        "required": ["kind"],
+        "additionalProperties": False,
+    }
+    form: Any = {"type": "json_schema", "schema": schema}
+    for body in ({"output_config": {"format": form}}, {"output_format": form}):
+        message = client.messages.create(model="tiny", max_tokens=60, messages=HELLO, extra_body=body)
+        assert message.stop_reason == "end_turn"
+        assert json.loads(text_of(message))["kind"] in {"refund", "card"}
+    unkept: Any = {"output_config": {"format": {"type": "json_schema", "schema": {"type": "nonsense"}}}}
+    with pytest.raises(anthropic.BadRequestError, match="output_config"):
+        client.messages.create(model="tiny", max_tokens=9, messages=HELLO, extra_body=unkept)

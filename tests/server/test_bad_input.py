@@ -101,6 +101,7 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "messages without max_tokens": (MESSAGES, json.dumps({"model": "tiny", "messages": USER}).encode()),
     "messages with thinking": (MESSAGES, changed(thinking={"type": "enabled", "budget_tokens": 2000})),
     "messages with image": (MESSAGES, changed(messages=[{"role": "user", "content": [{"type": "image"}]}])),
+    "messages with effort": (MESSAGES, changed(output_config={"effort": "high"})),
     "messages too hot": (MESSAGES, changed(temperature=1.5)),
     "messages with many stops": (MESSAGES, changed(stop_sequences=["a"] * 17)),
     "count with more": (MESSAGES + "/count_tokens", changed(invented=1)),
@@ -120,6 +121,16 @@ def test_a_bad_body_is_refused_with_a_reason(running: Running, name: str) -> Non
         assert error["type"] in {"invalid_request_error", "not_found_error"}
     else:
         assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_a_picture_is_refused_at_its_own_place(running: Running) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    parts = [{"type": "text", "text": "What is it?"}, picture]
+    reply = request(
+        running.port, "POST", CHAT, key=running.key, body=changed(messages=[{"role": "user", "content": parts}])
+    )
+    assert reply.status == 400
+    assert reply.json["error"]["param"].startswith("messages.0.content.1.")
 
 
 def test_a_body_too_large_is_refused_before_it_is_read(running: Running) -> None:

@@ -108,7 +108,7 @@ def test_without_demand_an_answer_is_text_and_tools_are_in_the_prompt(client: op
 
 
 def test_results_of_tools_are_messages(client: openai.OpenAI) -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
     turns: Any = [
         *ASK,
         {"role": "assistant", "content": None, "tool_calls": [call]},

@@ -52,7 +52,9 @@ async def messages(request: Request) -> Response:
     note(request, model=asked.model, stream=bool(asked.stream))
     params, dialogue, tools = asked.sampling, asked.dialogue, asked.offered
     served = await context_of(request).catalogue.get(asked.model)
-    answers, form = await ask(request, served, dialogue, params, tools=tools)
+    answers, form = await ask(
+        request, served, dialogue, params, schema=asked.schema_, param="output_config", tools=tools
+    )
     head: Json = {
         "id": f"msg_{secrets.token_hex(12)}",
         "type": "message",

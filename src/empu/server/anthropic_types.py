@@ -18,7 +18,7 @@ IGNORED = (
     "workspace_id",
 )  # fmt: skip
 """Properties that concern Anthropic's accounts, caches and data centres."""
-REFUSED = ("container", "context_management", "mcp_servers", "output_config", "output_format")
+REFUSED = ("container", "context_management", "mcp_servers")
 MAX_STOPS = 16
 
 
@@ -114,6 +114,20 @@ class Thinking(Strict):
     type: Literal["disabled"]
 
 
+class JsonOutput(Strict):
+    """JSON of a schema."""
+
+    type: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(Strict):
+    """The form of the answer. Nothing here thinks with more or less effort."""
+
+    format: JsonOutput | None = None
+    effort: None = None
+
+
 class CountRequest(Strict):
     """``POST /v1/messages/count_tokens``."""
 
@@ -123,6 +137,9 @@ class CountRequest(Strict):
     thinking: Thinking | None = None
     tools: Annotated[list[AnthropicTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: AnthropicChoice | None = None
+    output_config: OutputConfig | None = None
+    output_format: JsonOutput | None = None
+    """The name that ``output_config.format`` had before."""
 
     @model_validator(mode="before")
     @classmethod
@@ -142,6 +159,12 @@ class CountRequest(Strict):
             raise ProblemError(400, message, param="messages", code="unsupported")
         system: list[Message] = [{"role": "system", "content": _plain(self.system)}] if self.system else []
         return [*system, *(message for turn in self.messages for message in turn.plain())]
+
+    @property
+    def schema_(self) -> dict[str, Any] | None:
+        """The schema that the answer must keep."""
+        form = self.output_format or (self.output_config and self.output_config.format)
+        return form.schema_ if form else None
 
     @property
     def offered(self) -> tuple[list[Tool], Choice]:

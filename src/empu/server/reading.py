@@ -56,9 +56,11 @@ def parse(data: bytes) -> dict[str, Any]:
 
 def refusal(error: ValidationError) -> ProblemError:
     """The first thing that validation found, with the name of its property."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    # Where a property may be of several types, what lies deepest was meant.
+    first = max((one for one in found if one["loc"][:1] == found[0]["loc"][:1]), key=lambda one: len(one["loc"]))
     # Names of union members are no part of the path that a sender wrote.
-    path = [str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier()]
+    path = [str(part) for part in first["loc"] if isinstance(part, int) or (part.isidentifier() and part != "str")]
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
         return ProblemError(

@@ -68,6 +68,8 @@ class ToolCall(Strict):
     id: str = Field(min_length=1, max_length=200)
     type: Literal["function"]
     function: CalledFunction
+    index: int | None = None
+    """Its place in the stream that it came from; some clients send it back."""
 
     def plain(self) -> dict[str, Any]:
         """As chat templates take it."""
