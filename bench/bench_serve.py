@@ -26,8 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import openai
+from urllib.parse import urlsplit
 
 QUESTION = "Explain to a new colleague, step by step, how a letter travels from the sender to the reader. Version {}."
 
@@ -42,46 +41,78 @@ class Tally:
     errors: dict[str, int] = field(default_factory=dict)
 
 
-async def stream(client: openai.AsyncOpenAI, model: str, tokens: int, number: int, tally: Tally) -> None:
-    """One answer, counted."""
-    begun, first, count, finish = time.perf_counter(), 0.0, 0, None
-    message: Any = [{"role": "user", "content": QUESTION.format(number)}]
-    try:
-        answer = await client.chat.completions.create(
-            model=model, messages=message, max_tokens=tokens, seed=number, stream=True
+class Client:
+    """One connection that streams answers; written plainly, since it takes its time from the same cores."""
+
+    def __init__(self, address: str, key: str, model: str, tokens: int) -> None:
+        parts = urlsplit(address)
+        self._host, self._port = str(parts.hostname), int(parts.port or 80)
+        self._key, self._model, self._tokens = key, model, tokens
+        self._open: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, number: int, tally: Tally) -> None:
+        """One answer, counted."""
+        begun, first, count, finish, whole = time.perf_counter(), 0.0, 0, None, False
+        message = [{"role": "user", "content": QUESTION.format(number)}]
+        asked = {"model": self._model, "messages": message, "max_tokens": self._tokens, "seed": number, "stream": True}
+        body = json.dumps(asked).encode()
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
+            f"Authorization: Bearer {self._key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        async for chunk in answer:
-            for choice in chunk.choices:
-                if choice.delta.content:
-                    first = first or time.perf_counter() - begun
-                    count += 1
-                finish = finish or choice.finish_reason
-    except openai.APIStatusError as error:
-        tally.errors[str(error.status_code)] = tally.errors.get(str(error.status_code), 0) + 1
-        return
-    except openai.APIError as error:
-        tally.errors[type(error).__name__] = tally.errors.get(type(error).__name__, 0) + 1
-        return
-    tally.torn += finish is None
-    tally.firsts.append(first)
-    tally.tokens += count
+        try:
+            if self._open is None:
+                self._open = await asyncio.open_connection(self._host, self._port)
+            reader, writer = self._open
+            writer.write(head.encode() + body)
+            status = (await reader.readline()).split(b" ")[1].decode()
+            if status != "200":
+                raise ConnectionError(status)
+            while line := await reader.readline():
+                if line.startswith(b"data: {"):
+                    for choice in json.loads(line[6:])["choices"]:
+                        if choice["delta"].get("content"):
+                            first = first or time.perf_counter() - begun
+                            count += 1
+                        finish = finish or choice["finish_reason"]
+                elif line.startswith(b"data: [DONE]"):
+                    whole = True
+                elif line == b"0\r\n":  # the last chunk
+                    await reader.readline()
+                    break
+        except (OSError, IndexError, ValueError) as error:
+            name = str(error) if type(error) is ConnectionError else type(error).__name__
+            tally.errors[name] = tally.errors.get(name, 0) + 1
+            self.close()
+            return
+        tally.torn += finish is None or not whole
+        tally.firsts.append(first)
+        tally.tokens += count
+
+    def close(self) -> None:
+        """End the connection; the next question opens another."""
+        if self._open is not None:
+            self._open[1].close()
+        self._open = None
 
 
 async def press(address: str, key: str, model: str, clients: int, tokens: int, seconds: float) -> dict[str, Any]:
     """All clients until the time is over; answers begun before are finished and counted."""
     tally = Tally()
-    async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=600) as client:
-        await stream(client, model, 4, 0, Tally())
-        begun = time.perf_counter()
+    callers = [Client(address, key, model, tokens) for _ in range(clients)]
+    await callers[0].ask(0, Tally())
+    begun = time.perf_counter()
 
-        async def one(place: int) -> None:
-            number = place
-            while number == place or time.perf_counter() - begun < seconds:
-                await stream(client, model, tokens, number, tally)
-                number += clients
+    async def one(place: int, caller: Client) -> None:
+        number = place
+        while number == place or time.perf_counter() - begun < seconds:
+            await caller.ask(number, tally)
+            number += clients
+        caller.close()
 
-        await asyncio.gather(*(one(i) for i in range(1, clients + 1)))
-        passed = time.perf_counter() - begun
+    await asyncio.gather(*(one(place, caller) for place, caller in enumerate(callers, 1)))
+    passed = time.perf_counter() - begun
     firsts = sorted(tally.firsts)
     return {
         "clients": clients,

@@ -82,6 +82,10 @@ class Scheduler:
         self._waiting: deque[Job] = deque()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._running: list[Job] = []
+        self._letters: list[tuple[Job, Update]] = []
+        """What the step in progress gave. It is delivered at once, so that readers take their turn while the next step
+        computes and not between two choices of this one.
+        """
         self._prefixes = Prefixes(backend, self.limits.prefixes)
         self._closing = self._abandon = False
         self._thread = threading.Thread(target=self._work, name="empu-scheduler", daemon=True)
@@ -154,6 +158,7 @@ class Scheduler:
         while self._admit():
             self._call()
             self._step()
+            self._deliver()
         self._prefixes.clear()
 
     def _admit(self) -> bool:
@@ -176,7 +181,13 @@ class Scheduler:
         for job in gone:
             job.state.cancel()
             self._finish(job)
+        self._deliver()
         return not finished
+
+    def _deliver(self) -> None:
+        letters, self._letters = self._letters, []
+        for job, update in letters:
+            job.tell(update)
 
     def _call(self) -> None:
         with self._changed:
@@ -303,7 +314,7 @@ class Scheduler:
         self.counts.completion_tokens += len(piece.tokens)
         job.ids += piece.tokens
         if piece.tokens:
-            job.tell(piece)
+            self._letters.append((job, piece))
         if job.state.finish_reason is not None:
             self._running.remove(job)
             self._finish(job)
@@ -316,7 +327,7 @@ class Scheduler:
             self._backend.truncate(job.sequence, job.read)
             self._prefixes.keep(job.model, job.sequence, job.ids[: job.read])
             job.sequence = None
-        job.tell(job.completion())
+        self._letters.append((job, job.completion()))
 
     def _fail(self, job: Job, error: Exception) -> None:
         self._running.remove(job)
@@ -324,4 +335,4 @@ class Scheduler:
         if job.sequence is not None:
             self._backend.release(job.sequence)
             job.sequence = None
-        job.tell(error)
+        self._letters.append((job, error))

@@ -40,10 +40,10 @@ class Answers:
         self._updates: asyncio.Queue[tuple[int, Update]] = asyncio.Queue()
         self._open = len(asked)
         self._jobs: list[Job] = []
-        loop = asyncio.get_running_loop()
+        post = served.engine.post
 
         def deliver(index: int, update: Update) -> None:
-            loop.call_soon_threadsafe(self._updates.put_nowait, (index, update))
+            post.send(self._updates, (index, update))
 
         try:
             for index, one in enumerate(asked):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -38,6 +38,32 @@ class Place:
     """What people call the model, where ``model`` is an id."""
 
 
+class Post:
+    """Carries updates from a scheduler's thread to the event loop, with one call for all that comes before its turn."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._letters: deque[tuple[asyncio.Queue[Any], Any]] = deque()
+        self._called = False
+
+    def send(self, queue: asyncio.Queue[Any], update: object) -> None:
+        """Put ``update`` into ``queue``, from the scheduler's thread. Raises ``RuntimeError`` for a loop that ended."""
+        self._letters.append((queue, update))
+        if not self._called:
+            self._called = True
+            try:
+                self._loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                self._called = False
+                raise
+
+    def _deliver(self) -> None:
+        self._called = False  # what is sent from here on calls again
+        while self._letters:
+            queue, update = self._letters.popleft()
+            queue.put_nowait(update)
+
+
 class Engine:
     """A model in memory and the scheduler through which everything runs that has its weights."""
 
@@ -46,6 +72,7 @@ class Engine:
         self.name = place.called or place.model
         self.model = model
         self.scheduler = Scheduler(model.backend, model.text.tokenizer, model.context, limits)
+        self.post = Post()
         self.scheduler.start()
 
     @cached_property

@@ -13,6 +13,8 @@ from empu.server.problems import ProblemError, problem_of
 
 Json = dict[str, Any]
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def error_response(problem: ProblemError) -> Response:
     """OpenAI's envelope."""
@@ -56,7 +58,7 @@ async def _to_the_end(events: AsyncIterator[str]) -> AsyncIterator[str]:
 
 def data(value: Json) -> str:
     """One event."""
-    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {_ENCODER.encode(value)}\n\n"
 
 
 def _sayable(text: str) -> str:
