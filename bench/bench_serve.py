@@ -53,8 +53,16 @@ class Client:
     async def ask(self, number: int, tally: Tally) -> None:
         """One answer, counted."""
         begun, first, count, finish, whole = time.perf_counter(), 0.0, 0, None, False
+        usage: dict[str, Any] | None = None
         message = [{"role": "user", "content": QUESTION.format(number)}]
-        asked = {"model": self._model, "messages": message, "max_tokens": self._tokens, "seed": number, "stream": True}
+        asked = {
+            "model": self._model,
+            "messages": message,
+            "max_tokens": self._tokens,
+            "seed": number,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
         body = json.dumps(asked).encode()
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
@@ -71,7 +79,9 @@ class Client:
                 raise ConnectionError(status)
             while line := await reader.readline():
                 if line.startswith(b"data: {"):
-                    for choice in json.loads(line[6:])["choices"]:
+                    event = json.loads(line[6:])
+                    usage = event.get("usage") or usage
+                    for choice in event["choices"]:
                         if choice["delta"].get("content"):
                             first = first or time.perf_counter() - begun
                             count += 1
@@ -88,7 +98,7 @@ class Client:
             return
         tally.torn += finish is None or not whole
         tally.firsts.append(first)
-        tally.tokens += count
+        tally.tokens += usage["completion_tokens"] if usage is not None else count  # else an event a token
 
     def close(self) -> None:
         """End the connection; the next question opens another."""
@@ -118,8 +128,8 @@ async def press(address: str, key: str, model: str, clients: int, tokens: int, s
         "clients": clients,
         "seconds": round(passed, 1),
         "answers": len(firsts),
-        "pieces": tally.tokens,
-        "pieces_per_s": round(tally.tokens / passed, 1),
+        "tokens": tally.tokens,
+        "tokens_per_s": round(tally.tokens / passed, 1),
         "first_token_p50_s": round(statistics.median(firsts), 3) if firsts else None,
         "first_token_p99_s": round(firsts[min(len(firsts) - 1, int(len(firsts) * 0.99))], 3) if firsts else None,
         "torn_streams": tally.torn,
@@ -180,7 +190,7 @@ def engine(given: argparse.Namespace) -> dict[str, Any]:
     scheduler = Scheduler(model.backend, model.text.tokenizer, model.context, limits)
     scheduler.start()
     updates: queue.Queue[Any] = queue.Queue()
-    pieces, running, number = 0, 0, 0
+    written, running, number = 0, 0, 0
     begun = time.perf_counter()
     while time.perf_counter() - begun < given.seconds / 2 or running:
         while running < given.clients and time.perf_counter() - begun < given.seconds / 2:
@@ -193,10 +203,10 @@ def engine(given: argparse.Namespace) -> dict[str, Any]:
         update = updates.get()
         assert not isinstance(update, Exception), update
         running -= isinstance(update, Completion)
-        pieces += isinstance(update, Piece) and bool(update.text)
+        written += len(update.tokens) if isinstance(update, Piece) else 0
     passed = time.perf_counter() - begun
     scheduler.close()
-    return {"answers": number, "pieces": pieces, "pieces_per_s": round(pieces / passed, 1)}
+    return {"answers": number, "tokens": written, "tokens_per_s": round(written / passed, 1)}
 
 
 def peer(given: argparse.Namespace) -> dict[str, Any]:
@@ -236,7 +246,7 @@ def main() -> None:
     for name, measure in parts.items():
         found[name] = measure(given)
         print(f"{name}: {found[name]}", flush=True)
-    found["server_of_engine"] = round(found["server"]["pieces_per_s"] / found["engine_alone"]["pieces_per_s"], 3)
+    found["server_of_engine"] = round(found["server"]["tokens_per_s"] / found["engine_alone"]["tokens_per_s"], 3)
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, load {os.getloadavg()[0]:.1f}")
     print(json.dumps(found))
 

@@ -23,7 +23,7 @@ from empu.engine.jobs import Job, Update
 from empu.engine.language_model import LanguageModel
 from empu.engine.prompting import Prompt
 from empu.engine.sampling import SamplingParams
-from empu.engine.scheduler import Limits, Scheduler
+from empu.engine.scheduler import CROWD, Limits, Scheduler
 from empu.engine.torch_backend import TorchBackend
 from empu.errors import BusyError, EmpuError, PromptTooLongError, UsageError
 from empu.text.base import Text
@@ -309,6 +309,24 @@ def test_a_reader_that_is_gone_cancels(made: list[Scheduler]) -> None:
     assert ask(scheduler, [6], max_tokens=50)[1].completion.completion_tokens == 50
     assert not backend.held
     assert scheduler.counts.cancelled == 1
+
+
+@pytest.mark.parametrize(("answers", "together"), [(CROWD, 1), (CROWD + 1, 2)])
+def test_many_answers_are_told_two_tokens_at_a_time_and_first_tokens_at_once(
+    made: list[Scheduler], answers: int, together: int
+) -> None:
+    scheduler = Scheduler(Uniform(), Letters(eos=()), CONTEXT, Limits(prefixes=0))
+    made.append(scheduler)
+    readers = [ask(scheduler, [5, 6], max_tokens=20, seed=i, logprobs=1)[1] for i in range(answers)]
+    scheduler.start()
+    for reader in readers:
+        completion = reader.completion
+        pieces = [update for update in reader.updates if isinstance(update, Piece)]
+        assert len(pieces[0].tokens) == 1
+        assert max(len(piece.tokens) for piece in pieces) == together
+        assert "".join(piece.text for piece in pieces) == completion.text
+        assert len(tokens(reader)) == 20
+        assert sum((piece.logprobs for piece in pieces), ()) == completion.logprobs
 
 
 def test_closing_drains_or_cancels() -> None:

@@ -59,6 +59,10 @@ class Piece:
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()
 
+    def followed_by(self, other: Piece) -> Piece:
+        """Both as one."""
+        return Piece(self.text + other.text, self.tokens + other.tokens, self.logprobs + other.logprobs)
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:

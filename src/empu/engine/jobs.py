@@ -45,6 +45,8 @@ class Job:
         self.first: float | None = None
         """When the first token was chosen."""
         self._deliver = deliver
+        self._held: Piece | None = None
+        self._told = False
         self._wake = wake
 
     @property
@@ -57,9 +59,19 @@ class Job:
         self.cancelled = True
         self._wake()
 
-    def tell(self, update: Update) -> None:
-        """Deliver; a reader that is gone cancels."""
+    def tell(self, update: Update, *, may_wait: bool = False) -> None:
+        """Deliver; a reader that is gone cancels. A piece that ``may_wait`` comes with the next one."""
+        if isinstance(update, Piece):
+            if self._held is not None:
+                update = self._held.followed_by(update)
+            self._held = update if may_wait and self._told else None
+            if self._held is not None:
+                return
+        self._told = True
+        held, self._held = self._held, None
         try:
+            if held is not None:
+                self._deliver(held)
             self._deliver(update)
         except Exception:
             self.cancelled = True

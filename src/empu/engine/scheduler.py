@@ -33,6 +33,10 @@ WORTH_SHARING = 16
 """A prompt waits for another one that is being read when at least this many more of its tokens come from there."""
 FEW = 4
 """Answers in progress up to which their next tokens are guessed; with more of them a step has work enough."""
+CROWD = 8
+"""Answers in progress up to which each step's tokens are told at once; with more, those of two steps together, since
+telling takes its time from the same processors. First tokens never wait.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +190,9 @@ class Scheduler:
 
     def _deliver(self) -> None:
         letters, self._letters = self._letters, []
+        may_wait = len(self._running) > CROWD and self.counts.steps % 2 == 1
         for job, update in letters:
-            job.tell(update)
+            job.tell(update, may_wait=may_wait)
 
     def _call(self) -> None:
         with self._changed:
