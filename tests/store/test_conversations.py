@@ -98,7 +98,7 @@ def test_what_is_deleted_is_not_in_the_file_any_more(kept: Conversations) -> Non
     asked = kept.add("ana", talk, None, "user", planted)
     answer = kept.add("ana", talk, asked.id, "assistant", planted)
     kept.judge("ana", answer.id, "down", planted)
-    other = kept.begin("ana", "tiny", {}).id
+    other = kept.begin("ana", "tiny", {}, "Meters").id
     assert planted.encode() in kept.path.read_bytes()
     assert kept.delete("ana", talk) == 1
     assert planted.encode() not in kept.path.read_bytes()
@@ -126,3 +126,16 @@ def test_a_damaged_file_is_said_in_a_sentence(kept: Conversations) -> None:
     kept.path.write_bytes(b"no database at all, and long enough to be read" * 40)
     with pytest.raises(StoreError, match=r"conversations\.db cannot be used"):
         kept.headings("ana")
+
+
+def test_what_nobody_could_ask_is_not_listed_and_gone_after_a_day(kept: Conversations) -> None:
+    empty, named = kept.begin("ana", "tiny", {}).id, kept.begin("ana", "tiny", {}, "Meters").id
+    assert [one.id for one in kept.headings("ana")[0]] == [named]
+    kept.close()
+    assert kept.heading("ana", empty).leaf is None
+    with kept.using() as db:
+        db.execute("UPDATE conversation SET updated_at = '2020-01-01T00:00:00.000000+00:00'")
+    kept.close()
+    assert kept.heading("ana", named).title == "Meters"
+    with pytest.raises(UsageError, match="no conversation"):
+        kept.heading("ana", empty)

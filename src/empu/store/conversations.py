@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,8 @@ class Conversations:
     ) -> tuple[list[Heading], bool]:
         """Newest first, those that changed before ``before``, and whether there are more.
 
-        ``search`` is looked for in titles and messages, without regard to capitals.
+        ``search`` is looked for in titles and messages, without regard to capitals. One whose first question was
+        refused has neither a message nor a title and is left out, though it can still be asked.
         """
         folded = search.casefold().strip()
         with self.using() as db:
@@ -113,7 +114,8 @@ class Conversations:
                 "SELECT c.id, c.title, c.model, c.settings, c.leaf, c.created_at, c.updated_at, (SELECT content FROM "
                 "message m WHERE ?2 <> '' AND m.conversation = c.key AND instr(m.folded, ?2) LIMIT 1) AS found, "
                 "instr(fold(c.title), ?2) AS titled FROM conversation c WHERE c.owner = ?1 "
-                "AND (?3 IS NULL OR c.updated_at < ?3) AND (?2 = '' OR titled OR found IS NOT NULL) "
+                "AND (c.leaf IS NOT NULL OR c.title <> '') AND (?3 IS NULL OR c.updated_at < ?3) "
+                "AND (?2 = '' OR titled OR found IS NOT NULL) "
                 "ORDER BY c.updated_at DESC, c.key DESC LIMIT ?4",
                 (owner, folded, before, limit + 1),
             ).fetchall()
@@ -290,6 +292,8 @@ class Conversations:
                 db.execute(f"PRAGMA {pragma}")
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version=1; COMMIT;")
+            yesterday = _now(timedelta(days=1))
+            db.execute("DELETE FROM conversation WHERE leaf IS NULL AND title = '' AND updated_at < ?", (yesterday,))
         except BaseException:
             db.close()
             raise
@@ -325,5 +329,5 @@ def _around(text: str, folded: str) -> str:
     return ("…" if at else "") + " ".join(text[at : at + 120].split())
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+def _now(ago: timedelta = timedelta()) -> str:
+    return (datetime.now(UTC) - ago).isoformat(timespec="microseconds")
