@@ -11,7 +11,7 @@ PAGE := src/empu/server/web/index.html
 # Node.js as new as the page's tools want it.
 NODE_WILL_DO = command -v npm >/dev/null && node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'
 
-.PHONY: run web page wheel chat test lint types style unit format docs lock bench clean help
+.PHONY: run web page wheel chat test lint types style unit format docs lock sanitize bench clean help
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,6 +60,13 @@ docs: $(STAMPS)/dev  ## write the generated pages anew
 
 lock: $(STAMPS)/dev  ## pin and hash all requirements anew (needs uv)
 	requirements/lock.sh
+
+sanitize:  ## build the native tests with the address, undefined-behaviour and thread sanitizers and run them (10 minutes)
+	@for kind in address thread; do \
+	  cmake -S native -B build/sanitize-$$kind -DEMPU_TESTS=ON -DEMPU_SANITIZE=$$kind >/dev/null && \
+	  cmake --build build/sanitize-$$kind --parallel 2 >/dev/null && \
+	  echo "$$kind sanitizer:" && build/sanitize-$$kind/empu_native_tests 20 20000 20 || exit 1; \
+	done
 
 bench: $(STAMPS)/run  ## speed on this machine
 	$(BIN)/empu bench

@@ -10,9 +10,6 @@ namespace empu {
 
 inline constexpr int kMaxRank = 256;
 
-// The matrices of a layer, in the order of their use.
-enum Part { kQ, kK, kV, kO, kGate, kUp, kDown, kParts };
-
 // Both of 8 bits where the model's own matrix is quantised, so that they take the same activations; else floats.
 struct LowRank {
     Matrix a;  // (rank, cols)

@@ -21,7 +21,7 @@ Cache::Cache(CacheKind kind, int layers, int heads, int head_dim, size_t memory_
       limit_(memory_limit) {}
 
 size_t Cache::reserved_bytes(int capacity) const {
-    return size_t((capacity + kBlockKeys - 1) / kBlockKeys) * block_bytes();
+    return (size_t(capacity) + kBlockKeys - 1) / kBlockKeys * block_bytes();
 }
 
 int64_t Cache::allocate(int capacity, std::shared_ptr<const Adapter> adapter) {

@@ -47,11 +47,13 @@ const Model::Expected& Model::expected(const std::string& name, int rows, int co
 }
 
 void Model::make(const std::string& name, Kind kind, int rows, int cols) {
-    *expected(name, rows, cols).matrix = make_matrix(kind, rows, cols);
+    Matrix& matrix = *expected(name, rows, cols).matrix;  // first: an assignment computes its right side before its left
+    matrix = make_matrix(kind, rows, cols);
 }
 
 void Model::map(const std::string& name, Kind kind, int rows, int cols, int descriptor, size_t offset) {
-    *expected(name, rows, cols).matrix = map_matrix(kind, rows, cols, descriptor, offset);
+    Matrix& matrix = *expected(name, rows, cols).matrix;
+    matrix = map_matrix(kind, rows, cols, descriptor, offset);
 }
 
 const Matrix& Model::matrix(const std::string& name) const { return *expected(name).matrix; }

@@ -20,6 +20,9 @@ struct Shape {
     void check() const;  // throws Error
 };
 
+// The matrices of a layer, in the order of their use.
+enum Part { kQ, kK, kV, kO, kGate, kUp, kDown, kParts };
+
 struct Layer {
     std::vector<float> attention_norm, ffn_norm;  // padded to a multiple of 16 with zeros
     Matrix q, k, v, o, gate, up, down;

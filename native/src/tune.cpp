@@ -76,7 +76,7 @@ Tuner::Tuner(const TuneShape& shape, int threads, const std::string& ops)
     blocks_.resize(size_t(shape.layers));
     lows_.resize(size_t(shape.layers));
     for (size_t layer = 0; layer < blocks_.size(); ++layer) {
-        for (int target = 0; target < kTargets; ++target) {
+        for (int target = 0; target < kParts; ++target) {
             const int in = shape.inputs(target), out = shape.outputs(target), rank = shape.padded_rank();
             blocks_[layer].ahead[size_t(target)] = make_matrix(shape.kind, out, in);
             blocks_[layer].back[size_t(target)] = make_matrix(shape.kind, in, out);
@@ -105,7 +105,7 @@ Tuner::Tuner(const TuneShape& shape, int threads, const std::string& ops)
 }
 
 void Tuner::set_weight(int layer, int target, const float* values, size_t count) {
-    if (layer < 0 || layer >= shape_.layers || target < 0 || target >= kTargets) throw Error("There is no such weight.");
+    if (layer < 0 || layer >= shape_.layers || target < 0 || target >= kParts) throw Error("There is no such weight.");
     const int in = shape_.inputs(target), out = shape_.outputs(target);
     if (count != size_t(in) * size_t(out)) throw Error("The numbers of a weight do not fit its shape.");
     Block& block = blocks_[size_t(layer)];
@@ -188,7 +188,7 @@ void Tuner::reserve(int tokens, int layers) {
     kept_.low.clear();
     kept_.low.resize(size_t(reserved_layers_));
     for (auto& low : kept_.low) {
-        for (int target = 0; target < kTargets; ++target) {
+        for (int target = 0; target < kParts; ++target) {
             if (!shape_.adapted[size_t(target)]) continue;
             low[size_t(target)] = Memory(size_t(reserved_tokens_) * size_t(shape_.padded_rank()) * sizeof(float));
         }
@@ -203,7 +203,7 @@ void Tuner::reserve(int tokens, int layers) {
 
 void Tuner::read_parameters(int layer, const float* parameters) {
     const size_t rank = size_t(shape_.rank), padded = size_t(shape_.padded_rank());
-    for (int target = 0; target < kTargets; ++target) {
+    for (int target = 0; target < kParts; ++target) {
         if (!shape_.adapted[size_t(target)]) continue;
         Low& low = lows_[size_t(layer)][size_t(target)];
         const size_t in = size_t(shape_.inputs(target)), out = size_t(shape_.outputs(target));
@@ -225,7 +225,7 @@ void Tuner::read_parameters(int layer, const float* parameters) {
 
 void Tuner::write_gradients(int layer, float* gradients) {
     const size_t rank = size_t(shape_.rank), padded = size_t(shape_.padded_rank());
-    for (int target = 0; target < kTargets; ++target) {
+    for (int target = 0; target < kParts; ++target) {
         if (!shape_.adapted[size_t(target)]) continue;
         const size_t in = size_t(shape_.inputs(target)), out = size_t(shape_.outputs(target));
         float* a = gradients + lows_[size_t(layer)][size_t(target)].at;
@@ -274,7 +274,7 @@ class TuneWalk {
         auto& own = of_.gradients_[size_t(thread_)];
         own.resize(size_t(shape_.layers));
         for (auto& layer : own) {
-            for (int target = 0; target < kTargets; ++target) {
+            for (int target = 0; target < kParts; ++target) {
                 if (!shape_.adapted[size_t(target)]) continue;
                 const size_t rank = size_t(shape_.padded_rank());
                 layer[size_t(target)][0].assign(rank * size_t(shape_.inputs(target)), 0.0f);

@@ -11,19 +11,18 @@
 #include <string>
 #include <vector>
 
+#include "model.hpp"
 #include "ops.hpp"
 #include "pool.hpp"
 #include "tune_ops.hpp"
 
 namespace empu {
 
-enum Target { kQ, kK, kV, kO, kGate, kUp, kDown, kTargets };
-
 struct TuneShape {
     int layers, dim, heads, kv_heads, head_dim, ffn_dim, rank;
     float norm_eps;
     float scale;                          // of the adapters' product
-    std::array<bool, kTargets> adapted;
+    std::array<bool, kParts> adapted;
     Kind kind = Kind::Q8;  // of the frozen weights: Q8, or Float32, which rounds nothing
 
     int inputs(int target) const;
@@ -67,7 +66,7 @@ class Tuner {
     friend class TuneWalk;
 
     struct Block {
-        std::array<Matrix, kTargets> ahead, back;
+        std::array<Matrix, kParts> ahead, back;
         std::vector<float> attention_norm, ffn_norm;
     };
     // One adapter in the four forms that products read; rank is padded with zeros.
@@ -81,7 +80,7 @@ class Tuner {
     };
     struct Kept {
         std::vector<Memory> x, middle, q, k, v, attended, log_sums, gate, up;  // one for each layer
-        std::vector<std::array<Memory, kTargets>> low;
+        std::vector<std::array<Memory, kParts>> low;
     };
 
     void plan(const TuneBatch& batch);
@@ -94,7 +93,7 @@ class Tuner {
     const TuneOps& verbs_;
     Pool pool_;
     std::vector<Block> blocks_;
-    std::vector<std::array<Low, kTargets>> lows_;
+    std::vector<std::array<Low, kParts>> lows_;
     size_t parameters_ = 0;
 
     int tokens_ = 0;
@@ -106,7 +105,7 @@ class Tuner {
     int reserved_tokens_ = 0, reserved_layers_ = 0;
     Kept kept_;
     Memory dx_, dq_, dk_, dv_, dattended_;
-    std::vector<std::vector<std::array<std::array<std::vector<float>, 2>, kTargets>>> gradients_;  // by thread, layer
+    std::vector<std::vector<std::array<std::array<std::vector<float>, 2>, kParts>>> gradients_;  // by thread, layer
     std::vector<std::unique_ptr<Scratch>> scratch_;
 
   public:

@@ -51,7 +51,7 @@ void bind_tune(nb::module_& module) {
         .def(
             "__init__",
             [](Tuner* self, int layers, int dim, int heads, int kv_heads, int head_dim, int ffn_dim, float norm_eps,
-               int rank, float scale, const std::array<bool, kTargets>& adapted, bool rounded, int threads,
+               int rank, float scale, const std::array<bool, kParts>& adapted, bool rounded, int threads,
                const std::string& ops) {
                 new (self) Tuner(
                     TuneShape{layers, dim, heads, kv_heads, head_dim, ffn_dim, rank, norm_eps, scale, adapted,
