@@ -1,12 +1,19 @@
 // Which tables this processor can run.
 #include "ops.hpp"
 
+#if defined(EMPU_ARM) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace empu {
 
 #if defined(EMPU_X86)
 extern const Ops kAvx2Ops;
 extern const Ops kAvxVnniOps;
 extern const Ops kAvx512Ops;
+#elif defined(EMPU_ARM)
+extern const Ops kNeonOps;
 #endif
 
 namespace {
@@ -28,6 +35,10 @@ int available_ops(const Ops** tables, int limit) {
     }
     if (avx2 && __builtin_cpu_supports("avxvnni")) add(kAvxVnniOps);
     if (avx2) add(kAvx2Ops);
+#elif defined(EMPU_ARM) && defined(__linux__)
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) add(kNeonOps);
+#elif defined(EMPU_ARM)
+    add(kNeonOps);  // every such processor of Apple's has dot products
 #endif
     add(kScalarOps);
     return count;

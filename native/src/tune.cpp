@@ -11,7 +11,7 @@ extern const TuneOps kAvx2TuneOps;
 extern const TuneOps kAvx512TuneOps;
 #endif
 
-const TuneOps& tune_ops(std::string_view name) {
+const TuneOps& tune_ops([[maybe_unused]] std::string_view name) {
 #if defined(EMPU_X86)
     if (name == "avx512") return kAvx512TuneOps;
     if (name.starts_with("avx")) return kAvx2TuneOps;

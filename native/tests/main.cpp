@@ -24,6 +24,11 @@ int main(int count, char** arguments) {
             }
         }
     };
+    const empu::Ops* tables[8];
+    const int known = empu::available_ops(tables, 8);
+    std::printf("instruction sets:");
+    for (int i = 0; i < known; ++i) std::printf(" %s", tables[i]->name);
+    std::printf("\n");
     tried("model", models, empu::try_model);
     std::printf("%d random models gave the same bits everywhere\n", models);
     tried("calls", calls / kCallsOfAModel, [](empu::Random& random) { empu::try_calls(random, kCallsOfAModel); });
