@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+from models import write_random
 
 CHILD = """
 import json, resource, sys, time
@@ -49,30 +49,6 @@ def start(model: Path, folder: str, quant: str) -> dict[str, float]:
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
-
-
-def write_random(path: Path, preset_name: str, type_name: str) -> None:
-    """The matrices of one layer serve all layers: what they hold does not matter here."""
-    from empu.checkpoint.base import StoredTensor
-    from empu.checkpoint.blocks import BY_NAME
-    from empu.checkpoint.gguf_write import usual_types, write_gguf
-    from empu.checkpoint.names import expected_shapes
-    from empu.config import preset
-
-    config, kind, random = preset(preset_name), BY_NAME[type_name], np.random.default_rng(0)
-    shapes = expected_shapes(config)
-    made: dict[tuple[int, ...], StoredTensor] = {}
-
-    def tensor(name: str) -> StoredTensor:
-        shape = shapes[name]
-        if shape not in made:
-            values = random.standard_normal(int(np.prod(shape)), dtype=np.float32) * np.float32(0.02)
-            type_ = kind if len(shape) == 2 else BY_NAME["F32"]
-            assert type_.pack is not None
-            made[shape] = StoredTensor(name, shape, type_, type_.pack(values))
-        return StoredTensor(name, shape, made[shape].type, made[shape].data)
-
-    write_gguf(path, config, tensor, type_for=usual_types(kind), metadata={})
 
 
 def main() -> None:

@@ -40,7 +40,8 @@ def test_the_slower_of_memory_and_multipliers_is_the_limit() -> None:
     slow_memory = Limits(bytes_per_s=1000.0, int8_operations_per_s=1e12, weight_bytes=5000, cache_bytes_per_token=256)
     cached = 100 * 256
     assert slow_memory.tokens_per_s(Case(True, 100), SHAPE) == pytest.approx(1000 / (5000 + cached))
-    assert slow_memory.tokens_per_s(Case(True, 100, 4), SHAPE) == pytest.approx(4 * 1000 / (5000 + 4 * cached))
+    assert Case(True, 100, 5).lengths == [50, 75, 100, 125, 150]
+    assert slow_memory.tokens_per_s(Case(True, 100, 5), SHAPE) == pytest.approx(5 * 1000 / (5000 + 5 * cached))
     slow_products = Limits(bytes_per_s=1e12, int8_operations_per_s=1000.0, weight_bytes=5000, cache_bytes_per_token=256)
     assert slow_products.tokens_per_s(Case(False, 50), SHAPE) == pytest.approx(
         50 * 1000 / (2 * (50 * in_layers + output))

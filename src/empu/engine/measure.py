@@ -33,11 +33,27 @@ FEWEST = 4
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Reading ``context`` tokens at once or, with ``write``, writing after them, in ``streams`` sequences together."""
+    """Reading ``context`` tokens at once or, with ``write``, writing after them, in ``streams`` sequences together.
+
+    Of several sequences ``context`` is the mean: they are from half to three halves as long.
+    """
 
     write: bool
     context: int
     streams: int = 1
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence before the first that is written."""
+        if self.streams == 1:
+            return [self.context]
+        half = self.context // 2
+        return [half + 2 * half * stream // (self.streams - 1) for stream in range(self.streams)]
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the longest sequence has in the end."""
+        return max(self.lengths) + WRITTEN
 
     def __str__(self) -> str:
         what = f"writing after {self.context:,}" if self.write else f"reading {self.context:,}"
@@ -81,9 +97,10 @@ class Limits:
         in_layers = config.n_layers * (
             config.dim * (2 * config.q_dim + 2 * config.kv_dim) + 3 * config.dim * config.ffn_dim
         )
-        tokens = case.streams * (1 if case.write else case.context)
+        before = sum(case.lengths)
+        tokens = case.streams if case.write else before
         operations = 2 * (tokens * in_layers + case.streams * config.vocab_size * config.dim)
-        cached = case.write * case.streams * case.context * self.cache_bytes_per_token
+        cached = case.write * before * self.cache_bytes_per_token
         seconds = max((self.weight_bytes + cached) / self.bytes_per_s, operations / self.int8_operations_per_s)
         return tokens / seconds
 
@@ -134,16 +151,16 @@ def measure(
     """Every case ``runs`` times, in turn, and the machine's limits before each; medians. Cases that do not fit the
     model's context are left out.
     """
-    cases = [case for case in cases if case.context + WRITTEN <= backend.config.context_length]
+    cases = [case for case in cases if case.longest <= backend.config.context_length]
     rates: dict[Case, list[float]] = {case: [] for case in cases}
     shares: dict[Case, list[float]] = {case: [] for case in cases}
     seen: list[Limits] = []
-    _rate(backend, Case(True, 16))
+    rate(backend, Case(True, 16))
     for run in range(runs):
         for case in cases:
             tell(f"round {run + 1} of {runs}: {case}")
             limits = Limits.of(backend, threads)
-            rates[case].append(_rate(backend, case))
+            rates[case].append(rate(backend, case))
             if limits is not None:
                 seen.append(limits)
                 shares[case].append(rates[case][-1] / limits.tokens_per_s(case, backend.config))
@@ -163,17 +180,17 @@ def _middle(seen: Sequence[Limits]) -> Limits:
     )
 
 
-def _rate(backend: Backend, case: Case) -> float:
+def rate(backend: Backend, case: Case) -> float:
     """Tokens per second of all sequences together."""
-    prompts = [(np.arange(case.context) * 7 + 11 * i) % backend.config.vocab_size for i in range(case.streams)]
+    prompts = [(np.arange(length) * 7 + 11 * i) % backend.config.vocab_size for i, length in enumerate(case.lengths)]
     sequences: list[SequenceId] = []
     try:
-        sequences.extend(backend.allocate(case.context + WRITTEN) for _ in prompts)
+        sequences.extend(backend.allocate(length + WRITTEN) for length in case.lengths)
         begun = time.perf_counter()
         chosen = _step(backend, sequences, prompts)
         read = time.perf_counter()
         if not case.write:
-            return case.streams * case.context / (read - begun)
+            return sum(case.lengths) / (read - begun)
         for written in range(1, WRITTEN + 1):
             chosen = _step(backend, sequences, chosen)
             seconds = time.perf_counter() - read
