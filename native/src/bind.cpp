@@ -26,6 +26,7 @@ using Logits = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 Kind kind_called(const std::string& name) {
     if (name == "q4") return Kind::Q4;
+    if (name == "q4-symmetric") return Kind::Q4Symmetric;
     if (name == "q8") return Kind::Q8;
     if (name == "float32") return Kind::Float32;
     throw Error("There is no kind of matrix called " + name + ".");
@@ -70,6 +71,16 @@ NB_MODULE(_native, module) {
     nb::exception<Error>(module, "Error");
     nb::set_leak_warnings(false);  // objects that live until the process ends are no fault
 
+    nb::class_<Memory>(module, "FileMemory")
+        .def(
+            "__init__",
+            [](Memory* self, int descriptor) {
+                nb::gil_scoped_release unlocked;
+                new (self) Memory(Memory::of_file(descriptor));
+            },
+            "descriptor"_a)
+        .def_prop_ro("bytes", &Memory::size);
+
     nb::class_<Model>(module, "Model")
         .def(
             "__init__",
@@ -88,9 +99,9 @@ NB_MODULE(_native, module) {
             "name"_a, "kind"_a, "rows"_a, "cols"_a)
         .def(
             "map",
-            [](Model& self, const std::string& name, const std::string& kind, int rows, int cols, int descriptor,
-               size_t offset) { self.map(name, kind_called(kind), rows, cols, descriptor, offset); },
-            "name"_a, "kind"_a, "rows"_a, "cols"_a, "descriptor"_a, "offset"_a)
+            [](Model& self, const std::string& name, const std::string& kind, int rows, int cols, const Memory& file,
+               size_t offset) { self.map(name, kind_called(kind), rows, cols, file, offset); },
+            "name"_a, "kind"_a, "rows"_a, "cols"_a, "file"_a, "offset"_a)
         .def(
             "packed",
             [](const Model& self, const std::string& name) {

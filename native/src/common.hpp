@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -20,17 +21,19 @@ struct Error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Zeroed memory on a cache-line border; large pieces ask the system for huge pages. Throws std::bad_alloc.
+// Zeroed memory on a cache-line border; large pieces ask the system for huge pages, without which a walk through many
+// megabytes waits for addresses. Throws std::bad_alloc. Parts keep the whole alive.
 class Memory {
   public:
     Memory() = default;
     explicit Memory(size_t bytes);
-    // `bytes` of an open file from `offset` on, which must be whole cache lines; read-only, and the same pages for all
-    // processes that map them. The file may be closed afterwards but must not become shorter. Throws Error.
-    static Memory of_file(int descriptor, size_t offset, size_t bytes);
-    ~Memory();
-    Memory(Memory&& other) noexcept;
-    Memory& operator=(Memory&& other) noexcept;
+    // All of an open file, read-only, and the same pages for all processes that map it. The file may be closed
+    // afterwards but must not become shorter. Throws Error.
+    static Memory of_file(int descriptor);
+    // Throws Error for a part that does not lie inside, or does not begin on a cache-line border.
+    Memory part(size_t offset, size_t bytes) const;
+    Memory(Memory&&) noexcept = default;
+    Memory& operator=(Memory&&) noexcept = default;
     Memory(const Memory&) = delete;
     Memory& operator=(const Memory&) = delete;
 
@@ -48,11 +51,20 @@ class Memory {
     }
 
   private:
-    void* base_ = nullptr;
-    size_t mapped_ = 0;  // bytes at `base_` if it is a mapping of its own
+    std::shared_ptr<void> owner_;
     bool writable_ = true;
     uint8_t* data_ = nullptr;
     size_t bytes_ = 0;
+};
+
+// Many pieces that live as long as each other, end to end, so that they share huge pages.
+class Room {
+  public:
+    Memory take(size_t bytes);
+
+  private:
+    Memory chunk_;
+    size_t taken_ = 0;
 };
 
 }  // namespace empu

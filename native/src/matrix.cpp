@@ -24,42 +24,52 @@ uint32_t read_four(const uint8_t* at) {
     return four;
 }
 
-// Where one group of one row goes in a Q4 tile; `four(i)` gives columns 4i to 4i+3 in the low halves of its bytes and
-// columns 16+4i to 16+4i+3 in the high ones.
-template <typename Four>
-void place_q4(Matrix& matrix, int row, int group, uint16_t scale, uint16_t minimum, const Four& four) {
-    uint8_t* target = matrix.memory.bytes() + matrix.tile_bytes * size_t(row / kLanes) + kQ4GroupBytes * size_t(group);
-    const int lane = row % kLanes;
-    for (int line = 0; line < 4; ++line) {
-        const uint32_t bytes = four(line);
-        std::memcpy(target + 64 * line + 4 * lane, &bytes, sizeof bytes);
-    }
-    write_half(target + 256 + 2 * lane, scale);
-    write_half(target + 288 + 2 * lane, minimum);
+// Where a group lies in its tile: its numbers, and its scales, which minima follow.
+struct Place {
+    size_t numbers, scales;
+};
+
+Place place_of(const Matrix& matrix, int group) {
+    if (matrix.kind == Kind::Q4) return {kQ4GroupBytes * size_t(group), kQ4GroupBytes * size_t(group) + kQ4Numbers};
+    const size_t numbers = matrix.kind == Kind::Q8 ? kQ8Numbers : kQ4Numbers;
+    return {numbers_at(numbers, group), scales_at(numbers, matrix.groups(), group)};
 }
 
-void place_q8(Matrix& matrix, int row, int group, const uint8_t* numbers, uint16_t scale) {
+// Fills `lines` lines of one row's group, `four(i)` giving the four bytes of line i, and its scale; gives the place of
+// the scale.
+template <typename Four>
+uint8_t* put(Matrix& matrix, int row, int group, int lines, uint16_t scale, const Four& four) {
     uint8_t* tile = matrix.memory.bytes() + matrix.tile_bytes * size_t(row / kLanes);
+    const Place place = place_of(matrix, group);
     const int lane = row % kLanes;
-    uint8_t* target = tile + kQ8GroupBytes * size_t(group);
-    for (int line = 0; line < 8; ++line) {
-        const uint32_t bytes = read_four(numbers + 4 * line) ^ 0x80808080u;  // adds 128 to each
-        std::memcpy(target + 64 * line + 4 * lane, &bytes, sizeof bytes);
+    for (int line = 0; line < lines; ++line) {
+        const uint32_t bytes = four(line);
+        std::memcpy(tile + place.numbers + 64 * line + 4 * lane, &bytes, sizeof bytes);
     }
-    write_half(tile + kQ8GroupBytes * size_t(matrix.groups()) + 32 * size_t(group) + 2 * lane, scale);
+    write_half(tile + place.scales + 2 * lane, scale);
+    return tile + place.scales + 2 * lane;
+}
+
+// `four(i)` gives columns 4i to 4i+3 in the low halves of its bytes and columns 16+4i to 16+4i+3 in the high ones.
+template <typename Four>
+void put_q4(Matrix& matrix, int row, int group, uint16_t scale, uint16_t minimum, const Four& four) {
+    write_half(put(matrix, row, group, 4, scale, four) + kScales, minimum);
+}
+
+void put_q8(Matrix& matrix, int row, int group, const uint8_t* numbers, uint16_t scale) {
+    put(matrix, row, group, 8, scale, [&](int i) { return read_four(numbers + 4 * i) ^ 0x80808080u; });  // 128 more
 }
 
 void pack_q4_0(Matrix& matrix, int row, const uint8_t* block) {
     for (int group = 0; group < matrix.groups(); ++group, block += 18) {
-        const uint16_t scale = read_half(block), minimum = half_of_float(-8.0f * float_of_half(scale));
-        place_q4(matrix, row, group, scale, minimum, [&](int i) { return read_four(block + 2 + 4 * i); });
+        put(matrix, row, group, 4, read_half(block), [&](int i) { return read_four(block + 2 + 4 * i); });
     }
 }
 
 void pack_q4_1(Matrix& matrix, int row, const uint8_t* block) {
     for (int group = 0; group < matrix.groups(); ++group, block += 20) {
-        place_q4(matrix, row, group, read_half(block), read_half(block + 2),
-                 [&](int i) { return read_four(block + 4 + 4 * i); });
+        put_q4(matrix, row, group, read_half(block), read_half(block + 2),
+               [&](int i) { return read_four(block + 4 + 4 * i); });
     }
 }
 
@@ -74,15 +84,15 @@ void pack_q4_k(Matrix& matrix, int row, const uint8_t* block) {
             const int m = i < 4 ? six[i + 4] & 63 : (six[i + 4] >> 4) | (six[i] >> 6 << 4);
             const uint8_t* packed = block + 16 + i / 2 * 32;
             const auto half = [&](int at) { return read_four(packed + at) >> (i % 2 * 4) & 0x0f0f0f0fu; };
-            place_q4(matrix, row, first + i, half_of_float(scale * float(s)), half_of_float(-minimum * float(m)),
-                     [&](int four) { return half(4 * four) | half(16 + 4 * four) << 4; });
+            put_q4(matrix, row, first + i, half_of_float(scale * float(s)), half_of_float(-minimum * float(m)),
+                   [&](int four) { return half(4 * four) | half(16 + 4 * four) << 4; });
         }
     }
 }
 
 void pack_q8_0(Matrix& matrix, int row, const uint8_t* block) {
     for (int group = 0; group < matrix.groups(); ++group, block += 34) {
-        place_q8(matrix, row, group, block + 2, read_half(block));
+        put_q8(matrix, row, group, block + 2, read_half(block));
     }
 }
 
@@ -102,7 +112,7 @@ void round_to_q8(Matrix& matrix, int row, const uint8_t* data) {
             const float number = smaller(larger(values[i] / stored, -127.0f), 127.0f);
             numbers[i] = uint8_t(bits_of_float(number + 12582912.0f));  // 1.5 * 2^23: rounded, in the lowest bits
         }
-        place_q8(matrix, row, group, numbers, scale);
+        put_q8(matrix, row, group, numbers, scale);
     }
 }
 
@@ -126,7 +136,7 @@ void round_to_q4(Matrix& matrix, int row, const uint8_t* data) {
         }
         uint32_t fours[4];
         for (int i = 0; i < 4; ++i) fours[i] = read_four(numbers + 4 * i) | read_four(numbers + 16 + 4 * i) << 4;
-        place_q4(matrix, row, group, half_of_float(scale), half_of_float(least), [&](int i) { return fours[i]; });
+        put_q4(matrix, row, group, half_of_float(scale), half_of_float(least), [&](int i) { return fours[i]; });
     }
 }
 
@@ -146,9 +156,9 @@ struct Packer {
 };
 
 constexpr Packer kPackers[] = {
-    {"Q4_0", Kind::Q4, 32, 18, pack_q4_0},   {"Q4_1", Kind::Q4, 32, 20, pack_q4_1},
-    {"Q4_K", Kind::Q4, 256, 144, pack_q4_k}, {"Q8_0", Kind::Q8, 32, 34, pack_q8_0},
-    {"F32", Kind::Q4, 32, 128, round_to_q4}, {"F32", Kind::Q8, 32, 128, round_to_q8},
+    {"Q4_0", Kind::Q4Symmetric, 32, 18, pack_q4_0}, {"Q4_1", Kind::Q4, 32, 20, pack_q4_1},
+    {"Q4_K", Kind::Q4, 256, 144, pack_q4_k},        {"Q8_0", Kind::Q8, 32, 34, pack_q8_0},
+    {"F32", Kind::Q4, 32, 128, round_to_q4},        {"F32", Kind::Q8, 32, 128, round_to_q8},
     {"F32", Kind::Float32, 1, 4, place_floats},
 };
 
@@ -166,29 +176,34 @@ Matrix shaped(Kind kind, int rows, int cols) {
     matrix.rows = rows;
     matrix.cols = cols;
     matrix.tiles = (rows + kLanes - 1) / kLanes;
-    const size_t groups = size_t(cols / kGroup);
+    const int groups = cols / kGroup;
+    const auto in_pairs = [&](size_t numbers) { return numbers_at(numbers, groups) + size_t(groups % 2) * 64; };
     if (kind == Kind::Float32) matrix.tile_bytes = size_t(cols) * kLanes * sizeof(float);
-    if (kind == Kind::Q4) matrix.tile_bytes = groups * kQ4GroupBytes;
-    if (kind == Kind::Q8) matrix.tile_bytes = (groups * (kQ8GroupBytes + 32) + 63) / 64 * 64;
+    if (kind == Kind::Q4) matrix.tile_bytes = size_t(groups) * kQ4GroupBytes;
+    if (kind == Kind::Q4Symmetric) matrix.tile_bytes = in_pairs(kQ4Numbers);
+    if (kind == Kind::Q8) matrix.tile_bytes = in_pairs(kQ8Numbers);
     return matrix;
 }
 
 }  // namespace
 
-size_t matrix_bytes(Kind kind, int rows, int cols) {
-    const Matrix matrix = shaped(kind, rows, cols);
-    return matrix.tile_bytes * size_t(matrix.tiles);
-}
+size_t matrix_bytes(Kind kind, int rows, int cols) { return shaped(kind, rows, cols).bytes(); }
 
 Matrix make_matrix(Kind kind, int rows, int cols) {
     Matrix matrix = shaped(kind, rows, cols);
-    matrix.memory = Memory(matrix.tile_bytes * size_t(matrix.tiles));
+    matrix.memory = Memory(matrix.bytes());
     return matrix;
 }
 
-Matrix map_matrix(Kind kind, int rows, int cols, int descriptor, size_t offset) {
+Matrix make_matrix(Kind kind, int rows, int cols, Room& room) {
     Matrix matrix = shaped(kind, rows, cols);
-    matrix.memory = Memory::of_file(descriptor, offset, matrix.tile_bytes * size_t(matrix.tiles));
+    matrix.memory = room.take(matrix.bytes());
+    return matrix;
+}
+
+Matrix map_matrix(Kind kind, int rows, int cols, const Memory& memory, size_t offset) {
+    Matrix matrix = shaped(kind, rows, cols);
+    matrix.memory = memory.part(offset, matrix.bytes());
     return matrix;
 }
 
@@ -217,22 +232,18 @@ void unpack_row(const Matrix& matrix, int row, float* out) {
         return;
     }
     for (int group = 0; group < matrix.groups(); ++group, out += kGroup) {
-        if (matrix.kind == Kind::Q4) {
-            const uint8_t* source = tile + kQ4GroupBytes * size_t(group);
-            const float scale = float_of_half(read_half(source + 256 + 2 * lane));
-            const float minimum = float_of_half(read_half(source + 288 + 2 * lane));
-            for (int byte = 0; byte < 16; ++byte) {
-                const uint8_t both = source[byte / 4 * 64 + lane * 4 + byte % 4];
-                out[byte] = scale * float(both & 15) + minimum;
-                out[byte + 16] = scale * float(both >> 4) + minimum;
-            }
-        } else {
-            const uint8_t* source = tile + kQ8GroupBytes * size_t(group);
-            const uint8_t* scales = tile + kQ8GroupBytes * size_t(matrix.groups()) + 32 * size_t(group);
-            const float scale = float_of_half(read_half(scales + 2 * lane));
-            for (int column = 0; column < kGroup; ++column) {
-                out[column] = scale * float(int(source[column / 4 * 64 + lane * 4 + column % 4]) - 128);
-            }
+        const Place place = place_of(matrix, group);
+        const uint8_t* scales = tile + place.scales + 2 * lane;
+        const float scale = float_of_half(read_half(scales));
+        const auto number = [&](int i) { return tile[place.numbers + size_t(i / 4 * 64 + lane * 4 + i % 4)]; };
+        if (matrix.kind == Kind::Q8) {
+            for (int column = 0; column < kGroup; ++column) out[column] = scale * float(int(number(column)) - 128);
+            continue;
+        }
+        const float minimum = matrix.kind == Kind::Q4 ? float_of_half(read_half(scales + kScales)) : -8.0f * scale;
+        for (int column = 0; column < kGroup / 2; ++column) {
+            out[column] = scale * float(number(column) & 15) + minimum;
+            out[column + kGroup / 2] = scale * float(number(column) >> 4) + minimum;
         }
     }
 }

@@ -3,9 +3,10 @@
 // Q4, per tile and group (320 bytes, one stream): four lines of 64 bytes, in which row r owns bytes 4r to 4r+3; the low
 // halves of line j hold columns 4j to 4j+3, the high halves columns 16+4j to 16+4j+3; then 16 scales and 16 minima as
 // 16-bit floats. A value is scale * number + minimum.
-// Q8, per tile: for each group eight lines of 64 bytes, row r at bytes 4r, line j holding columns 4j to 4j+3, each as
-// number + 128; after all groups the scales, 16 for each group. A value is scale * number.
-// Float32, per tile: for each column 16 floats.
+// Q4Symmetric, the same without minima, in pairs of groups (576 bytes, one stream): the lines of both, then the scales
+// of both; a last group without a partner has its scales and 32 unused bytes after its lines. A value is scale *
+// (number - 8). Q8, in pairs likewise (1,088 bytes): for each group eight lines, row r at bytes 4r, line j holding
+// columns 4j to 4j+3, each as number + 128. A value is scale * number. Float32, per tile: for each column 16 floats.
 #pragma once
 
 #include <string_view>
@@ -14,14 +15,25 @@
 
 namespace empu {
 
-enum class Kind { Float32, Q4, Q8 };
+enum class Kind { Float32, Q4, Q4Symmetric, Q8 };
 
 // Counts up with every change of what stands above or of how `pack_rows` rounds: it is part of the key under which
 // packed weights are kept on disk.
-inline constexpr int kLayoutVersion = 1;
+inline constexpr int kLayoutVersion = 2;
 
 inline constexpr size_t kQ4GroupBytes = 320;
-inline constexpr size_t kQ8GroupBytes = 512;
+
+// Kinds in pairs of groups: what one group takes without its scales, and where numbers and scales of a group begin in
+// its tile.
+inline constexpr size_t kQ4Numbers = 256, kQ8Numbers = 512, kScales = 32;
+inline constexpr size_t pair_bytes(size_t numbers) { return 2 * (numbers + kScales); }
+inline constexpr size_t numbers_at(size_t numbers, int group) {
+    return size_t(group / 2) * pair_bytes(numbers) + size_t(group % 2) * numbers;
+}
+inline constexpr size_t scales_at(size_t numbers, int groups, int group) {
+    const bool alone = group + 1 == groups && group % 2 == 0;
+    return size_t(group / 2) * pair_bytes(numbers) + (alone ? numbers : 2 * numbers + size_t(group % 2) * kScales);
+}
 
 struct Matrix {
     Kind kind = Kind::Float32;
@@ -32,19 +44,22 @@ struct Matrix {
     Memory memory;
 
     int groups() const { return cols / kGroup; }
+    size_t bytes() const { return tile_bytes * size_t(tiles); }
     const uint8_t* tile(int index) const { return memory.bytes() + tile_bytes * size_t(index); }
 };
 
 // Bytes of a matrix, always whole cache lines; throws Error for columns that are not whole groups unless `kind` is
 // Float32.
 size_t matrix_bytes(Kind kind, int rows, int cols);
-// An empty matrix; and one that lies packed in an open file. Throw Error as above, or for a file that is too short.
+// A matrix in memory of its own, in `room`, and one that lies packed in `memory` from `offset` on. Throw Error as
+// above, or for a memory that is too short.
 Matrix make_matrix(Kind kind, int rows, int cols);
-Matrix map_matrix(Kind kind, int rows, int cols, int descriptor, size_t offset);
+Matrix make_matrix(Kind kind, int rows, int cols, Room& room);
+Matrix map_matrix(Kind kind, int rows, int cols, const Memory& memory, size_t offset);
 
 // Fills rows `first` to `first + count - 1` from `bytes` of `type`, row after row:
-// Q4 takes Q4_0 and Q4_1 exactly, Q4_K with each product of its two scales rounded to a 16-bit float, and F32 rounded
-// to what Q4_1 would hold (an error of at most 1/30 of a group's range);
+// Q4 takes Q4_1 exactly, Q4_K with each product of its two scales rounded to a 16-bit float, and F32 rounded to what
+// Q4_1 would hold (an error of at most 1/30 of a group's range); Q4Symmetric takes Q4_0 exactly;
 // Q8 takes Q8_0 exactly, and F32 rounded to numbers of -127 to 127 (an error of at most 1/254 of a group's largest);
 // Float32 takes F32. Throws Error for another type, rows outside the matrix or a size that does not fit.
 void pack_rows(Matrix& matrix, int first, int count, std::string_view type, const uint8_t* data, size_t bytes);

@@ -48,12 +48,12 @@ const Model::Expected& Model::expected(const std::string& name, int rows, int co
 
 void Model::make(const std::string& name, Kind kind, int rows, int cols) {
     Matrix& matrix = *expected(name, rows, cols).matrix;  // first: an assignment computes its right side before its left
-    matrix = make_matrix(kind, rows, cols);
+    matrix = make_matrix(kind, rows, cols, room_);
 }
 
-void Model::map(const std::string& name, Kind kind, int rows, int cols, int descriptor, size_t offset) {
+void Model::map(const std::string& name, Kind kind, int rows, int cols, const Memory& file, size_t offset) {
     Matrix& matrix = *expected(name, rows, cols).matrix;
-    matrix = map_matrix(kind, rows, cols, descriptor, offset);
+    matrix = map_matrix(kind, rows, cols, file, offset);
 }
 
 const Matrix& Model::matrix(const std::string& name) const { return *expected(name).matrix; }

@@ -36,8 +36,8 @@ class Model {
 
     // Throw Error for an unknown name or another shape than the model's.
     void make(const std::string& name, Kind kind, int rows, int cols);
-    // A matrix that lies packed in an open file, from `offset` on.
-    void map(const std::string& name, Kind kind, int rows, int cols, int descriptor, size_t offset);
+    // A matrix that lies packed in a file's memory, from `offset` on.
+    void map(const std::string& name, Kind kind, int rows, int cols, const Memory& file, size_t offset);
     void pack(const std::string& name, int first, int count, std::string_view type, const uint8_t* data, size_t bytes);
     void set_norm(const std::string& name, const float* values, int count);
     // Throws Error naming what has not been given yet.
@@ -63,6 +63,7 @@ class Model {
     const Expected& expected(const std::string& name) const;
     const Expected& expected(const std::string& name, int rows, int cols) const;
 
+    Room room_;
     std::map<std::string, Expected> matrices_;
     std::map<std::string, std::vector<float>*> norms_;
 };

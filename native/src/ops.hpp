@@ -3,7 +3,7 @@
 //
 // A product of weights and activations is, for each row and token, over groups in ascending order:
 //   Q4:      acc = fma(minimum, sum, acc);  acc = fma(float(dot) * scale_a, scale_w, acc)
-//   Q8:      acc = fma(float(dot - 128 * total) * scale_a, scale_w, acc)
+//   Q8:      acc = fma(float(dot - 128 * total) * scale_a, scale_w, acc); Q4Symmetric with 8 for 128
 //   Float32: acc = fma(weight, x, acc) over columns
 // with dot exact in 32-bit integers. Attention, over the elements of a head and then over positions, both ascending:
 //   16 bits: score = fma(key, q, score);  value = fma(value, weight, value)

@@ -47,30 +47,50 @@ inline __m256i add_dot(__m256i sum, __m256i numbers, __m256i a) {
 #endif
 }
 
+// Adds to the sums of eight rows the products of one group's numbers with the activations `a` of `T` tokens.
+template <int T>
+inline __attribute__((always_inline)) void half_dots_q4(const uint8_t* at, const int8_t* a, size_t groups,
+                                                        __m256i (&dot)[T]) {
+    const __m256i low_bits = _mm256_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int line = 0; line < 4; ++line) {
+        const __m256i both = load(at + 64 * line);
+        _mm_prefetch((const char*)at + kAhead + 64 * line, _MM_HINT_T0);
+        const __m256i low = _mm256_and_si256(both, low_bits);
+        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), low_bits);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+            const int8_t* row = a + (size_t)t * groups * kGroup + 4 * line;
+            dot[t] = add_dot<true>(dot[t], low, broadcast4(row));
+            dot[t] = add_dot<true>(dot[t], high, broadcast4(row + 16));
+        }
+    }
+}
+
+template <int T>
+inline __attribute__((always_inline)) void half_dots_q8(const uint8_t* at, const int8_t* a, size_t groups,
+                                                        __m256i (&dot)[T]) {
+#pragma GCC unroll 8
+    for (int line = 0; line < 8; ++line) {
+        const __m256i numbers = load(at + 64 * line);
+        _mm_prefetch((const char*)at + kAhead + 64 * line, _MM_HINT_T0);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+            dot[t] = add_dot<false>(dot[t], numbers, broadcast4(a + (size_t)t * groups * kGroup + 4 * line));
+        }
+    }
+}
+
 // Each adds up one half of a tile, rows 8 * half on, for `T` tokens.
 template <int T>
 void half_q4(const uint8_t* tile, int half, const Rows& rows, int token, __m256 (&sums)[T]) {
     const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
-    const __m256i low_bits = _mm256_set1_epi8(15);
     const uint8_t* at = tile + 32 * half;
     const uint8_t* stored = tile + 256 + 16 * half;
     for (size_t group = 0; group < groups; ++group, at += kQ4GroupBytes, stored += kQ4GroupBytes) {
-        const int8_t* a = rows.numbers + (first + group) * kGroup;
         __m256i dot[T];
         for (int t = 0; t < T; ++t) dot[t] = _mm256_setzero_si256();
-#pragma GCC unroll 4
-        for (int line = 0; line < 4; ++line) {
-            const __m256i both = load(at + 64 * line);
-            _mm_prefetch((const char*)at + kAhead + 64 * line, _MM_HINT_T0);
-            const __m256i low = _mm256_and_si256(both, low_bits);
-            const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), low_bits);
-#pragma GCC unroll 4
-            for (int t = 0; t < T; ++t) {
-                const int8_t* row = a + (size_t)t * groups * kGroup + 4 * line;
-                dot[t] = add_dot<true>(dot[t], low, broadcast4(row));
-                dot[t] = add_dot<true>(dot[t], high, broadcast4(row + 16));
-            }
-        }
+        half_dots_q4<T>(at, rows.numbers + (first + group) * kGroup, groups, dot);
         const __m256 scale = halves(stored), minimum = halves(stored + 32);
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
@@ -82,30 +102,26 @@ void half_q4(const uint8_t* tile, int half, const Rows& rows, int token, __m256 
     }
 }
 
-template <int T>
-void half_q8(const uint8_t* tile, int half, const Rows& rows, int token, __m256 (&sums)[T]) {
+template <Kind K, int T>
+void half_in_pairs(const uint8_t* tile, int half, const Rows& rows, int token, __m256 (&sums)[T]) {
+    constexpr size_t kNumbers = K == Kind::Q8 ? kQ8Numbers : kQ4Numbers;
+    constexpr int kOffset = K == Kind::Q8 ? 128 : 8;
     const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
-    const uint8_t* at = tile + 32 * half;
-    const uint8_t* stored = tile + kQ8GroupBytes * groups + 16 * half;
-    for (size_t group = 0; group < groups; ++group, at += kQ8GroupBytes, stored += 32) {
-        const int8_t* a = rows.numbers + (first + group) * kGroup;
+    for (int group = 0; group < (int)groups; ++group) {
+        const size_t of = first + (size_t)group;
+        const uint8_t* at = tile + numbers_at(kNumbers, group) + 32 * half;
         __m256i dot[T];
-        for (int t = 0; t < T; ++t) dot[t] = _mm256_set1_epi32(-128 * rows.totals[first + (size_t)t * groups + group]);
-#pragma GCC unroll 8
-        for (int line = 0; line < 8; ++line) {
-            const __m256i numbers = load(at + 64 * line);
-            _mm_prefetch((const char*)at + kAhead + 64 * line, _MM_HINT_T0);
-#pragma GCC unroll 4
-            for (int t = 0; t < T; ++t) {
-                dot[t] = add_dot<false>(dot[t], numbers, broadcast4(a + (size_t)t * groups * kGroup + 4 * line));
-            }
+        for (int t = 0; t < T; ++t) dot[t] = _mm256_set1_epi32(-kOffset * rows.totals[of + (size_t)t * groups]);
+        if constexpr (K == Kind::Q8) {
+            half_dots_q8<T>(at, rows.numbers + of * kGroup, groups, dot);
+        } else {
+            half_dots_q4<T>(at, rows.numbers + of * kGroup, groups, dot);
         }
-        const __m256 scale = halves(stored);
+        const __m256 scale = halves(tile + scales_at(kNumbers, (int)groups, group) + 16 * half);
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
-            const size_t of = first + (size_t)t * groups + group;
-            const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(dot[t]), _mm256_set1_ps(rows.scales[of]));
-            sums[t] = _mm256_fmadd_ps(product, scale, sums[t]);
+            const __m256 factor = _mm256_set1_ps(rows.scales[of + (size_t)t * groups]);
+            sums[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot[t]), factor), scale, sums[t]);
         }
     }
 }
@@ -131,7 +147,8 @@ void wide_tile(const Matrix& matrix, const uint8_t* tile, const Rows& rows, int 
         __m256 sums[T];
         for (int t = 0; t < T; ++t) sums[t] = _mm256_setzero_ps();
         if (matrix.kind == Kind::Q4) half_q4<T>(tile, half, rows, token, sums);
-        if (matrix.kind == Kind::Q8) half_q8<T>(tile, half, rows, token, sums);
+        if (matrix.kind == Kind::Q4Symmetric) half_in_pairs<Kind::Q4Symmetric, T>(tile, half, rows, token, sums);
+        if (matrix.kind == Kind::Q8) half_in_pairs<Kind::Q8, T>(tile, half, rows, token, sums);
         if (matrix.kind == Kind::Float32) half_float32<T>(tile, half, rows, token, sums);
         for (int t = 0; t < T; ++t) _mm256_storeu_ps(out[t] + kHalf * half, sums[t]);
     }

@@ -96,55 +96,97 @@ inline void clear(Sums<R, T>& sums) {
     }
 }
 
+// The activations of `T` tokens: row t of `numbers` is `groups` groups behind the one before.
+struct Columns {
+    const int8_t* numbers;
+    const float* scales;
+    const float* sums;
+    const int32_t* totals;
+    size_t groups;
+
+    Columns(const Rows& rows, int token) : groups((size_t)rows.groups()) {
+        const size_t first = (size_t)token * groups;
+        numbers = rows.numbers + first * kGroup;
+        scales = rows.scales + first;
+        sums = rows.sums + first;
+        totals = rows.totals + first;
+    }
+};
+
+// Adds to the sums of `R` tiles the products of one group's numbers, `offset` bytes from `at`, with the activations
+// `a` of `T` tokens.
+template <int R, int T>
+inline __attribute__((always_inline)) void add_dots_q4(const uint8_t* const* at, size_t offset, const int8_t* a,
+                                                       size_t groups, __m512i (&dot)[R][T]) {
+    const __m512i low_bits = _mm512_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int line = 0; line < 4; ++line) {
+        __m512i low[R], high[R];
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r) {
+            const __m512i both = _mm512_load_si512(at[r] + offset + 64 * line);
+            _mm_prefetch((const char*)at[r] + offset + kAhead + 64 * line, _MM_HINT_T0);
+            low[r] = _mm512_and_si512(both, low_bits);
+            high[r] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_bits);
+        }
+#pragma GCC unroll 16
+        for (int t = 0; t < T; ++t) {
+            const int8_t* row = a + (size_t)t * groups * kGroup;
+            const __m512i a_low = broadcast4(row + 4 * line), a_high = broadcast4(row + 16 + 4 * line);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; ++r) {
+                dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], low[r], a_low);
+                dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], high[r], a_high);
+            }
+        }
+    }
+}
+
+template <int R, int T>
+inline __attribute__((always_inline)) void add_dots_q8(const uint8_t* const* at, size_t offset, const int8_t* a,
+                                                       size_t groups, __m512i (&dot)[R][T]) {
+#pragma GCC unroll 8
+    for (int line = 0; line < 8; ++line) {
+        __m512i weights[R];
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r) {
+            weights[r] = _mm512_load_si512(at[r] + offset + 64 * line);
+            _mm_prefetch((const char*)at[r] + offset + kAhead + 64 * line, _MM_HINT_T0);
+        }
+#pragma GCC unroll 16
+        for (int t = 0; t < T; ++t) {
+            const __m512i x = broadcast4(a + (size_t)t * groups * kGroup + 4 * line);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; ++r) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], weights[r], x);
+        }
+    }
+}
+
 template <int R, int T>
 inline __attribute__((always_inline)) void tiles_q4(const uint8_t* const* tiles, const Rows& rows, int token,
                                                     Sums<R, T>& sums) {
-    const int groups = rows.groups();
-    const size_t first = (size_t)token * (size_t)groups;
-    const int8_t* a = rows.numbers + first * kGroup;
-    const float* scales = rows.scales + first;
-    const float* totals = rows.sums + first;
-    const __m512i low_bits = _mm512_set1_epi8(15);
+    const Columns columns(rows, token);
+    const size_t groups = columns.groups;
     clear(sums);
     const uint8_t* at[R];
     for (int r = 0; r < R; ++r) at[r] = tiles[r];
-    for (int group = 0; group < groups; ++group, a += kGroup) {
+    for (size_t group = 0; group < groups; ++group) {
         __m512i dot[R][T];
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
             for (int t = 0; t < T; ++t) dot[r][t] = _mm512_setzero_si512();
         }
-#pragma GCC unroll 4
-        for (int line = 0; line < 4; ++line) {
-            __m512i low[R], high[R];
-#pragma GCC unroll 2
-            for (int r = 0; r < R; ++r) {
-                const __m512i both = _mm512_load_si512(at[r] + 64 * line);
-                _mm_prefetch((const char*)at[r] + kAhead + 64 * line, _MM_HINT_T0);
-                low[r] = _mm512_and_si512(both, low_bits);
-                high[r] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_bits);
-            }
-#pragma GCC unroll 16
-            for (int t = 0; t < T; ++t) {
-                const int8_t* row = a + (size_t)t * (size_t)groups * kGroup;
-                const __m512i a_low = broadcast4(row + 4 * line), a_high = broadcast4(row + 16 + 4 * line);
-#pragma GCC unroll 2
-                for (int r = 0; r < R; ++r) {
-                    dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], low[r], a_low);
-                    dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], high[r], a_high);
-                }
-            }
-        }
+        add_dots_q4<R, T>(at, 0, columns.numbers + group * kGroup, groups, dot);
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) {
             const __m512 scale = halves(at[r] + 256), minimum = halves(at[r] + 288);
             _mm_prefetch((const char*)at[r] + kAhead + 256, _MM_HINT_T0);
 #pragma GCC unroll 16
             for (int t = 0; t < T; ++t) {
-                const size_t of = (size_t)t * (size_t)groups + (size_t)group;
-                const __m512 sum = _mm512_fmadd_ps(minimum, _mm512_set1_ps(totals[of]), sums.of[r][t]);
-                const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[r][t]), _mm512_set1_ps(scales[of]));
+                const size_t of = (size_t)t * groups + group;
+                const __m512 sum = _mm512_fmadd_ps(minimum, _mm512_set1_ps(columns.sums[of]), sums.of[r][t]);
+                const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[r][t]), _mm512_set1_ps(columns.scales[of]));
                 sums.of[r][t] = _mm512_fmadd_ps(product, scale, sum);
             }
             at[r] += kQ4GroupBytes;
@@ -152,56 +194,64 @@ inline __attribute__((always_inline)) void tiles_q4(const uint8_t* const* tiles,
     }
 }
 
-template <int R, int T>
-inline __attribute__((always_inline)) void tiles_q8(const uint8_t* const* tiles, const Rows& rows, int token,
-                                                    Sums<R, T>& sums) {
-    const int groups = rows.groups();
-    const size_t first = (size_t)token * (size_t)groups;
-    const int8_t* a = rows.numbers + first * kGroup;
-    const float* scales = rows.scales + first;
-    const int32_t* totals = rows.totals + first;
-    clear(sums);
-    const uint8_t* at[R];
-    const uint8_t* stored[R];
-    for (int r = 0; r < R; ++r) {
-        at[r] = tiles[r];
-        stored[r] = tiles[r] + kQ8GroupBytes * (size_t)groups;
+// One group of a kind in pairs, its numbers and its scales so many bytes from `at`.
+template <Kind K, int R, int T>
+inline __attribute__((always_inline)) void group_in_pair(const uint8_t* const* at, size_t numbers, size_t scales,
+                                                         const Columns& columns, size_t group, Sums<R, T>& sums) {
+    constexpr int kOffset = K == Kind::Q8 ? 128 : 8;
+    const size_t groups = columns.groups;
+    __m512i dot[R][T];
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) {
+        const __m512i start = _mm512_set1_epi32(-kOffset * columns.totals[(size_t)t * groups + group]);
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r) dot[r][t] = start;
     }
-    for (int group = 0; group < groups; ++group, a += kGroup) {
-        __m512i dot[R][T];
+    const int8_t* a = columns.numbers + group * kGroup;
+    if constexpr (K == Kind::Q8) {
+        add_dots_q8<R, T>(at, numbers, a, groups, dot);
+    } else {
+        add_dots_q4<R, T>(at, numbers, a, groups, dot);
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < R; ++r) {
+        const __m512 scale = halves(at[r] + scales);
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
-            const __m512i start = _mm512_set1_epi32(-128 * totals[(size_t)t * (size_t)groups + (size_t)group]);
-#pragma GCC unroll 2
-            for (int r = 0; r < R; ++r) dot[r][t] = start;
-        }
-#pragma GCC unroll 8
-        for (int line = 0; line < 8; ++line) {
-            __m512i weights[R];
-#pragma GCC unroll 2
-            for (int r = 0; r < R; ++r) {
-                weights[r] = _mm512_load_si512(at[r] + 64 * line);
-                _mm_prefetch((const char*)at[r] + kAhead + 64 * line, _MM_HINT_T0);
-            }
-#pragma GCC unroll 16
-            for (int t = 0; t < T; ++t) {
-                const __m512i x = broadcast4(a + (size_t)t * (size_t)groups * kGroup + 4 * line);
-#pragma GCC unroll 2
-                for (int r = 0; r < R; ++r) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], weights[r], x);
-            }
-        }
-#pragma GCC unroll 2
-        for (int r = 0; r < R; ++r) {
-            const __m512 scale = halves(stored[r] + 32 * (size_t)group);
-#pragma GCC unroll 16
-            for (int t = 0; t < T; ++t) {
-                const size_t of = (size_t)t * (size_t)groups + (size_t)group;
-                const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[r][t]), _mm512_set1_ps(scales[of]));
-                sums.of[r][t] = _mm512_fmadd_ps(product, scale, sums.of[r][t]);
-            }
-            at[r] += kQ8GroupBytes;
+            const __m512 factor = _mm512_set1_ps(columns.scales[(size_t)t * groups + group]);
+            const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[r][t]), factor);
+            sums.of[r][t] = _mm512_fmadd_ps(product, scale, sums.of[r][t]);
         }
     }
+}
+
+template <Kind K, int R, int T>
+inline __attribute__((always_inline)) void tiles_in_pairs(const uint8_t* const* tiles, const Rows& rows, int token,
+                                                          Sums<R, T>& sums) {
+    constexpr size_t kNumbers = K == Kind::Q8 ? kQ8Numbers : kQ4Numbers;
+    const Columns columns(rows, token);
+    clear(sums);
+    const uint8_t* at[R];
+    for (int r = 0; r < R; ++r) at[r] = tiles[r];
+    const size_t in_pairs = columns.groups / 2 * 2;
+    size_t group = 0;
+    while (group < in_pairs) {
+        if constexpr (T <= 2) {  // one turn for both, where that is not too much code to be read quickly
+            group_in_pair<K, R, T>(at, 0, 2 * kNumbers, columns, group, sums);
+            group_in_pair<K, R, T>(at, kNumbers, 2 * kNumbers + kScales, columns, group + 1, sums);
+            for (int r = 0; r < R; ++r) {
+                _mm_prefetch((const char*)at[r] + kAhead + 2 * kNumbers, _MM_HINT_T0);
+                at[r] += pair_bytes(kNumbers);
+            }
+            group += 2;
+        } else {
+            const bool second = group % 2;
+            group_in_pair<K, R, T>(at, 0, second ? kNumbers + kScales : 2 * kNumbers, columns, group, sums);
+            for (int r = 0; r < R; ++r) at[r] += second ? kNumbers + 2 * kScales : kNumbers;
+            ++group;
+        }
+    }
+    if (group < columns.groups) group_in_pair<K, R, T>(at, 0, kNumbers, columns, group, sums);
 }
 
 template <int R, int T>
@@ -225,9 +275,13 @@ inline __attribute__((always_inline)) void tiles_float32(const uint8_t* const* t
 template <Kind K, int R, int T>
 inline __attribute__((always_inline)) void multiply_tiles(const uint8_t* const* tiles, const Rows& rows, int token,
                                                           Sums<R, T>& sums) {
-    if constexpr (K == Kind::Q4) tiles_q4<R, T>(tiles, rows, token, sums);
-    if constexpr (K == Kind::Q8) tiles_q8<R, T>(tiles, rows, token, sums);
-    if constexpr (K == Kind::Float32) tiles_float32<R, T>(tiles, rows, token, sums);
+    if constexpr (K == Kind::Float32) {
+        tiles_float32<R, T>(tiles, rows, token, sums);
+    } else if constexpr (K == Kind::Q4) {
+        tiles_q4<R, T>(tiles, rows, token, sums);
+    } else {
+        tiles_in_pairs<K, R, T>(tiles, rows, token, sums);
+    }
 }
 
 struct Target {
@@ -297,6 +351,8 @@ void wide_multiply(const Tiles& tiles, const Rows& rows, int tokens, float* out,
     switch (tiles.matrix->kind) {
         case Kind::Q4:
             return multiply_kind<Kind::Q4>(tiles, rows, tokens, out, ld, store);
+        case Kind::Q4Symmetric:
+            return multiply_kind<Kind::Q4Symmetric>(tiles, rows, tokens, out, ld, store);
         case Kind::Q8:
             return multiply_kind<Kind::Q8>(tiles, rows, tokens, out, ld, store);
         case Kind::Float32:
@@ -306,9 +362,10 @@ void wide_multiply(const Tiles& tiles, const Rows& rows, int tokens, float* out,
 
 void wide_multiply_gated(const Tiles& gate, const Matrix& up, const Rows& rows, int tokens, float* out, size_t ld) {
     const Kind kind = gate.matrix->kind;
-    const Step* steps = kind == Kind::Q4   ? kGated<Kind::Q4>
-                        : kind == Kind::Q8 ? kGated<Kind::Q8>
-                                           : kGated<Kind::Float32>;
+    const Step* steps = kind == Kind::Q4            ? kGated<Kind::Q4>
+                        : kind == Kind::Q4Symmetric ? kGated<Kind::Q4Symmetric>
+                        : kind == Kind::Q8          ? kGated<Kind::Q8>
+                                                    : kGated<Kind::Float32>;
     for (int tile = gate.begin; tile < gate.end; ++tile) {
         const size_t at = gate.matrix->tile_bytes * (size_t)tile;
         const uint8_t* both[2] = {gate.matrix->memory.bytes() + at, up.memory.bytes() + at};
@@ -429,8 +486,8 @@ void wide_attend(const float* q, int ldq, int queries, const Block& block, int h
                  const int* high, const Partial& out) {
     for (int i = 0; i < queries;) {
         const int count = queries - i < kMostQueries ? queries - i : kMostQueries;
-        kAttendSome<Block>[count](q + (size_t)i * (size_t)ldq, ldq, block, head_dim, low + i, high + i, out.largest + i,
-                                  out.weight + i, out.values + (size_t)i * (size_t)padded(head_dim));
+        kAttendSome<Block>[count](q + (size_t)i*(size_t)ldq, ldq, block, head_dim, low + i, high + i, out.largest + i,
+                                  out.weight + i, out.values + (size_t)i*(size_t)padded(head_dim));
         i += count;
     }
 }

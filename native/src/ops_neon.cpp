@@ -42,34 +42,6 @@ inline void line_q4(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][
     }
 }
 
-// Each adds up one half of a tile, rows 8 * half on, for `T` tokens.
-template <int T>
-void half_q4(const uint8_t* tile, int half, const Rows& rows, int token, float32x4_t (&sums)[T][kRegisters]) {
-    const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
-    const uint8_t* at = tile + 32 * half;
-    const uint8_t* stored = tile + 256 + 16 * half;
-    for (size_t group = 0; group < groups; ++group, at += kQ4GroupBytes, stored += kQ4GroupBytes) {
-        Group a[T];
-        int32x4_t dot[T][kRegisters];
-        for (int t = 0; t < T; ++t) {
-            a[t] = group_of(rows.numbers + (first + (size_t)t * groups + group) * kGroup);
-            for (int32x4_t& one : dot[t]) one = vdupq_n_s32(0);
-        }
-        line_q4<T, 0>(at, a, dot);
-        line_q4<T, 1>(at, a, dot);
-        line_q4<T, 2>(at, a, dot);
-        line_q4<T, 3>(at, a, dot);
-        for (int r = 0; r < kRegisters; ++r) {
-            const float32x4_t scale = halves(stored + 8 * r), minimum = halves(stored + 32 + 8 * r);
-            for (int t = 0; t < T; ++t) {
-                const size_t of = first + (size_t)t * groups + group;
-                const float32x4_t sum = vfmaq_n_f32(sums[t][r], minimum, rows.sums[of]);
-                sums[t][r] = vfmaq_f32(sum, vmulq_n_f32(vcvtq_f32_s32(dot[t][r]), rows.scales[of]), scale);
-            }
-        }
-    }
-}
-
 template <int T, int Line>
 inline void line_q8(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][kRegisters]) {
     __builtin_prefetch(at + kAhead + 64 * Line);
@@ -83,30 +55,75 @@ inline void line_q8(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][
 }
 
 template <int T>
-void half_q8(const uint8_t* tile, int half, const Rows& rows, int token, float32x4_t (&sums)[T][kRegisters]) {
+inline void half_dots_q4(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][kRegisters]) {
+    line_q4<T, 0>(at, a, dot);
+    line_q4<T, 1>(at, a, dot);
+    line_q4<T, 2>(at, a, dot);
+    line_q4<T, 3>(at, a, dot);
+}
+
+template <int T>
+inline void half_dots_q8(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][kRegisters]) {
+    line_q8<T, 0>(at, a, dot);
+    line_q8<T, 1>(at, a, dot);
+    line_q8<T, 2>(at, a, dot);
+    line_q8<T, 3>(at, a, dot);
+    line_q8<T, 4>(at, a, dot);
+    line_q8<T, 5>(at, a, dot);
+    line_q8<T, 6>(at, a, dot);
+    line_q8<T, 7>(at, a, dot);
+}
+
+// Each adds up one half of a tile, rows 8 * half on, for `T` tokens.
+template <int T>
+void half_q4(const uint8_t* tile, int half, const Rows& rows, int token, float32x4_t (&sums)[T][kRegisters]) {
     const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
     const uint8_t* at = tile + 32 * half;
-    const uint8_t* stored = tile + kQ8GroupBytes * groups + 16 * half;
-    for (size_t group = 0; group < groups; ++group, at += kQ8GroupBytes, stored += 32) {
+    const uint8_t* stored = tile + 256 + 16 * half;
+    for (size_t group = 0; group < groups; ++group, at += kQ4GroupBytes, stored += kQ4GroupBytes) {
         Group a[T];
         int32x4_t dot[T][kRegisters];
         for (int t = 0; t < T; ++t) {
             a[t] = group_of(rows.numbers + (first + (size_t)t * groups + group) * kGroup);
             for (int32x4_t& one : dot[t]) one = vdupq_n_s32(0);
         }
-        line_q8<T, 0>(at, a, dot);
-        line_q8<T, 1>(at, a, dot);
-        line_q8<T, 2>(at, a, dot);
-        line_q8<T, 3>(at, a, dot);
-        line_q8<T, 4>(at, a, dot);
-        line_q8<T, 5>(at, a, dot);
-        line_q8<T, 6>(at, a, dot);
-        line_q8<T, 7>(at, a, dot);
+        half_dots_q4<T>(at, a, dot);
+        for (int r = 0; r < kRegisters; ++r) {
+            const float32x4_t scale = halves(stored + 8 * r), minimum = halves(stored + 32 + 8 * r);
+            for (int t = 0; t < T; ++t) {
+                const size_t of = first + (size_t)t * groups + group;
+                const float32x4_t sum = vfmaq_n_f32(sums[t][r], minimum, rows.sums[of]);
+                sums[t][r] = vfmaq_f32(sum, vmulq_n_f32(vcvtq_f32_s32(dot[t][r]), rows.scales[of]), scale);
+            }
+        }
+    }
+}
+
+// Numbers of Q8 become signed where they are read; those of Q4Symmetric have their offset taken off by the start.
+template <Kind K, int T>
+void half_in_pairs(const uint8_t* tile, int half, const Rows& rows, int token, float32x4_t (&sums)[T][kRegisters]) {
+    constexpr size_t kNumbers = K == Kind::Q8 ? kQ8Numbers : kQ4Numbers;
+    constexpr int kOffset = K == Kind::Q8 ? 0 : 8;
+    const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
+    for (int group = 0; group < (int)groups; ++group) {
+        const size_t of = first + (size_t)group;
+        const uint8_t* at = tile + numbers_at(kNumbers, group) + 32 * half;
+        Group a[T];
+        int32x4_t dot[T][kRegisters];
+        for (int t = 0; t < T; ++t) {
+            a[t] = group_of(rows.numbers + (of + (size_t)t * groups) * kGroup);
+            for (int32x4_t& one : dot[t]) one = vdupq_n_s32(-kOffset * rows.totals[of + (size_t)t * groups]);
+        }
+        if constexpr (K == Kind::Q8) {
+            half_dots_q8<T>(at, a, dot);
+        } else {
+            half_dots_q4<T>(at, a, dot);
+        }
+        const uint8_t* stored = tile + scales_at(kNumbers, (int)groups, group) + 16 * half;
         for (int r = 0; r < kRegisters; ++r) {
             const float32x4_t scale = halves(stored + 8 * r);
             for (int t = 0; t < T; ++t) {
-                const float32x4_t product =
-                    vmulq_n_f32(vcvtq_f32_s32(dot[t][r]), rows.scales[first + (size_t)t * groups + group]);
+                const float32x4_t product = vmulq_n_f32(vcvtq_f32_s32(dot[t][r]), rows.scales[of + (size_t)t * groups]);
                 sums[t][r] = vfmaq_f32(sums[t][r], product, scale);
             }
         }
@@ -136,7 +153,8 @@ void wide_tile(const Matrix& matrix, const uint8_t* tile, const Rows& rows, int 
             for (float32x4_t& one : sums[t]) one = vdupq_n_f32(0);
         }
         if (matrix.kind == Kind::Q4) half_q4<T>(tile, half, rows, token, sums);
-        if (matrix.kind == Kind::Q8) half_q8<T>(tile, half, rows, token, sums);
+        if (matrix.kind == Kind::Q4Symmetric) half_in_pairs<Kind::Q4Symmetric, T>(tile, half, rows, token, sums);
+        if (matrix.kind == Kind::Q8) half_in_pairs<Kind::Q8, T>(tile, half, rows, token, sums);
         if (matrix.kind == Kind::Float32) half_float32<T>(tile, half, rows, token, sums);
         for (int t = 0; t < T; ++t) {
             for (int r = 0; r < kRegisters; ++r) vst1q_f32(out[t] + kQuarter * (kRegisters * half + r), sums[t][r]);

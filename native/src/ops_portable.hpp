@@ -86,19 +86,31 @@ void tile_float32(const uint8_t* tile, const Rows& rows, int token, float* acc) 
     }
 }
 
+// Adds to each row's sum the products of a group's numbers with the activations.
+void add_dots_q4(const uint8_t* numbers, const int8_t* a, int32_t* dot) {
+    for (int line = 0; line < 4; ++line) {
+        for (int l = 0; l < kLanes; ++l) {
+            for (int i = 0; i < 4; ++i) {
+                const int both = numbers[line * 64 + l * 4 + i];
+                dot[l] += (both & 15) * a[line * 4 + i] + (both >> 4) * a[16 + line * 4 + i];
+            }
+        }
+    }
+}
+
+void add_dots_q8(const uint8_t* numbers, const int8_t* a, int32_t* dot) {
+    for (int line = 0; line < 8; ++line) {
+        for (int l = 0; l < kLanes; ++l) {
+            for (int i = 0; i < 4; ++i) dot[l] += numbers[line * 64 + l * 4 + i] * a[line * 4 + i];
+        }
+    }
+}
+
 void tile_q4(const uint8_t* tile, const Rows& rows, int token, float* acc) {
     const size_t first = (size_t)token * (size_t)rows.groups();
     for (int group = 0; group < rows.groups(); ++group, tile += kQ4GroupBytes) {
-        const int8_t* a = rows.numbers + (first + (size_t)group) * kGroup;
         int32_t dot[kLanes] = {};
-        for (int line = 0; line < 4; ++line) {
-            for (int l = 0; l < kLanes; ++l) {
-                for (int i = 0; i < 4; ++i) {
-                    const int both = tile[line * 64 + l * 4 + i];
-                    dot[l] += (both & 15) * a[line * 4 + i] + (both >> 4) * a[16 + line * 4 + i];
-                }
-            }
-        }
+        add_dots_q4(tile, rows.numbers + (first + (size_t)group) * kGroup, dot);
         const float scale = rows.scales[first + (size_t)group], sum = rows.sums[first + (size_t)group];
         uint16_t scales[kLanes], minima[kLanes];
         memcpy(scales, tile + 256, sizeof scales);
@@ -110,32 +122,36 @@ void tile_q4(const uint8_t* tile, const Rows& rows, int token, float* acc) {
     }
 }
 
-void tile_q8(const uint8_t* tile, const Rows& rows, int token, float* acc) {
+// A kind in pairs of groups, whose numbers are stored with `offset` more.
+template <typename AddDots>
+void tile_in_pairs(const uint8_t* tile, const Rows& rows, int token, size_t numbers, int offset, float* acc,
+                   const AddDots& add_dots) {
     const size_t first = (size_t)token * (size_t)rows.groups();
-    const uint8_t* stored = tile + kQ8GroupBytes * (size_t)rows.groups();
-    for (int group = 0; group < rows.groups(); ++group, tile += kQ8GroupBytes, stored += 32) {
-        const int8_t* a = rows.numbers + (first + (size_t)group) * kGroup;
+    for (int group = 0; group < rows.groups(); ++group) {
         int32_t dot[kLanes] = {};
-        for (int line = 0; line < 8; ++line) {
-            for (int l = 0; l < kLanes; ++l) {
-                for (int i = 0; i < 4; ++i) dot[l] += tile[line * 64 + l * 4 + i] * a[line * 4 + i];
-            }
-        }
+        add_dots(tile + numbers_at(numbers, group), rows.numbers + (first + (size_t)group) * kGroup, dot);
         const float scale = rows.scales[first + (size_t)group];
         const int32_t total = rows.totals[first + (size_t)group];
         uint16_t scales[kLanes];
-        memcpy(scales, stored, sizeof scales);
+        memcpy(scales, tile + scales_at(numbers, rows.groups(), group), sizeof scales);
         for (int l = 0; l < kLanes; ++l) {
-            acc[l] = __builtin_fmaf((float)(dot[l] - 128 * total) * scale, float_of_half(scales[l]), acc[l]);
+            acc[l] = __builtin_fmaf((float)(dot[l] - offset * total) * scale, float_of_half(scales[l]), acc[l]);
         }
     }
 }
 
 void multiply_tile(const Matrix& matrix, const uint8_t* tile, const Rows& rows, int token, float* acc) {
     for (int l = 0; l < kLanes; ++l) acc[l] = 0;
-    if (matrix.kind == Kind::Q4) return tile_q4(tile, rows, token, acc);
-    if (matrix.kind == Kind::Q8) return tile_q8(tile, rows, token, acc);
-    tile_float32(tile, rows, token, acc);
+    switch (matrix.kind) {
+        case Kind::Q4:
+            return tile_q4(tile, rows, token, acc);
+        case Kind::Q4Symmetric:
+            return tile_in_pairs(tile, rows, token, kQ4Numbers, 8, acc, add_dots_q4);
+        case Kind::Q8:
+            return tile_in_pairs(tile, rows, token, kQ8Numbers, 128, acc, add_dots_q8);
+        case Kind::Float32:
+            return tile_float32(tile, rows, token, acc);
+    }
 }
 
 void multiply(const Tiles& tiles, const Rows& rows, int tokens, float* out, size_t ld, Store store) {

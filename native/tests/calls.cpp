@@ -116,8 +116,8 @@ class Calls {
         const int rows = name == "embedding.weight" ? shape.vocabulary : shape.q_dim();
         const bool right = chance(random_, 2);
         const int given_rows = right ? rows : wild(rows), given_cols = right ? shape.dim : wild(shape.dim);
-        const Kind kinds[] = {Kind::Float32, Kind::Q4, Kind::Q8};
-        accepted([&] { other_->make(name, kinds[between(random_, 0, 2)], given_rows, given_cols); });
+        const Kind kinds[] = {Kind::Float32, Kind::Q4, Kind::Q4Symmetric, Kind::Q8};
+        accepted([&] { other_->make(name, kinds[between(random_, 0, 3)], given_rows, given_cols); });
         const std::string type = types[between(random_, 0, 5)];
         std::vector<uint8_t> bytes(size_t(between(random_, 0, 2000)));
         if (type == "F32" && chance(random_, 2)) bytes.resize(size_t(rows) * size_t(shape.dim) * 4);

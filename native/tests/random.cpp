@@ -41,7 +41,7 @@ static void fill(Model& model, Random& random, const std::string& name, int rows
     std::vector<std::pair<std::string_view, Kind>> choices = {{"F32", Kind::Float32}};
     if (cols % 32 == 0)
         choices = {
-            {"Q4_0", Kind::Q4}, {"Q4_1", Kind::Q4}, {"Q8_0", Kind::Q8}, {"F32", Kind::Q4}, {"F32", Kind::Q8},
+            {"Q4_0", Kind::Q4Symmetric}, {"Q4_1", Kind::Q4}, {"Q8_0", Kind::Q8}, {"F32", Kind::Q4}, {"F32", Kind::Q8},
             {"F32", Kind::Float32}};
     if (cols % 256 == 0) choices.push_back({"Q4_K", Kind::Q4});
     const auto [type, kind] = choices[size_t(between(random, 0, int(choices.size()) - 1))];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import gguf
@@ -29,20 +30,27 @@ QUERY = "layers.0.attention.q.weight"
 
 def tiles(packed: npt.NDArray[np.uint8], kind: str, shape: tuple[int, int]) -> Floats:
     """The values of a packed matrix, read as native/src/matrix.hpp describes it."""
-    rows, groups = shape[0], shape[1] // 32
-    if kind == "q4":
-        tile = packed.reshape(-1, groups, 320)
-        both = tile[:, :, :256].reshape(-1, groups, 4, 16, 4).transpose(0, 3, 1, 2, 4).reshape(-1, 16, groups, 16)
-        numbers = np.concatenate([both & 15, both >> 4], axis=-1).astype(np.float32)
+    groups = shape[1] // 32
+    tile = packed.reshape((shape[0] + 15) // 16, -1)
+    size = 512 if kind == "q8" else 256
+    columns = []
+    for group in range(groups):
+        if kind == "q4":
+            at, scales_at = 320 * group, 320 * group + 256
+        else:
+            pair, second = group // 2 * (2 * size + 64), group % 2
+            alone = group == groups - 1 and not second
+            at, scales_at = pair + second * size, pair + (size if alone else 2 * size + 32 * second)
+        lines = tile[:, at : at + size].reshape(-1, size // 64, 16, 4).transpose(0, 2, 1, 3).reshape(-1, 16, size // 16)
         scales, minima = (
-            tile[:, :, at : at + 32].copy().view("<f2").astype(np.float32).transpose(0, 2, 1)[..., None]
-            for at in (256, 288)
+            tile[:, here : here + 32].copy().view("<f2").astype(np.float32)[..., None]
+            for here in (scales_at, scales_at + 32 * (kind == "q4"))
         )
-        return (numbers * scales + minima).reshape(-1, shape[1])[:rows]
-    whole = packed.reshape((rows + 15) // 16, -1)
-    body = whole[:, : groups * 512].reshape(-1, groups, 8, 16, 4).transpose(0, 3, 1, 2, 4).reshape(-1, 16, groups, 32)
-    scales = whole[:, groups * 512 : groups * 544].copy().view("<f2").astype(np.float32).reshape(-1, groups, 16)
-    return ((body.astype(np.float32) - 128) * scales.transpose(0, 2, 1)[..., None]).reshape(-1, shape[1])[:rows]
+        numbers = lines if kind == "q8" else np.concatenate([lines & 15, lines >> 4], axis=-1)
+        offset = {"q4": 0, "q4-symmetric": 8, "q8": 128}[kind]
+        values = (numbers.astype(np.float32) - offset) * scales
+        columns.append(values + minima if kind == "q4" else values)
+    return np.concatenate(columns, axis=-1).reshape(-1, shape[1])[: shape[0]]
 
 
 def hard_values(shape: tuple[int, int]) -> Floats:
@@ -74,6 +82,18 @@ def test_four_bits_are_those_of_the_formats_own_writer(stored: str) -> None:
     ).reshape(shape)
     packed = build_model(checkpoint, Storage(quant="q4")).packed(QUERY)
     np.testing.assert_allclose(tiles(packed, "q4", shape), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("stored", "kind"), [("Q4_0", "q4-symmetric"), ("Q4_1", "q4"), ("Q8_0", "q8")])
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_stored_blocks_are_kept_exactly(stored: str, kind: str, groups: int) -> None:
+    config = dataclasses.replace(GROUPED, dim=32 * groups)
+    checkpoint = random_checkpoint(config, stored)
+    for name in (QUERY, EMBEDDING):
+        expected = checkpoint.tensor(name).float32()
+        rows, cols = checkpoint.shape(name)
+        found = tiles(build_model(checkpoint).packed(name), kind, (rows, cols))
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("stored", ["F32", "F16", "BF16"])

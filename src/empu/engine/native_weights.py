@@ -2,7 +2,8 @@
 
 What each stored type becomes:
 
-- Q4_0, Q4_1: 4 bits, exactly. Q4_K: 4 bits, with the product of its two scales rounded to a 16-bit float.
+- Q4_0: 4 bits with a scale, exactly. Q4_1: 4 bits with a scale and a minimum, exactly; so is Q4_K, with the product of
+  its two scales rounded to a 16-bit float.
 - Q8_0: 8 bits, exactly. Other quantised types and 16-bit floats: rounded to 8 bits with one scale for each 32 values,
   an error of at most 1/254 of the largest of them.
 - F32, and 16-bit floats whose columns are not whole groups of 32: 32-bit floats.
@@ -32,7 +33,7 @@ Floats = npt.NDArray[np.float32]
 
 _GROUP = 32
 _STAY_AT_EIGHT = ("embedding.weight", "output.weight")
-_FOUR_BITS = ("Q4_0", "Q4_1", "Q4_K")
+_FOUR_BITS = {"Q4_0": "q4-symmetric", "Q4_1": "q4", "Q4_K": "q4"}
 _UNPACKED_AT_ONCE = 1 << 20  # values, by each worker
 _MOST_WORKERS = 8
 
@@ -102,12 +103,12 @@ def rotary_frequencies(config: ModelConfig) -> Floats:
 
 
 def _kind(name: str, stored: BlockType, cols: int, quant: str | None) -> str:
-    """``q4``, ``q8`` or ``float32``, as the module's first lines say."""
+    """``q4``, ``q4-symmetric``, ``q8`` or ``float32``, as the module's first lines say."""
     if cols % _GROUP or (stored.name == "F32" and quant is None):
         return "float32"
-    if stored.name in _FOUR_BITS or (quant == "q4" and name not in _STAY_AT_EIGHT):
-        return "q4"
-    return "q8"
+    if stored.name in _FOUR_BITS:
+        return _FOUR_BITS[stored.name]
+    return "q4" if quant == "q4" and name not in _STAY_AT_EIGHT else "q8"
 
 
 def _pack(model: _native.Model, tensor: StoredTensor, matrix: MatrixPlan) -> None:

@@ -32,6 +32,7 @@ from empu.errors import EmpuError
 _MAGIC = "empu packed weights"
 _HEADER_BYTES = 4096
 _CHUNK_BYTES = 4 << 20
+_HUGE_PAGE_BYTES = 2 << 20
 _LEAST_BYTES = 8 << 20
 """Smaller models are packed faster than they are looked up."""
 _LARGE_BYTES = 500_000_000
@@ -43,7 +44,7 @@ _SETTLED_NS = 50_000_000
 
 @dataclass(frozen=True, slots=True)
 class MatrixPlan:
-    """One matrix of the model: ``kind`` is ``q4``, ``q8`` or ``float32``."""
+    """One matrix of the model: ``kind`` is ``q4``, ``q4-symmetric``, ``q8`` or ``float32``."""
 
     name: str
     kind: str
@@ -81,9 +82,9 @@ class PackedFile:
             with self.path.open("rb") as file:
                 if not self._is_good(file):
                     return False
-                offset = _HEADER_BYTES
+                mapped, offset = _native.FileMemory(file.fileno()), _HEADER_BYTES
                 for matrix in self._plan:
-                    model.map(matrix.name, matrix.kind, matrix.rows, matrix.cols, file.fileno(), offset)
+                    model.map(matrix.name, matrix.kind, matrix.rows, matrix.cols, mapped, offset)
                     offset += matrix.bytes
         except (OSError, _native.Error):
             return False
@@ -114,15 +115,17 @@ class PackedFile:
 
     def _write(self, file: BinaryIO, model: _native.Model) -> None:
         digest = hashlib.sha256()
-        file.write(bytes(_HEADER_BYTES))
+        pages = _HugePages(file)
+        pages.write(memoryview(bytes(_HEADER_BYTES)))
         with ThreadPoolExecutor(1) as beside:
             for matrix in self._plan:
                 packed = model.packed(matrix.name)
                 if packed.size != matrix.bytes:
                     raise EmpuError(f"{matrix.name} was packed in another form than planned.")
                 hashed = beside.submit(digest.update, packed.data)
-                file.write(packed.data)
+                pages.write(packed.data)
                 hashed.result()
+        pages.flush()
         file.seek(0)
         file.write(json.dumps(self._header(digest.hexdigest())).encode().ljust(_HEADER_BYTES, b"\0"))
 
@@ -163,6 +166,28 @@ class PackedFile:
         """``boot``: the note holds only until the machine starts again; ``None``: the disk has the file."""
         note = {"source": self._source, "look": look, "boot": boot}
         durable.write_atomically(self.note, json.dumps(note).encode())
+
+
+class _HugePages:
+    """Writes a file so that Linux keeps it, and maps it for every process, in huge pages: that much at a time."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._page = memoryview(bytearray(_HUGE_PAGE_BYTES))
+        self._filled = 0
+
+    def write(self, data: memoryview) -> None:
+        while len(data):
+            taken = min(len(data), _HUGE_PAGE_BYTES - self._filled)
+            self._page[self._filled : self._filled + taken] = data[:taken]
+            self._filled += taken
+            data = data[taken:]
+            if self._filled == _HUGE_PAGE_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        self._file.write(self._page[: self._filled])
+        self._filled = 0
 
 
 def _hash_rest(file: BinaryIO) -> str:
