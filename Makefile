@@ -19,8 +19,8 @@ help:  ## show this list
 run: $(STAMPS)/run page  ## install, build, and make a specialist of the example company's tickets, and start the assistant
 	@$(BIN)/empu pull default
 	@$(BIN)/empu tune examples/helpdesk/tickets.csv --name helpdesk --licence CC0-1.0 $(TUNE_FLAGS)
-	@echo; echo "Starting the assistant; Ctrl-C ends it."
-	@$(BIN)/empu serve helpdesk $(SERVE_FLAGS) --unattended "The meter shows three dots and nothing else since the update."
+	@echo; echo "The command is $(BIN)/empu; after '. $(BIN)/activate' it is empu. Starting the assistant; Ctrl-C ends it."
+	@$(BIN)/empu serve helpdesk default $(SERVE_FLAGS) --unattended "The meter shows three dots and nothing else since the update."
 
 web: $(PAGE)  ## build the assistant's page (needs Node.js 20.19 or newer with npm)
 

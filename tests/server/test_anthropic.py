@@ -29,6 +29,13 @@ def text_of(message: anthropic.types.Message) -> str:
     return block.text
 
 
+def test_models_are_listed_in_the_clients_own_form(client: anthropic.Anthropic) -> None:
+    listed = {model.id: model for model in client.models.list()}
+    assert list(listed) == ["base", "labels", "specialist", "tiny", "wide"]
+    assert listed["tiny"].created_at.timestamp() == 5
+    assert client.models.retrieve("tiny").display_name == "tiny"
+
+
 def test_a_message_is_answered_with_true_counts(client: anthropic.Anthropic) -> None:
     message = client.messages.create(model="tiny", max_tokens=11, messages=HELLO, system="Be kind.", extra_body=COLD)
     assert message.stop_reason == "max_tokens"

@@ -50,6 +50,13 @@ def test_a_key_is_taken_as_bearer_or_x_api_key(running: Running) -> None:
     assert wrong.status == 401
 
 
+def test_a_missing_key_and_an_unknown_one_are_told_apart(running: Running) -> None:
+    without, wrong = (request(running.port, "GET", "/v1/models", key=key).body for key in (None, "empu-wrong"))
+    assert b"A key is needed" in without
+    assert b"unknown or was revoked" in wrong
+    assert b"empu keys add" in wrong
+
+
 def sign_in(running: Running, code: str) -> tuple[int, str]:
     reply = request(running.port, "POST", "/api/signin", body=json.dumps({"code": code}).encode())
     return reply.status, reply.headers.get("set-cookie", "")

@@ -172,4 +172,8 @@ def test_metrics_and_log_count_without_words(running: Running, caplog: pytest.Lo
     assert f'empu_http_requests_total{{route="{CHAT}",status="200"}}' in text
     assert 'empu_completion_tokens_total{model="tiny"}' in text
     assert "empu_first_token_seconds_bucket" in text
+    judged = body(model="labels", messages=[{"role": "user", "content": "a"}])
+    assert request(running.port, "POST", CHAT, key=running.key, body=judged).status == 200
+    text = request(running.port, "GET", "/metrics", key=running.key).body.decode()
+    assert 'empu_answers_total{model="labels",reason="stop"} ' in text
     assert secret not in text

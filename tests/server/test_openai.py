@@ -33,6 +33,17 @@ def test_models_are_the_names_in_the_store(client: openai.OpenAI) -> None:
         client.models.retrieve("nobody")
 
 
+def test_a_request_that_does_not_say_how_is_answered_as_by_the_command(client: openai.OpenAI) -> None:
+    said: Any = {"temperature": 0.2, "top_p": 0.9, "max_tokens": 1024}
+    ways: list[Any] = [{}, said]
+    plain, spelled = (client.chat.completions.create(model="tiny", messages=HELLO, seed=3, **way) for way in ways)
+    assert plain.choices == spelled.choices
+    response = client.responses.create(model="tiny", input="Hello", max_output_tokens=4)
+    assert (response.temperature, response.top_p) == (0.2, 0.9)
+    response = client.responses.create(model="tiny", input="Hello", max_output_tokens=4, top_p=0.5)
+    assert (response.temperature, response.top_p) == (1.0, 0.5)
+
+
 def test_a_chat_answers_with_true_counts(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(model="tiny", messages=HELLO, max_tokens=12, seed=1)
     assert answer.usage is not None

@@ -35,6 +35,8 @@ class Prepared:
     models: list[str]
     cookie: str
     """Signs this process in, for ``--unattended``."""
+    is_open: bool
+    """Whether it listens to more than this machine."""
 
     def document(self) -> dict[str, Any]:
         """For ``--json``, printed once the server listens."""
@@ -83,6 +85,10 @@ class Prepared:
         if self.new_key is not None:
             talk.say(f"The key of this store, shown only now: {self.new_key}")
         talk.say(f"Serving {', '.join(self.models)} at {self.address} (OpenAI: {self.address}/v1).")
+        if self.is_open:
+            talk.say(
+                "Other machines reach it too, and what they send is not encrypted: put a proxy with TLS before it."
+            )
         talk.say(f"Sign in within 15 minutes, once: {self.sign_in}")
 
 
@@ -99,7 +105,7 @@ def prepare(
     """Check everything and take the socket. Raises :class:`~empu.errors.EmpuError` for what cannot be."""
     try:
         from empu.server.app import make_app
-        from empu.server.auth import COOKIE, Keys, allowed_hosts, check_bind
+        from empu.server.auth import COOKIE, Keys, allowed_hosts, check_bind, is_loopback
         from empu.server.catalogue import Catalogue, Place
         from empu.server.context import Context
         from empu.server.encoders import Encoders
@@ -156,7 +162,8 @@ def prepare(
     address = f"http://{shown}:{port}"
     link = f"{address}/#code={context.sessions.link()}"
     cookie = f"{COOKIE}={context.sessions.begin('unattended')}"
-    return Prepared(make_app(context), listening, address, link, new_key, list(offered()), cookie)
+    is_open = not is_loopback(listening.getsockname()[0])
+    return Prepared(make_app(context), listening, address, link, new_key, list(offered()), cookie, is_open)
 
 
 def _in_store(store: Store) -> dict[str, int]:

@@ -39,6 +39,8 @@ _COUNTS: Mapping[str, tuple[int, int]] = {
     "seed": (0, (1 << 63) - 1),
     "logprobs": (0, 100),
 }
+USUAL_TEMPERATURE, USUAL_TOP_P, USUAL_TOKENS = 0.2, 0.9, 1024
+"""For whoever names none: as the makers of the default model advise, and a length that ends."""
 _OPTIONAL = {"top_k", "top_p", "min_p", "max_tokens", "seed", "logprobs"}
 
 

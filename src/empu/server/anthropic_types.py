@@ -11,6 +11,7 @@ from empu.server.openai_types import MAX_MESSAGES, MAX_STOP_LENGTH
 from empu.server.problems import ProblemError
 from empu.server.tool_types import MAX_TOOLS, Name, Strict, choose, tool
 from empu.server.toolforms import Choice, Tool
+from empu.server.usual import drawing
 from empu.text.base import Message
 
 IGNORED = (
@@ -195,9 +196,10 @@ class MessagesRequest(CountRequest):
     @property
     def sampling(self) -> SamplingParams:
         """The parameters that the request means."""
+        temperature, top_p = drawing(self.temperature, self.top_p)
         return SamplingParams(
-            temperature=1.0 if self.temperature is None else self.temperature,
-            top_p=self.top_p,
+            temperature=temperature,
+            top_p=top_p,
             top_k=self.top_k,
             max_tokens=self.max_tokens,
             stop=tuple(self.stop_sequences or ()),

@@ -49,5 +49,8 @@ def note_usage(request: Request, completions: list[Completion]) -> None:
         completion_tokens=sum(one.completion_tokens for one in completions),
         finish_reason=",".join(sorted({one.finish_reason for one in completions})),
     )
-    if completions:
-        context_of(request).metrics.first_token.observe(min(one.timings.first_token_s for one in completions))
+    metrics = context_of(request).metrics
+    model = str(request.scope["empu.facts"].get("model", "unknown"))
+    metrics.answers.update((model, one.finish_reason) for one in completions)
+    if firsts := [one.timings.first_token_s for one in completions if one.timings.first_token_s > 0]:
+        metrics.first_token.observe(min(firsts))

@@ -30,6 +30,11 @@ SAFE_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+_NO_KEY = (
+    "A key is needed: send the one that `empu serve` printed at its first start, or one of `empu keys add NAME`, as "
+    "'Authorization: Bearer KEY' or 'x-api-key: KEY', or open the sign-in link."
+)
+_UNKNOWN_KEY = "The key is unknown or was revoked; `empu keys add NAME` makes one, `empu keys list` shows their names."
 MAX_HEADERS = 100
 MAX_TARGET = 2048
 
@@ -97,12 +102,7 @@ class Guard:
         else:
             owner = self._context.sessions.owner(_cookie(headers))
         if owner is None and not self._is_public(scope["path"]):
-            raise ProblemError(
-                401,
-                "A key is needed: send the one that `empu serve` printed at its first start as 'Authorization: Bearer "
-                "KEY' or 'x-api-key: KEY', or open the sign-in link.",
-                code="invalid_api_key",
-            )
+            raise ProblemError(401, _NO_KEY if key is None else _UNKNOWN_KEY, code="invalid_api_key")
         return owner
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:

@@ -45,6 +45,8 @@ class Metrics:
     """HTTP requests that are being answered."""
     seconds: Histogram = field(default_factory=Histogram)
     first_token: Histogram = field(default_factory=Histogram)
+    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(model as it was asked for, how the answer ended) -> how many; labels among them."""
 
     def text(self, catalogue: Catalogue) -> str:
         """The page ``/metrics``."""
@@ -54,6 +56,9 @@ class Metrics:
         lines += ["# TYPE empu_http_requests_running gauge", f"empu_http_requests_running {self.running}"]
         lines += self.seconds.lines("empu_http_request_seconds")
         lines += self.first_token.lines("empu_first_token_seconds")
+        lines.append("# TYPE empu_answers_total counter")
+        for (model, reason), count in sorted(self.answers.items()):
+            lines.append(f'empu_answers_total{{model="{_escaped(model)}",reason="{reason}"}} {count}')
         lines.append("# TYPE empu_requests gauge")
         for engine in catalogue.engines:
             running, waiting = engine.scheduler.load

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -30,8 +31,10 @@ Json = dict[str, Any]
 
 
 async def models(request: Request) -> Response:
-    """``GET /v1/models``."""
-    return JSONResponse({"object": "list", "data": [_model(*one) for one in (await _names(request)).items()]})
+    """``GET /v1/models``, as both OpenAI's and Anthropic's clients read it."""
+    listed = [_model(*one) for one in (await _names(request)).items()]
+    ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]} if listed else {"first_id": None, "last_id": None}
+    return JSONResponse({"object": "list", "data": listed, "has_more": False, **ends})
 
 
 async def model(request: Request) -> Response:
@@ -49,7 +52,10 @@ async def _names(request: Request) -> dict[str, int]:
 
 
 def _model(name: str, created: int) -> Json:
-    return {"id": name, "object": "model", "created": created, "owned_by": "empu"}
+    openai = {"object": "model", "created": created, "owned_by": "empu"}
+    created_at = datetime.fromtimestamp(created, UTC).isoformat()
+    anthropic = {"type": "model", "display_name": name, "created_at": created_at, "lifecycle": "active"}
+    return {"id": name, **openai, **anthropic}
 
 
 async def completions(request: Request) -> Response:

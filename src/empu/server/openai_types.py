@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from empu.engine.sampling import SamplingParams
+from empu.engine.sampling import USUAL_TOKENS, SamplingParams
 from empu.server.problems import ProblemError
 from empu.server.tool_types import MAX_TOOLS, FunctionTool, NamedTool, Strict, ToolCall, ToolChoice, choose, tool
 from empu.server.toolforms import Choice, Tool
+from empu.server.usual import drawing
 from empu.text.base import Message
 
 IGNORED = (
@@ -157,16 +158,17 @@ class Common(Strict):
 
     def sampling(self, *, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
         """The parameters that the request means."""
+        temperature, top_p = drawing(self.temperature, self.top_p)
         return SamplingParams(
-            temperature=1.0 if self.temperature is None else self.temperature,
-            top_p=self.top_p,
+            temperature=temperature,
+            top_p=top_p,
             top_k=self.top_k,
             min_p=self.min_p,
             repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             seed=None if self.seed is None else self.seed & ((1 << 63) - 1),
-            max_tokens=max_tokens,
+            max_tokens=max_tokens or USUAL_TOKENS,
             stop=self.stops,
             logprobs=logprobs,
         )

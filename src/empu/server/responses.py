@@ -20,6 +20,7 @@ from empu.server.reading import read_body
 from empu.server.responses_types import ResponsesRequest
 from empu.server.toolforms import Form
 from empu.server.toolreading import CallBegins, Part, Text, ToolReader
+from empu.server.usual import drawing
 
 Json = dict[str, Any]
 
@@ -141,6 +142,7 @@ class _Shape:
 
     def __init__(self, asked: ResponsesRequest) -> None:
         given = asked.model_dump(mode="json", by_alias=True, exclude_none=True)
+        temperature, top_p = drawing(asked.temperature, asked.top_p)
         self._head: Json = {
             "id": _id("resp"),
             "object": "response",
@@ -153,11 +155,11 @@ class _Shape:
             "parallel_tool_calls": asked.parallel_tool_calls is not False,
             "previous_response_id": None,
             "store": False,
-            "temperature": 1.0 if asked.temperature is None else asked.temperature,
+            "temperature": temperature,
             "text": given.get("text", {"format": {"type": "text"}}),
             "tool_choice": given.get("tool_choice", "auto"),
             "tools": [{"parameters": None, "strict": None, **one} for one in given.get("tools", [])],
-            "top_p": asked.top_p,
+            "top_p": top_p,
             "truncation": "disabled",
         }
 

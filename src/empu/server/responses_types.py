@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from empu.engine.sampling import SamplingParams
+from empu.engine.sampling import USUAL_TOKENS, SamplingParams
 from empu.server.openai_types import MAX_MESSAGES, ObjectFormat, TextFormat
 from empu.server.problems import ProblemError
 from empu.server.tool_types import MAX_TOOLS, Name, Strict, call, choose, tool
 from empu.server.toolforms import Choice, Tool
+from empu.server.usual import drawing
 from empu.text.base import Message
 
 IGNORED = (
@@ -187,11 +188,8 @@ class ResponsesRequest(Strict):
     @property
     def sampling(self) -> SamplingParams:
         """The parameters that the request means."""
-        return SamplingParams(
-            temperature=1.0 if self.temperature is None else self.temperature,
-            top_p=self.top_p,
-            max_tokens=self.max_output_tokens,
-        )
+        temperature, top_p = drawing(self.temperature, self.top_p)
+        return SamplingParams(temperature=temperature, top_p=top_p, max_tokens=self.max_output_tokens or USUAL_TOKENS)
 
 
 def _text(content: str | list[InputText]) -> str:

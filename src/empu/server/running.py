@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -11,6 +13,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from empu.errors import UsageError
+
+log = logging.getLogger("empu.server")
 
 DRAIN_S = 30
 """How long answers in progress may take to finish after SIGTERM."""
@@ -46,6 +50,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             self.force_exit = True
+        else:
+            log.warning("Stopping; what is in progress has up to %d s, a second signal ends it at once.", DRAIN_S)
         super().handle_exit(sig, frame)
 
 
@@ -62,10 +68,28 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+class _ForPeople(logging.Formatter):
+    """A request's line in short, for a terminal; everything else as it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.name != "empu.server.requests":
+            return text
+        line = json.loads(text)
+        facts = [line["at"][11:19], str(line["status"]), line["method"], line["route"], f"{line['ms']:,.0f} ms"]
+        if "completion_tokens" in line:
+            facts.append(
+                f"{line.get('model', '')}: {line['prompt_tokens']} tokens read, {line['completion_tokens']} written"
+            )
+        return "  ".join([*facts, f"({line['key']})" if line["key"] else ""]).rstrip()
+
+
 def write_log() -> None:
-    """One JSON object per request on stderr; errors of the server as plain lines beside them."""
+    """A line per request on stderr, in short for a terminal and as one JSON object for anything else; errors of the
+    server as plain lines beside them.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter((_ForPeople if sys.stderr.isatty() else logging.Formatter)("%(message)s"))
     for name, level in (("empu.server", logging.INFO), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
