@@ -10,7 +10,8 @@ namespace {
 
 constexpr int kMostTokens = 8;    // that one walk through the weights serves; of more, so many go at once:
 constexpr int kTokens = 6;        // more sums than that do not stay in registers
-constexpr int kAhead = 4 * 1024;  // bytes that the weights are fetched before their use
+template <int T>
+constexpr int kAhead = T == 1 ? 6 * 1024 : 4 * 1024;  // bytes that the weights are fetched before their use
 
 inline __m512 halves(const uint8_t* at) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i*)at)); }
 
@@ -125,7 +126,7 @@ inline __attribute__((always_inline)) void add_dots_q4(const uint8_t* const* at,
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) {
             const __m512i both = _mm512_load_si512(at[r] + offset + 64 * line);
-            _mm_prefetch((const char*)at[r] + offset + kAhead + 64 * line, _MM_HINT_T0);
+            _mm_prefetch((const char*)at[r] + offset + kAhead<T> + 64 * line, _MM_HINT_T0);
             low[r] = _mm512_and_si512(both, low_bits);
             high[r] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_bits);
         }
@@ -151,7 +152,7 @@ inline __attribute__((always_inline)) void add_dots_q8(const uint8_t* const* at,
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) {
             weights[r] = _mm512_load_si512(at[r] + offset + 64 * line);
-            _mm_prefetch((const char*)at[r] + offset + kAhead + 64 * line, _MM_HINT_T0);
+            _mm_prefetch((const char*)at[r] + offset + kAhead<T> + 64 * line, _MM_HINT_T0);
         }
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
@@ -181,7 +182,7 @@ inline __attribute__((always_inline)) void tiles_q4(const uint8_t* const* tiles,
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) {
             const __m512 scale = halves(at[r] + 256), minimum = halves(at[r] + 288);
-            _mm_prefetch((const char*)at[r] + kAhead + 256, _MM_HINT_T0);
+            _mm_prefetch((const char*)at[r] + kAhead<T> + 256, _MM_HINT_T0);
 #pragma GCC unroll 16
             for (int t = 0; t < T; ++t) {
                 const size_t of = (size_t)t * groups + group;
@@ -240,7 +241,7 @@ inline __attribute__((always_inline)) void tiles_in_pairs(const uint8_t* const* 
             group_in_pair<K, R, T>(at, 0, 2 * kNumbers, columns, group, sums);
             group_in_pair<K, R, T>(at, kNumbers, 2 * kNumbers + kScales, columns, group + 1, sums);
             for (int r = 0; r < R; ++r) {
-                _mm_prefetch((const char*)at[r] + kAhead + 2 * kNumbers, _MM_HINT_T0);
+                _mm_prefetch((const char*)at[r] + kAhead<T> + 2 * kNumbers, _MM_HINT_T0);
                 at[r] += pair_bytes(kNumbers);
             }
             group += 2;

@@ -16,6 +16,9 @@ constexpr int kStalledPercent = 25;  // of a pass
 constexpr int kCrowded = 4;        // points: two for a stalled pass, one back for another; a single hiccup is no crowd
 constexpr int kLongestAlone = 64;  // passes, before all threads are tried again
 
+// Of a token that attends alone, for one head; the last block takes the token's own key and value in.
+constexpr int kBlockCost = 4, kLastBlockCost = 7;
+
 bool takes_numbers(const Matrix& matrix) { return matrix.kind != Kind::Float32; }
 
 // The rows from `first` on.
@@ -431,8 +434,10 @@ void Engine::run_pass(Pass& pass) {
         const int first = seen_from / kBlockKeys, last = run.position / kBlockKeys;
         if (run.count == 1) {  // in the order of memory
             for (int block = first; block <= last; ++block) {
-                for (int head = 0; head < shape.kv_heads; ++head)
-                    pass.pieces.push_back({int(r), head, block, cost += 2});
+                for (int head = 0; head < shape.kv_heads; ++head) {
+                    cost += block < last ? kBlockCost : kLastBlockCost;
+                    pass.pieces.push_back({int(r), head, block, cost});
+                }
             }
         } else {
             for (int head = 0; head < shape.kv_heads; ++head) {
