@@ -117,7 +117,9 @@ def test_a_repeated_run_gives_the_same_weights(shop: Shop) -> None:
 
 
 def test_the_same_command_is_not_done_twice_and_names_keep_their_meaning(shop: Shop) -> None:
-    assert "already" in shop.tune("--licence", "CC0-1.0").stderr
+    again = shop.tune("--licence", "CC0-1.0")
+    assert "already" in again.stderr
+    assert "held-out rows" in again.stdout  # how it compared is told again
     assert "already means another model" in shop.tune("--seed", "1", code=1).stderr
     plan = json.loads(shop.tune("--plan", "--seed", "0", "--json").stdout)
     assert plan["recipe"]["rank"] == 4

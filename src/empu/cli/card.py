@@ -38,8 +38,7 @@ def card_facts(ledger_path: Path, model: StoredModel) -> list[tuple[str, str]]:
                 f"{len(losses):,} steps, from {losses[0]:.3f} to {losses[-1]:.3f}" if losses else "none recorded",
             ),
         ]
-        for score in ledger.scores(recorded.id)[-1:]:
-            facts += _scores(ledger, score)
+        facts += _scores(ledger, recorded.id)
         unknown = ledger.unknowns(recorded.name)
         facts.append(("not known", "\n".join(unknown) or "nothing that the ledger asks for"))
         facts.append(("how to repeat", f"seed {run.seed}, recipe {_recipe(run)}"))
@@ -85,9 +84,18 @@ def _all_scores(ledger: Ledger, model: str) -> list[Score]:
     return [*(score for name in others for score in ledger.scores(name)[-1:]), *own]
 
 
-def _scores(ledger: Ledger, own: Score) -> list[tuple[str, str]]:
-    lines = []
-    for score in _all_scores(ledger, own.model):
+def score_facts(ledger_path: Path, model: StoredModel) -> list[tuple[str, str]]:
+    """How it compared when it was made; empty where nothing is recorded."""
+    with Ledger.open(ledger_path) as ledger:
+        return _scores(ledger, model.record.id)
+
+
+def _scores(ledger: Ledger, model: str) -> list[tuple[str, str]]:
+    found = _all_scores(ledger, model)
+    if not found:
+        return []
+    lines, own = [], found[-1]
+    for score in found:
         metrics = ", ".join(f"{name} {_percent(metric)}" for name, metric in score.metrics.items())
         lines.append(f"{score.settings.get('name', score.model)}: {metrics}, {score.settings['ms_per_answer']:.1f} ms")
     rows = next(iter(own.metrics.values())).rows

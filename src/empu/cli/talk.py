@@ -6,6 +6,7 @@ Rich is used only where a terminal shows it; everything else gets plain text.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -73,6 +74,11 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
     for row in (headings, *rows):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def is_narrow() -> bool:
+    """Whether stdout is a terminal in which a wide table would wrap."""
+    return is_terminal(sys.stdout) and shutil.get_terminal_size().columns < 110
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> None:

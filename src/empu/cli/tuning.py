@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from empu.cli import talk
+from empu.cli.card import score_facts
 from empu.cli.opening import stopped_by_ctrl_c
 from empu.errors import StoreError, UsageError
 from empu.ledger.book import Ledger
@@ -90,13 +91,17 @@ def show_result(made: Made) -> None:
     if made.comparison is not None:
         comparison = made.comparison
         metrics = list(comparison.specialist.metrics)
-        talk.table(
-            ["system", *[f"{metric} (95 %)" for metric in metrics], "per answer", "on disk"], list(table(comparison))
-        )
+        headings = ["system", *[f"{metric} (95 %)" for metric in metrics], "per answer", "on disk"]
+        rows = [list(row) for row in table(comparison)]
+        if talk.is_narrow():  # the first metric alone; the others are in the card
+            headings, *rows = (row[:2] + row[1 + len(metrics) :] for row in (headings, *rows))
+        talk.table(headings, rows)
         talk.say("")
         talk.say(comparison.sentence())
         if comparison.scope is not None:
             talk.say(comparison.scope.sentence())
+    elif found := score_facts(Store.of_user().ledger_path, made.model):
+        talk.facts(found)
     if (curve := made.model.folder / FOLDER / "curve.png").is_file():
         talk.say(f"How the loss fell: {curve}")
     talk.say(
