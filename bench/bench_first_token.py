@@ -1,10 +1,11 @@
 """How long a user waits for the first token of ``empu run``, and what the wait is made of.
 
-    python bench/bench_first_token.py [--model default] [--runs 5]
+    python bench/bench_first_token.py [--model default] [--runs 5] [--peer PYTHON MODEL.gguf]
 
 Times whole processes from outside (wall clock, peak resident memory) in turn, so that a change of the machine's speed
 meets all of them alike: an empty Python, Python with numpy, Python with torch, and ``empu run MODEL … --max-tokens 1``
-with each engine that this installation has. Prints a table of medians; the last line is JSON.
+with each engine; with ``--peer`` also llama.cpp with the same question, by the Python that has llama-cpp-python. Prints
+a table of medians; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +21,14 @@ import time
 from dataclasses import dataclass, field
 
 PROMPT = "What is the capital of France?"
+LLAMA = """
+import sys
+from llama_cpp import Llama
+model = Llama(sys.argv[1], n_ctx=2048, verbose=False)
+asked = [{"role": "user", "content": sys.argv[2]}]
+for piece in model.create_chat_completion(asked, max_tokens=1, temperature=0.2, seed=0, stream=True):
+    pass
+"""
 
 
 @dataclass
@@ -61,7 +70,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default", help="a name in the store, or a path")
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each command, after a warm-up")
-    parser.add_argument("--engines", nargs="+", default=["torch"], help="engines to time")
+    parser.add_argument("--engines", nargs="+", default=["native", "torch"], help="engines to time")
+    parser.add_argument("--peer", nargs=2, metavar=("PYTHON", "MODEL.gguf"), help="llama.cpp too")
     options = parser.parse_args()
 
     python = [sys.executable, "-c"]
@@ -73,6 +83,8 @@ def main() -> None:
     for engine in options.engines:
         command = [sys.executable, "-m", "empu", "run", options.model, PROMPT, "--max-tokens", "1", "--seed", "0"]
         cases.append(Case(f"empu run, {engine} engine", [*command, "--engine", engine, "--json"]))
+    if options.peer is not None:
+        cases.append(Case("llama.cpp, its Python package", [options.peer[0], "-c", LLAMA, options.peer[1], PROMPT]))
 
     for attempt in range(options.runs + 1):
         for case in cases:
