@@ -255,12 +255,14 @@ int64_t wide_products(int rounds, int32_t& sum) {
     const __m256i others = _mm256_set1_epi8(-3);
     __m256i sums[kSums] = {};
     for (int round = 0; round < rounds; ++round) {
-        for (__m256i& one : sums) {
-            one = add_dot<true>(one, numbers, others);
-            asm volatile("" : "+x"(one), "+x"(numbers));  // each for itself, and none ahead of the loop
+#pragma GCC unroll 8  // without it the sums lie in memory
+        for (int i = 0; i < kSums; ++i) {
+            sums[i] = add_dot<true>(sums[i], numbers, others);
+            asm volatile("" : "+x"(sums[i]), "+x"(numbers));  // each for itself, and none ahead of the loop
         }
     }
-    for (const __m256i& one : sums) sum += _mm256_extract_epi32(one, 0);
+#pragma GCC unroll 8
+    for (int i = 0; i < kSums; ++i) sum += _mm256_extract_epi32(sums[i], 0);
     return int64_t(rounds) * kSums * 32;
 }
 

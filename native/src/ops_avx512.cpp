@@ -524,12 +524,14 @@ int64_t wide_products(int rounds, int32_t& sum) {
     const __m512i numbers = _mm512_set1_epi8(15), others = _mm512_set1_epi8(-3);
     __m512i sums[kSums] = {};
     for (int round = 0; round < rounds; ++round) {
-        for (__m512i& one : sums) {
-            one = _mm512_dpbusd_epi32(one, numbers, others);
-            asm volatile("" : "+v"(one));  // each for itself: they begin alike
+#pragma GCC unroll 16  // without it the sums lie in memory
+        for (int i = 0; i < kSums; ++i) {
+            sums[i] = _mm512_dpbusd_epi32(sums[i], numbers, others);
+            asm volatile("" : "+v"(sums[i]));  // each for itself: they begin alike
         }
     }
-    for (const __m512i& one : sums) sum += _mm512_cvtsi512_si32(one);
+#pragma GCC unroll 16
+    for (int i = 0; i < kSums; ++i) sum += _mm512_cvtsi512_si32(sums[i]);
     return int64_t(rounds) * kSums * 64;
 }
 

@@ -258,14 +258,17 @@ int64_t wide_products(int rounds, int32_t& sum) {
     constexpr int kSums = 8, kRowsTimesColumns = 16;
     int8x16_t numbers = vdupq_n_s8(15), others = vdupq_n_s8(-3);
     int32x4_t sums[kSums];
-    for (int32x4_t& one : sums) one = vdupq_n_s32(0);
+#pragma GCC unroll 8
+    for (int i = 0; i < kSums; ++i) sums[i] = vdupq_n_s32(0);
     for (int round = 0; round < rounds; ++round) {
-        for (int32x4_t& one : sums) {
-            one = add_dot<0>(one, numbers, others);
-            asm volatile("" : "+w"(one), "+w"(numbers));  // each for itself, and none ahead of the loop
+#pragma GCC unroll 8  // without it the sums lie in memory
+        for (int i = 0; i < kSums; ++i) {
+            sums[i] = add_dot<0>(sums[i], numbers, others);
+            asm volatile("" : "+w"(sums[i]), "+w"(numbers));  // each for itself, and none ahead of the loop
         }
     }
-    for (const int32x4_t& one : sums) sum += vaddvq_s32(one);
+#pragma GCC unroll 8
+    for (int i = 0; i < kSums; ++i) sum += vaddvq_s32(sums[i]);
     return int64_t(rounds) * kSums * kRowsTimesColumns;
 }
 
