@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from empu.server.answers import Answers
+from empu.server.writing import Writing
+from empu.store.conversations import Conversations
 from tests.server.raw import Reply, request
 from tests.server.serving import Running
 
@@ -170,6 +176,57 @@ def test_who_leaves_finds_what_was_written_until_then(running: Running) -> None:
     while any(engine.scheduler.load != (0, 0) for engine in running.context.catalogue.engines):
         assert time.monotonic() < until, "the answer is still being written"
         time.sleep(0.05)
+
+
+def test_an_answer_in_progress_is_kept_as_one_message(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("empu.server.writing.KEEP_S", 0.0)
+    talk = begin(running, "wide", max_tokens=2000)
+    with open_stream(running, talk) as connection:
+        early = kept_answer(running, talk)  # what a server that is killed now leaves
+        assert early["facts"]["finish_reason"] == "cancelled"
+        assert early["content"]
+        assert call(running, "POST", f"/api/conversations/{talk}/stop", {}).json == {"stopped": 1}
+        received = b""
+        while b'"type":"end"' not in received:
+            received += connection.recv(65536)
+    messages = call(running, "GET", f"/api/conversations/{talk}").json["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    assert messages[1]["id"] == early["id"]
+    assert messages[1]["content"].startswith(early["content"])
+
+
+def test_a_locked_file_of_conversations_stops_nobody_and_loses_nothing(running: Running) -> None:
+    talk = begin(running, "wide", max_tokens=2000)
+    connection = open_stream(running, talk)
+    with closing(sqlite3.connect(running.context.keys.home / "conversations.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        connection.close()
+        until = time.monotonic() + 20
+        while any(engine.scheduler.load != (0, 0) for engine in running.context.catalogue.engines):
+            assert time.monotonic() < until, "the answer is still being written"
+            time.sleep(0.05)
+        begun = time.monotonic()
+        assert request(running.port, "GET", "/health").status == 200
+        assert time.monotonic() - begun < 5, "the file's lock was waited for"  # whoever waits does so for 10 s
+        other.execute("ROLLBACK")
+    assert kept_answer(running, talk)["content"]
+
+
+def test_what_is_stopped_before_it_begins_does_not_begin() -> None:
+    class Slow(Answers):
+        def __init__(self) -> None:
+            self.cancelled = False
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    writing = Writing(Conversations(Path("nowhere")))
+    ongoing, answers = writing.begin("talk"), Slow()
+    assert (writing.stop("talk"), writing.stop("other")) == (1, 0)
+    ongoing.begin(answers)
+    assert answers.cancelled
+    writing.end("talk", ongoing)
+    assert writing.stop("talk") == 0
 
 
 def test_names_models_settings_and_branches_are_changed(running: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -42,7 +43,7 @@ def make_app(context: Context) -> ASGIApp:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         await context.catalogue.close(drain=False)
-        desk.conversations.close()
+        await asyncio.to_thread(desk.writing.close)
 
     desk = Desk(context.keys.home)
     routes = [

@@ -16,15 +16,16 @@ from starlette.routing import Route
 from empu.engine.generation import Completion, Piece
 from empu.engine.sampling import SamplingParams
 from empu.errors import UsageError
-from empu.server.answers import AnyAnswers, LabelAnswers
+from empu.server.answers import AnyAnswers
 from empu.server.asking import ask
 from empu.server.context import context_of, note, note_usage
-from empu.server.desk import Desk, desk_of, owner_of
+from empu.server.desk import desk_of, owner_of
 from empu.server.openai_common import data, event_stream
 from empu.server.openai_types import Common
 from empu.server.problems import ProblemError
 from empu.server.reading import read_body
 from empu.server.tool_types import Strict
+from empu.server.writing import Ongoing
 from empu.store.conversations import Heading, Message
 
 Json = dict[str, Any]
@@ -132,10 +133,11 @@ async def export(request: Request) -> Response:
             before = page[-1].updated_at if page else None
         return found
 
-    found = await asyncio.to_thread(read)
-    text = json.dumps(
-        {"format": "empu-conversations", "version": 1, "conversations": found}, ensure_ascii=False, indent=1
-    )
+    def write() -> str:
+        whole = {"format": "empu-conversations", "version": 1, "conversations": read()}
+        return json.dumps(whole, ensure_ascii=False, indent=1)
+
+    text = await asyncio.to_thread(write)
     name = f"conversation-{identity}.json" if identity is not None else "conversations.json"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(text, media_type="application/json", headers=headers)
@@ -155,33 +157,38 @@ async def answer(request: Request) -> Response:
     turns += [{"role": message.role, "content": message.content} for message in path]
     if asked.content is not None:
         turns.append({"role": "user", "content": asked.content})
-    served = await context_of(request).catalogue.get(heading.model)
-    note(request, model=heading.model, stream=True)
-    logprobs = LABELS_SHOWN if served.label_task is not None else None
-    answers, _ = await ask(request, served, turns, settings.sampling(logprobs=logprobs))
-    question = path[-1] if asked.content is None else None
-    if asked.content is not None:
-        text = asked.content
-        question = await asyncio.to_thread(kept.add, owner, identity, asked.parent, "user", text)
-    assert question is not None
-    return event_stream(_events(request, heading, question, answers))
+    ongoing = desk.writing.begin(identity)
+    try:
+        served = await context_of(request).catalogue.get(heading.model)
+        note(request, model=heading.model, stream=True)
+        logprobs = LABELS_SHOWN if served.label_task is not None else None
+        answers, _ = await ask(request, served, turns, settings.sampling(logprobs=logprobs))
+        ongoing.begin(answers)
+        question = path[-1] if asked.content is None else None
+        if asked.content is not None:
+            text = asked.content
+            question = await asyncio.to_thread(kept.add, owner, identity, asked.parent, "user", text)
+        assert question is not None
+    except BaseException:
+        desk.writing.end(identity, ongoing)
+        raise
+    return event_stream(_events(request, heading, question, answers, ongoing))
 
 
 async def stop(request: Request) -> Response:
     """``POST /api/conversations/{id}/stop``: end the answers that are being written; what there is of them is kept."""
     desk, identity = desk_of(request), request.path_params["id"]
     await _found(lambda: desk.conversations.heading(owner_of(request), identity))
-    running = [answers for answers in desk.writing.get(identity, ()) if not isinstance(answers, LabelAnswers)]
-    for answers in running:
-        answers.cancel()
-    return JSONResponse({"stopped": len(running)})
+    return JSONResponse({"stopped": desk.writing.stop(identity)})
 
 
-async def _events(request: Request, heading: Heading, question: Message, answers: AnyAnswers) -> AsyncIterator[str]:
-    desk, owner = desk_of(request), owner_of(request)
+async def _events(
+    request: Request, heading: Heading, question: Message, answers: AnyAnswers, ongoing: Ongoing
+) -> AsyncIterator[str]:
+    writing = desk_of(request).writing
+    draft = writing.draft(owner_of(request), heading.id, question.id)
     texts: list[str] = []
     written, labels, done = 0, [], None
-    desk.writing[heading.id].append(answers)
     try:
         yield data({"type": "begin", "question": dataclasses.asdict(question), "prompt_tokens": answers.prompt_tokens})
         async for _, update in answers:
@@ -190,19 +197,22 @@ async def _events(request: Request, heading: Heading, question: Message, answers
                 labels += [{"label": top.text, "logprob": top.logprob} for one in update.logprobs for top in one.top]
                 if update.text:
                     texts.append(update.text)
+                    if draft.is_due():
+                        draft.keep("".join(texts), _facts(heading, answers, None, written))
                     yield data({"type": "text", "text": update.text, "tokens": written})
             else:
                 done = update
         if done is not None:
             note_usage(request, [done])
     finally:  # reached by a stream that was torn too, so nothing here waits
-        _end(desk, heading.id, answers)
+        writing.end(heading.id, ongoing)
         facts = _facts(heading, answers, done, written)
         if answers.confidence is not None:
             facts["labels"] = labels
         text = "".join(texts) if done is None else done.text
-        kept = desk.conversations.add(owner, heading.id, question.id, "assistant", text, facts)
-    yield data({"type": "end", "answer": dataclasses.asdict(kept)})
+        kept = draft.keep(text, facts)
+    message = await asyncio.wrap_future(kept)
+    yield data({"type": "end", "answer": dataclasses.asdict(message)})
 
 
 def _facts(heading: Heading, answers: AnyAnswers, done: Completion | None, written: int) -> Json:
@@ -222,12 +232,6 @@ def _facts(heading: Heading, answers: AnyAnswers, done: Completion | None, writt
         "first_token_s": round(done.timings.first_token_s, 4),
         "tokens_per_s": done.timings.decode_tokens_per_s,
     }
-
-
-def _end(desk: Desk, identity: str, answers: AnyAnswers) -> None:
-    desk.writing[identity].remove(answers)
-    if not desk.writing[identity]:
-        del desk.writing[identity]
 
 
 def _read(request: Request, identity: str) -> Json:

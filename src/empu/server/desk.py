@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
 from starlette.requests import Request
 
-from empu.server.answers import AnyAnswers
+from empu.server.writing import Writing
 from empu.store.conversations import Conversations
 from empu.store.runs import Runs
 from empu.store.store import Store
@@ -24,7 +23,7 @@ class Desk:
         self.store = Store(home)
         self.runs = Runs(self.store)
         self.conversations = Conversations(home)
-        self.writing: defaultdict[str, list[AnyAnswers]] = defaultdict(list)
+        self.writing = Writing(self.conversations)
 
 
 def desk_of(request: Request) -> Desk:

@@ -222,6 +222,23 @@ class Conversations:
             )
             return _message(db.execute(_MESSAGE + "WHERE m.id = ?", (made,)).fetchone())
 
+    def rewrite(
+        self, owner: str, identity: str, message: int, content: str, facts: Mapping[str, Any] | None = None
+    ) -> Message:
+        """Give a message that was begun its words so far.
+
+        Raises :class:`~empu.errors.UsageError` for one that is not of this conversation.
+        """
+        self.heading(owner, identity)
+        with self.using() as db:
+            self._belongs(db, identity, message)
+            db.execute(
+                "UPDATE message SET content = ?, folded = ?, facts = ? WHERE id = ?",
+                (content, content.casefold(), json.dumps(dict(facts or {})), message),
+            )
+            db.execute("UPDATE conversation SET updated_at = ? WHERE id = ?", (_now(), identity))
+            return _message(db.execute(_MESSAGE + "WHERE m.id = ?", (message,)).fetchone())
+
     def judge(self, owner: str, message: int, verdict: str | None, correction: str | None) -> Message:
         """What somebody thinks of an answer: ``up``, ``down``, and how it should have read; both ``None``: nothing.
 
