@@ -13,7 +13,7 @@ from tests.browser.conftest import Site
 from tests.browser.doing import DONE, ask, choose, send, settings
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 QUESTION = "What is the capital of Indonesia?"
 LONG = "Write a very long story about a ship."
@@ -31,7 +31,7 @@ def test_the_first_visit_ends_signed_in(browser: Browser, site: Site) -> None:
     page.goto(site.sign_in)
     page.wait_for_selector("#ask")
     assert "code" not in page.url
-    assert page.get_by_text("What shall we work on?").is_visible()
+    assert page.locator(".greeting").is_visible()
     page.reload()
     page.wait_for_selector("#ask")
     context.close()
@@ -48,13 +48,82 @@ def test_the_first_visit_ends_signed_in(browser: Browser, site: Site) -> None:
     again.close()
 
 
+def test_a_link_pasted_into_the_open_sign_in_page_signs_in(browser: Browser, site: Site) -> None:
+    context = browser.new_context(locale="en-GB")
+    page = context.new_page()
+    page.goto(site.url)
+    page.get_by_label("Key").fill("empu-wrong")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("alert").get_by_text("unknown").wait_for()
+    page.goto(f"{site.url}/#code=no-such-code")  # only what is behind # changes: nothing is loaded anew
+    page.get_by_text("was used already").wait_for()
+    assert page.get_by_text("unknown").count() == 0
+    assert "code" not in page.url
+    context.close()
+
+
+def test_what_was_typed_stays_with_its_conversation(page: Page, site: Site) -> None:
+    talk = site.written("Here.")
+    page.goto(f"{site.url}/#/c/{talk}")
+    page.locator(DONE).wait_for()
+    page.locator("#ask").fill("half a thought")
+    page.get_by_role("button", name="New conversation").click()
+    page.locator(".greeting").wait_for()
+    assert page.locator("#ask").input_value() == ""
+    page.go_back()
+    page.locator(DONE).wait_for()
+    assert page.locator("#ask").input_value() == "half a thought"
+
+
+def test_an_answer_that_breaks_off_stays_and_can_be_asked_for_again(page: Page) -> None:
+    choose(page, "smol")
+    settings(page, Temperature="0")
+    send(page, LONG)
+    page.locator(".live .words").get_by_text(re.compile(r"\w+ \w+ \w+")).first.wait_for()
+    page.context.set_offline(True)
+    page.route("**/api/**", lambda route: route.abort())
+    # The connection that is open goes on; what breaks it is the server's end.
+    page.evaluate("window.stop()")
+    page.get_by_text("broken off").wait_for()
+    assert page.get_by_text(LONG).last.is_visible()
+    page.unroute("**/api/**")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".live").wait_for()
+    page.keyboard.press("Escape")
+    page.locator(DONE).wait_for()
+
+
+def test_what_fails_without_a_place_of_its_own_is_said(context: BrowserContext, site: Site) -> None:
+    page = context.new_page()  # without the fixture's watch: a browser itself complains of what is lost
+    page.goto(f"{site.url}/#/c/{site.written('Here.')}")
+    page.locator(DONE).wait_for()
+    page.route("**/api/**", lambda route: route.abort())
+    page.get_by_role("button", name="Good answer").click()
+    page.locator(".notice").get_by_text("cannot be reached").wait_for()
+    page.locator(".notice button").click()
+    page.get_by_label("Search conversations").fill("anything")
+    page.locator(".notice").wait_for()
+    page.unroute("**/api/**")
+
+
+def test_settings_that_cannot_be_are_marked(page: Page) -> None:
+    page.get_by_role("button", name="Settings").click()
+    longest = page.get_by_label("Longest answer")
+    longest.fill("0")
+    page.get_by_role("alert").get_by_text("A whole number from 1").wait_for()
+    assert longest.get_attribute("aria-invalid") == "true"
+    longest.fill("64")
+    page.get_by_text("A whole number from 1").wait_for(state="detached")
+
+
 def test_a_question_is_answered_kept_found_renamed_exported_and_deleted(page: Page, tmp_path: Path) -> None:
     choose(page, "smol")
     settings(page, Temperature="0")
     answer = ask(page, QUESTION)
     assert "Jakarta" in answer.inner_text()
     known = answer.locator(".known").inner_text()
-    assert re.search(r"smol · \d+ tokens · \d+ tokens/s · first after [\d.]+ m?s · \d+ read", known)
+    assert re.search(r"smol · \d+ tokens · \d+ tokens/s · first after [\d.]+ m?s · \d+ tokens of prompt", known)
     words = answer.locator(".words").inner_text()
     page.reload()
     page.locator(DONE).wait_for()
@@ -82,7 +151,7 @@ def test_a_question_is_answered_kept_found_renamed_exported_and_deleted(page: Pa
     page.get_by_role("menuitem", name="Delete").click()
     page.get_by_role("alertdialog").get_by_role("button", name="Delete").click()
     page.get_by_text("Nothing found").wait_for()
-    page.get_by_text("What shall we work on?").wait_for()
+    page.locator(".greeting").wait_for()
 
 
 @pytest.mark.parametrize("how", ["button", "escape"])
@@ -203,6 +272,6 @@ def test_everything_can_be_done_with_keys(page: Page) -> None:
     page.locator(".list .found").first.wait_for()
     page.keyboard.press("Escape")
     page.keyboard.press("Control+Shift+O")
-    page.get_by_text("What shall we work on?").wait_for()
+    page.locator(".greeting").wait_for()
     page.keyboard.type("still in the field")
     assert page.locator("#ask").input_value() == "still in the field"

@@ -73,10 +73,10 @@ def test_a_run_is_seen_while_it_goes_on_and_after_it_was_stopped(page: Page, sit
     process = works.start("tune", "more.csv", "--name", "more", *slow)
     try:
         page.get_by_role("link", name="Runs").click()
-        page.get_by_role("link", name="more.csv").click()
+        page.get_by_role("link", name="more", exact=True).click()
         page.get_by_text("running").first.wait_for()
         page.locator("path.train[d^=M]").wait_for()
-        assert re.search(r"more\.csv: \d+ train", page.locator("main").inner_text())
+        assert re.search(r"more\.csv: \d+ training", page.locator("main").inner_text())
         assert process.poll() is None
         before = page.locator("progress").get_attribute("value")
         process.send_signal(signal.SIGINT)
@@ -107,12 +107,20 @@ def test_what_is_thought_of_answers_becomes_rows_that_tune_takes(page: Page, sit
     page.locator("button[aria-pressed=true][aria-label='Good answer']").wait_for()
     other = ask(page, "red parcel3 late4 order5")
     other.get_by_role("button", name="Correct this answer").click()
+    assert set(page.get_by_label("Right label").locator("option").all_inner_texts()) == {"red", "blue"}
+    page.get_by_role("button", name="Another label").click()
     page.get_by_label("Right label").fill("green")
     page.get_by_role("button", name="Save").click()
     other.locator(".correction", has_text="green").wait_for()
     page.reload()
     page.locator(".correction", has_text="green").wait_for()
     assert page.locator("button[aria-pressed=true][aria-label='Good answer']").count() == 1
+    right = ask(page, "red parcel9 late9 order9")
+    right.get_by_role("button", name="Correct this answer").click()
+    page.get_by_label("Right label").locator("option").nth(1).wait_for(state="attached")
+    page.get_by_role("button", name="Save").click()  # what it said already
+    right.locator("button[aria-pressed=true][aria-label='Good answer']").wait_for()
+    assert right.locator(".correction").count() == 0
 
     page.get_by_role("link", name="Feedback").click()
     page.get_by_role("heading", name="Feedback").wait_for()

@@ -4,18 +4,18 @@ import { useEffect, useState } from "react";
 import { Shell } from "./components/shell";
 import { SignIn } from "./components/sign-in";
 import { call, ApiError, onSignedOut } from "./lib/api";
-import { readBriefs } from "./lib/briefs";
+import { useWatched } from "./lib/external";
 import { refresh } from "./lib/headings";
+import { me, readMe } from "./lib/me";
 import { usePlace } from "./lib/router";
 import { useSay } from "./lib/say";
-import type { Me } from "./lib/types";
 import { FeedbackPage } from "./pages/feedback";
 import { ModelPage } from "./pages/model";
 import { ModelsPage } from "./pages/models";
 import { RunPage, RunsPage } from "./pages/runs";
 import { TalkPage } from "./pages/talk";
 
-type State = { is: "waiting" } | { is: "lost" } | { is: "out"; linkUsed: boolean } | { is: "in"; me: Me };
+type State = { is: "waiting" } | { is: "lost" } | { is: "out"; linkUsed: boolean } | { is: "in" };
 
 export function App() {
   const say = useSay();
@@ -23,9 +23,9 @@ export function App() {
 
   async function enter(linkUsed = false): Promise<void> {
     try {
-      const me = await call<Me>("GET", "/api/me");
-      setState({ is: "in", me });
-      await Promise.all([refresh(), readBriefs()]);
+      await readMe();
+      setState({ is: "in" });
+      await refresh();
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) setState({ is: "out", linkUsed });
       else setState({ is: "lost" });
@@ -34,8 +34,22 @@ export function App() {
 
   useEffect(() => {
     void takeLink().then(enter);
-    return onSignedOut(() => setState((now) => (now.is === "in" ? { is: "out", linkUsed: false } : now)));
+    const pasted = (): void => {
+      if (codeIn(location.hash)) void takeLink().then(enter);
+    };
+    addEventListener("hashchange", pasted);
+    const out = onSignedOut(() => setState((now) => (now.is === "in" ? { is: "out", linkUsed: false } : now)));
+    return () => {
+      removeEventListener("hashchange", pasted);
+      out();
+    };
   }, []);
+  useEffect(() => {
+    if (state.is !== "in") return;
+    const back = (): void => void readMe().catch(() => undefined);
+    addEventListener("focus", back);
+    return () => removeEventListener("focus", back);
+  }, [state.is]);
 
   if (state.is === "waiting") return null;
   if (state.is === "lost")
@@ -47,19 +61,23 @@ export function App() {
         </button>
       </main>
     );
-  if (state.is === "out") return <SignIn linkUsed={state.linkUsed} onIn={() => void enter()} />;
+  if (state.is === "out") {
+    const { linkUsed } = state;
+    return <SignIn key={String(linkUsed)} linkUsed={linkUsed} onIn={() => void enter()} />;
+  }
   return (
     <Shell>
-      <Page me={state.me} />
+      <Page />
     </Shell>
   );
 }
 
-function Page({ me }: { me: Me }) {
+function Page() {
   const place = usePlace();
+  const { models } = useWatched(me);
   switch (place.at) {
     case "talk":
-      return <TalkPage id={place.id} asked={place.model} models={me.models} />;
+      return <TalkPage id={place.id} asked={place.model} models={models} />;
     case "models":
       return <ModelsPage />;
     case "model":
@@ -73,11 +91,15 @@ function Page({ me }: { me: Me }) {
   }
 }
 
+function codeIn(hash: string): string | undefined {
+  return /^#code=([\w-]+)$/.exec(hash)?.[1];
+}
+
 let linkTried: Promise<boolean> | null = null;
 
 /** Sign in with the code of a one-time link, and take it out of the address. Whether there was one that failed. */
 function takeLink(): Promise<boolean> {
-  const code = /^#code=([\w-]+)$/.exec(location.hash)?.[1];
+  const code = codeIn(location.hash);
   if (!code) return linkTried ?? Promise.resolve(false);
   history.replaceState(null, "", location.pathname);
   linkTried = call("POST", "/api/signin", { code }).then(

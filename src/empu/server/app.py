@@ -116,7 +116,8 @@ async def sign_out(request: Request) -> Response:
 
 async def me(request: Request) -> Response:
     """``GET /api/me``: whether the browser is signed in (401 otherwise), and what the page shows."""
-    return JSONResponse({"version": __version__, "models": list(context_of(request).catalogue.names())})
+    names, key = context_of(request).catalogue.names(), request.scope["empu.key"]
+    return JSONResponse({"version": __version__, "models": list(names), "key": key})
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -62,6 +62,8 @@ def _tune(
     """Tune to the end, record the run and put the specialist into the store."""
     with store.staging(f"tune-{ready.identity[:16]}", keep=True) as room:
         run, is_new = _begin_run(ledger, prepared, ready, room)
+        with durable.writing(room):
+            durable.write_atomically(room / "name", wishes.name.encode())
         recorded = ledger.run(run).status is not None  # stopped between the ledger and the store
         model = load_model(ready)
         trainer = trainer_of(ready, model, room / "state")

@@ -1,6 +1,7 @@
 """Runs that are not finished: what ``empu tune`` has put under the store's ``tmp`` until now.
 
     tmp/tune-<key>/run                       the run's id in the ledger
+    tmp/tune-<key>/name                      what the specialist will be called
     tmp/tune-<key>/state/state.safetensors   where it stands, in the file's metadata; written anew every half minute
 
 A run that goes on holds its folder's lock; one that was stopped leaves the folder for the same command to go on from.
@@ -45,6 +46,8 @@ class Progress:
     """An unfinished run and how far it is. Times in seconds; ``seconds_left`` is ``None`` before the first step."""
 
     id: str
+    name: str | None
+    """What the specialist will be called."""
     is_running: bool
     started_at: str
     base: str
@@ -123,6 +126,7 @@ def _progress(run: RunRecord, folder: Path, base: str, sources: dict[str, dict[s
     curve = curve_of(counters.get("losses", []), counters.get("dev_losses", []), counters.get("best_epoch"), per_epoch)
     return Progress(
         id=run.id,
+        name=_name(folder),
         is_running=_held(folder),
         started_at=run.started_at,
         base=base,
@@ -139,6 +143,13 @@ def _progress(run: RunRecord, folder: Path, base: str, sources: dict[str, dict[s
         saved_at=saved_at,
         curve=curve,
     )
+
+
+def _name(folder: Path) -> str | None:
+    try:
+        return (folder / "name").read_text("utf-8") or None
+    except (OSError, ValueError):  # one that an older version began
+        return None
 
 
 def _counters(path: Path) -> tuple[dict[str, Any], str | None]:

@@ -2,10 +2,15 @@
 
 import { ArrowUp, Square } from "lucide-react";
 import { useEffect, useRef, useState, type KeyboardEvent } from "react";
+import { draftOf, keepDraft } from "../lib/drafts";
 import { useSay } from "../lib/say";
 import { editLast } from "./turn";
 
 interface Props {
+  /** Which conversation: what is typed stays with it. */
+  place: string;
+  /** Whether there is nothing to write to. */
+  isOff: boolean;
   draft: string;
   isWriting: boolean;
   isStopping: boolean;
@@ -13,13 +18,17 @@ interface Props {
   onStop: () => void;
 }
 
-export function Composer({ draft, isWriting, isStopping, onSend, onStop }: Props) {
+export function Composer({ place, isOff, draft, isWriting, isStopping, onSend, onStop }: Props) {
   const say = useSay();
-  const [text, setText] = useState(draft);
+  const [text, setNow] = useState(() => draftOf(place) || draft);
   const field = useRef<HTMLTextAreaElement>(null);
 
+  const setText = (words: string): void => {
+    setNow(words);
+    keepDraft(place, words);
+  };
   useEffect(() => {
-    if (draft) setText((now) => now || draft);
+    if (draft) setNow((now) => now || draft);
   }, [draft]);
   useEffect(() => {
     if (matchMedia("(hover: hover)").matches) field.current?.focus();
@@ -67,12 +76,22 @@ export function Composer({ draft, isWriting, isStopping, onSend, onStop }: Props
           placeholder={say("ask")}
           aria-label={say("ask")}
           enterKeyHint="send"
+          disabled={isOff}
           onChange={(event) => setText(event.target.value)}
           onKeyDown={pressed}
         />
       </div>
       {isWriting ? (
-        <button type="button" className="send" aria-label={say("stop")} disabled={isStopping} onClick={onStop}>
+        <button
+          type="button"
+          className="send"
+          aria-label={say("stop")}
+          disabled={isStopping}
+          onClick={() => {
+            onStop();
+            field.current?.focus();
+          }}
+        >
           <Square fill="currentColor" />
         </button>
       ) : (

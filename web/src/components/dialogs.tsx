@@ -40,13 +40,17 @@ interface PromptProps extends Common {
   value: string;
   said?: string;
   lines?: number;
+  /** What is usually chosen; anything else has to be asked for. */
+  options?: string[];
   maxLength?: number;
   more?: ReactNode;
   onSave: (text: string) => Promise<void>;
 }
 
-export function Prompt({ open, onClose, title, label, value, said, lines = 1, maxLength, more, onSave }: PromptProps) {
+export function Prompt(props: PromptProps) {
+  const { open, onClose, title, label, value, said, lines = 1, options = [], maxLength, more, onSave } = props;
   const say = useSay();
+  const [other, setOther] = useState(false);
   const { problem, attempt } = useAttempt(onClose);
   const submit = (event: FormEvent<HTMLFormElement>): void => {
     event.preventDefault();
@@ -61,7 +65,18 @@ export function Prompt({ open, onClose, title, label, value, said, lines = 1, ma
           <Dialog.Title>{title}</Dialog.Title>
           {said && <Dialog.Description>{said}</Dialog.Description>}
           <form onSubmit={submit}>
-            {lines > 1 ? (
+            {options.includes(value) && !other ? (
+              <div className="row">
+                <select name="text" aria-label={label} defaultValue={value}>
+                  {options.map((option) => (
+                    <option key={option}>{option}</option>
+                  ))}
+                </select>
+                <button type="button" className="quiet" onClick={() => setOther(true)}>
+                  {say("otherLabel")}
+                </button>
+              </div>
+            ) : lines > 1 ? (
               <textarea
                 name="text"
                 aria-label={label}

@@ -14,7 +14,7 @@ export function Greeting({ model }: { model: string }) {
   return (
     <div className="greeting">
       <Mark size={44} />
-      <p className="large">{say("greeting")}</p>
+      <p className="large">{known?.task === "label" ? say("greetingLabel") : say("greeting")}</p>
       {known && (
         <p className="small">
           {about(known, say, numbers)}

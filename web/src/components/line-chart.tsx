@@ -17,8 +17,9 @@ export function LossChart({ curve, steps }: { curve: Curve; steps?: number }) {
   const [at, setAt] = useState<number | null>(null);
   const last = curve.steps.at(-1) ?? 0;
   const most = Math.max(steps ?? 0, last, 1);
-  const ticks = niceTicks(Math.max(...curve.losses, ...curve.dev_losses, 0.001));
+  const ticks = niceTicks(Math.max(...curve.losses, ...curve.dev_losses, 0.04));
   const top = ticks.at(-1) ?? 1;
+  const digits = top >= 4 ? 0 : top >= 0.4 ? 1 : 2;
   const x = (step: number): number => LEFT + ((width - LEFT - RIGHT) * step) / most;
   const y = (loss: number): number => TOP + (HEIGHT - TOP - BOTTOM) * (1 - loss / top);
   const line = (xs: number[], ys: number[]): string =>
@@ -64,7 +65,7 @@ export function LossChart({ curve, steps }: { curve: Curve; steps?: number }) {
           <g key={tick}>
             <line className="grid" x1={LEFT} x2={width - RIGHT} y1={y(tick)} y2={y(tick)} />
             <text x={LEFT - 8} y={y(tick) + 4} textAnchor="end">
-              {numbers.fixed(tick, tick % 1 ? 1 : 0)}
+              {numbers.fixed(tick, digits)}
             </text>
           </g>
         ))}

@@ -4,6 +4,8 @@ import { Select } from "@base-ui/react/select";
 import { Check, ChevronDown } from "lucide-react";
 import { briefs } from "../lib/briefs";
 import { useWatched } from "../lib/external";
+import { readMe } from "../lib/me";
+import { failed } from "../lib/notice";
 import { useNumbers, useSay } from "../lib/say";
 import { about } from "../pages/models";
 
@@ -23,7 +25,11 @@ export function ModelPicker({ models, value, onChange }: Props) {
   };
   const offered = models.includes(value) || !value ? models : [value, ...models];
   return (
-    <Select.Root value={value} onValueChange={(name) => name && onChange(name)}>
+    <Select.Root
+      value={value}
+      onValueChange={(name) => name && onChange(name)}
+      onOpenChange={(open) => open && void readMe().catch(failed)}
+    >
       <Select.Trigger className="picker" aria-label={say("model")} id="model">
         <Select.Value />
         <Select.Icon>

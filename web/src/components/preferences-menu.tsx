@@ -5,6 +5,7 @@ import { Check, Download, Keyboard, LogOut, Settings2, Trash2 } from "lucide-rea
 import { useState, type ReactNode } from "react";
 import { call } from "../lib/api";
 import { useWatched } from "../lib/external";
+import { me } from "../lib/me";
 import { language, theme, type Language, type Theme } from "../lib/prefs";
 import { go, paths } from "../lib/router";
 import { useSay } from "../lib/say";
@@ -21,6 +22,7 @@ export function PreferencesMenu({ onShortcuts }: { onShortcuts: () => void }) {
   const say = useSay();
   const chosenLanguage = useWatched(language);
   const chosenTheme = useWatched(theme);
+  const who = useWatched(me).key;
   const [asks, setAsks] = useState(false);
   return (
     <>
@@ -62,7 +64,7 @@ export function PreferencesMenu({ onShortcuts }: { onShortcuts: () => void }) {
                 className="item"
                 onClick={() => void call("POST", "/api/signout").finally(() => location.reload())}
               >
-                <LogOut aria-hidden /> {say("signout")}
+                <LogOut aria-hidden /> {say("signout")} <span className="small">{who}</span>
               </Menu.Item>
             </Menu.Popup>
           </Menu.Positioner>

@@ -2,9 +2,12 @@
 
 import { Popover } from "@base-ui/react/popover";
 import { SlidersHorizontal } from "lucide-react";
-import { useId, type ReactNode } from "react";
+import { useId, useState, type ReactNode } from "react";
 import { useNumbers, useSay } from "../lib/say";
 import { DEFAULTS, type Settings } from "../lib/types";
+
+/** More than any model here has of context. */
+const MOST_TOKENS = 1_000_000;
 
 interface Props {
   settings: Settings;
@@ -70,6 +73,8 @@ export function SettingsPanel({ settings, onChange: set }: Props) {
                     id={name}
                     value={settings.max_tokens}
                     min={1}
+                    max={MOST_TOKENS}
+                    required
                     onChange={(value) => value !== null && set({ max_tokens: value })}
                   />
                 )}
@@ -80,6 +85,7 @@ export function SettingsPanel({ settings, onChange: set }: Props) {
                     id={name}
                     value={settings.seed}
                     min={0}
+                    max={Number.MAX_SAFE_INTEGER}
                     hint={say("seedHint")}
                     onChange={(seed) => set({ seed })}
                   />
@@ -143,27 +149,42 @@ interface NumberProps {
   id: string;
   value: number | null;
   min: number;
+  max: number;
+  required?: boolean;
   hint?: string;
   onChange: (value: number | null) => void;
 }
 
-function WholeNumber({ id, value, min, hint, onChange }: NumberProps) {
+function WholeNumber({ id, value, min, max, required = false, hint, onChange }: NumberProps) {
+  const say = useSay();
+  const numbers = useNumbers();
+  const [wrong, setWrong] = useState(false);
   return (
-    <input
-      id={id}
-      type="number"
-      inputMode="numeric"
-      min={min}
-      max={2 ** 30}
-      step={1}
-      key={value}
-      defaultValue={value ?? ""}
-      placeholder={hint}
-      title={hint}
-      onBlur={(event) => {
-        const given = event.target.value === "" ? null : Math.floor(event.target.valueAsNumber);
-        if (given === null || (given >= min && given <= 2 ** 30)) onChange(given);
-      }}
-    />
+    <>
+      <input
+        id={id}
+        type="number"
+        inputMode="numeric"
+        min={min}
+        max={max}
+        step={1}
+        key={value}
+        defaultValue={value ?? ""}
+        placeholder={hint}
+        title={hint}
+        aria-invalid={wrong || undefined}
+        aria-describedby={wrong ? `${id}-wrong` : undefined}
+        onChange={(event) => setWrong(!event.target.validity.valid || (required && event.target.value === ""))}
+        onBlur={(event) => {
+          const { value: words, validity, valueAsNumber } = event.target;
+          if (validity.valid && !(required && words === "")) onChange(words === "" ? null : valueAsNumber);
+        }}
+      />
+      {wrong && (
+        <p className="error" id={`${id}-wrong`} role="alert">
+          {say("wholeNumber", numbers.count(min), numbers.count(max))}
+        </p>
+      )}
+    </>
   );
 }

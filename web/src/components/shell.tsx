@@ -4,6 +4,7 @@ import { useEffect, useState, type ReactNode } from "react";
 import { Watched, useWatched } from "../lib/external";
 import { go, paths, usePlace } from "../lib/router";
 import { useSay } from "../lib/say";
+import { Notice } from "./notice";
 import { Shortcuts } from "./shortcuts";
 import { Sidebar } from "./sidebar";
 
@@ -50,6 +51,7 @@ export function Shell({ children }: { children: ReactNode }) {
       <Sidebar onShortcuts={() => setHelp(true)} />
       {open && <div className="shade" onClick={() => drawer.set(false)} />}
       <main id="main">{children}</main>
+      <Notice />
       <Shortcuts open={help} onOpenChange={setHelp} />
     </div>
   );

@@ -17,7 +17,7 @@ const KEYS: [keyof Words, string[]][] = [
   ["copyAnswer", ["Alt", "C"]],
   ["fresh", [MOD, "Shift", "O"]],
   ["search", [MOD, "K"]],
-  ["shortcuts", [MOD, "/"]],
+  ["shortcuts", ["?"]],
 ];
 
 export function Shortcuts({ open, onOpenChange }: { open: boolean; onOpenChange: (open: boolean) => void }) {

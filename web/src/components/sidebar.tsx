@@ -4,8 +4,9 @@ import { Activity, Boxes, MessageSquarePlus, Search, ThumbsUp, X } from "lucide-
 import { useDeferredValue, useEffect, useState } from "react";
 import { useWatched } from "../lib/external";
 import { headings, search, showMore } from "../lib/headings";
+import { failed } from "../lib/notice";
 import { go, paths, usePlace, type Place } from "../lib/router";
-import { useSay, type Say } from "../lib/say";
+import { useNumbers, useSay, type Say } from "../lib/say";
 import type { Heading } from "../lib/types";
 import { ConversationMenu } from "./conversation-menu";
 import { IconButton } from "./icon-button";
@@ -59,7 +60,7 @@ function SearchField() {
   const settled = useDeferredValue(words);
   useEffect(() => {
     const timer = setTimeout(() => {
-      if (headings.get().search !== settled) void search(settled).catch(() => undefined);
+      if (headings.get().search !== settled) void search(settled).catch(failed);
     }, 150);
     return () => clearTimeout(timer);
   }, [settled]);
@@ -99,7 +100,7 @@ function List({ place }: { place: Place }) {
         </section>
       ))}
       {more && (
-        <button type="button" className="quiet" onClick={() => void showMore().catch(() => undefined)}>
+        <button type="button" className="quiet" onClick={() => void showMore().catch(failed)}>
           {say("showMore")}
         </button>
       )}
@@ -109,9 +110,14 @@ function List({ place }: { place: Place }) {
 
 function Entry({ heading, current }: { heading: Heading; current: boolean }) {
   const say = useSay();
+  const numbers = useNumbers();
   return (
     <li className={current ? "current" : undefined}>
-      <a href={`#${paths.talk(heading.id)}`} aria-current={current ? "page" : undefined}>
+      <a
+        href={`#${paths.talk(heading.id)}`}
+        aria-current={current ? "page" : undefined}
+        title={`${heading.title}\n${heading.model} · ${numbers.moment(heading.updated_at)}`}
+      >
         <span className="title">{heading.title || say("fresh")}</span>
         {heading.found && <span className="found">{heading.found}</span>}
       </a>

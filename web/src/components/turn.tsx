@@ -2,9 +2,11 @@
 
 import { ChevronLeft, ChevronRight, Pencil, PenLine, RotateCcw, ThumbsDown, ThumbsUp } from "lucide-react";
 import { memo, useEffect, useState, type FormEvent, type KeyboardEvent } from "react";
+import { call } from "../lib/api";
+import { failed } from "../lib/notice";
 import { useSay, useNumbers } from "../lib/say";
 import { ask, judge, siblings, turnTo, type Live, type Talk } from "../lib/talk";
-import type { Message } from "../lib/types";
+import type { Card, Message } from "../lib/types";
 import { copy, CopyButton } from "./copy-button";
 import { Prompt } from "./dialogs";
 import { IconButton } from "./icon-button";
@@ -88,12 +90,18 @@ function Answer({ id, talk, message }: Props) {
   const say = useSay();
   const { facts } = message;
   const [corrects, setCorrects] = useState(false);
+  const labels = useLabels(corrects && facts.confidence !== undefined ? (facts.model ?? "") : "");
   const isLast = talk.heading?.leaf === message.id && talk.live === null;
   const isLabel = facts.confidence !== undefined;
   const again = (): void => void ask(id, null, message.parent);
   useKeys(isLast, message, again);
   const mark = (verdict: "up" | "down"): void =>
-    void judge(id, message.id, message.verdict === verdict ? null : verdict, message.correction);
+    void judge(id, message.id, message.verdict === verdict ? null : verdict, message.correction).catch(failed);
+  // A correction that changes nothing means that the answer is right; any other leaves a verdict that was given.
+  const correct = (text: string): Promise<void> =>
+    text === message.content
+      ? judge(id, message.id, "up", null)
+      : judge(id, message.id, message.verdict ?? "down", text);
   return (
     <article className="turn answer" aria-label={say("answerOf", facts.model ?? "")}>
       {isLabel ? <Labels answer={message.content} facts={facts} /> : <Words text={message.content} />}
@@ -106,7 +114,9 @@ function Answer({ id, talk, message }: Props) {
       <div className="actions">
         <Versions id={id} talk={talk} message={message} />
         <CopyButton text={message.content} label="copyAnswer" />
-        <IconButton label={say("regenerate")} icon={<RotateCcw />} disabled={talk.live !== null} onClick={again} />
+        {!isLabel && (
+          <IconButton label={say("regenerate")} icon={<RotateCcw />} disabled={talk.live !== null} onClick={again} />
+        )}
         <IconButton
           label={say("good")}
           icon={<ThumbsUp />}
@@ -130,12 +140,13 @@ function Answer({ id, talk, message }: Props) {
       <Prompt
         open={corrects}
         onClose={() => setCorrects(false)}
-        title={say("correctAsk")}
+        title={say(isLabel ? "correctLabelAsk" : "correctAsk")}
         said={say("correctSaid")}
         label={say(isLabel ? "correctLabel" : "correctAsk")}
         value={message.correction ?? message.content}
         lines={isLabel ? 1 : 8}
-        onSave={(text) => judge(id, message.id, "down", text.trim())}
+        options={isLabel ? labels : []}
+        onSave={(text) => correct(text.trim())}
         more={
           message.correction !== null && (
             <button
@@ -143,7 +154,7 @@ function Answer({ id, talk, message }: Props) {
               className="quiet"
               onClick={() => {
                 setCorrects(false);
-                void judge(id, message.id, message.verdict, null);
+                void judge(id, message.id, message.verdict, null).catch(failed);
               }}
             >
               {say("removeCorrection")}
@@ -156,6 +167,33 @@ function Answer({ id, talk, message }: Props) {
 }
 
 const Words = memo(Markdown);
+
+/** What came of an answer before the server was lost. */
+export function BrokenAnswer({ model, text }: { model: string; text: string }) {
+  const say = useSay();
+  return (
+    <article className="turn answer" aria-label={say("answerOf", model)}>
+      <Markdown text={text} />
+      <div className="actions">
+        <CopyButton text={text} label="copyAnswer" />
+        <span className="known">{say("brokeOff")}</span>
+      </div>
+    </article>
+  );
+}
+
+/** All labels of a specialist, once somebody wants to correct one; "" asks for none. */
+function useLabels(model: string): string[] {
+  const [found, setFound] = useState<string[]>([]);
+  useEffect(() => {
+    if (!model) return;
+    call<Card>("GET", `/api/models/${encodeURIComponent(model)}`).then(
+      (card) => setFound(card.label_names ?? []),
+      failed,
+    );
+  }, [model]);
+  return found;
+}
 
 function useKeys(isLast: boolean, message: Message, again: () => void): void {
   useEffect(() => {

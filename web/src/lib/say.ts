@@ -45,7 +45,12 @@ function numbersIn(chosen: Language): Numbers {
     count: (value) => format(value, { maximumFractionDigits: 0 }),
     fixed,
     percent: (value, digits = 1) => `${fixed(100 * value, digits)} %`,
-    seconds: (value) => (value < 1 ? `${fixed(1000 * value, 0)} ms` : `${fixed(value, value < 10 ? 1 : 0)} s`),
+    seconds: (value) =>
+      value < 1
+        ? `${fixed(1000 * value, 0)} ms`
+        : value < 90
+          ? `${fixed(value, value < 10 ? 1 : 0)} s`
+          : `${fixed(value / 60, 0)} min`,
     bytes: (value) =>
       value < 1e6
         ? `${fixed(value / 1e3, 0)} kB`

@@ -3,6 +3,7 @@
 import { ApiError, call, stream } from "./api";
 import { Watched } from "./external";
 import { refresh } from "./headings";
+import { failed } from "./notice";
 import type { Conversation, Heading, Message, Settings, Verdict } from "./types";
 
 /** An answer on its way. `question` is null until the server has kept it. */
@@ -21,8 +22,8 @@ export interface Talk {
   heading: Heading | null;
   messages: Message[];
   live: Live | null;
-  /** A failed question: what was wrong, and its words, so that they are not lost. */
-  failed: { status: number; message: string; content: string | null; parent: number | null } | null;
+  /** A failed question: what was wrong, its words unless the server has kept them, and what came of the answer. */
+  failed: { status: number; message: string; content: string | null; parent: number | null; text: string } | null;
   missing: boolean;
 }
 
@@ -41,7 +42,7 @@ export async function load(id: string, tries = 4): Promise<void> {
   try {
     const { messages, ...heading } = await call<Conversation>("GET", `/api/conversations/${id}`);
     if (talk.get().live) return;
-    talk.update((now) => ({ ...now, heading, messages, missing: false }));
+    talk.update((now) => ({ ...now, heading, messages, missing: false, failed: null }));
     // Who loads the page while an answer is written comes before the server has kept what there was of it.
     const waits = messages.some((one) => one.id === heading.leaf && one.role === "user");
     if (waits && tries > 0) setTimeout(() => void load(id, tries - 1), 400);
@@ -142,21 +143,32 @@ export async function ask(id: string, content: string | null, parent: number | n
     cancelAnimationFrame(frame);
     const known = error instanceof ApiError ? error : new ApiError(0, "");
     const kept = talk.get().live?.question ?? null;
-    const failed = {
+    const broken = {
       status: known.status,
       message: known.message,
       content: kept ? null : content,
       parent: kept?.id ?? parent,
+      text,
     };
-    talk.update((now) => ({ ...now, live: null, failed }));
-    if (kept) void load(id).catch(() => undefined);
+    talk.update((now) => ({
+      ...now,
+      live: null,
+      failed: broken,
+      heading: now.heading && { ...now.heading, leaf: kept?.id ?? now.heading.leaf },
+    }));
+    if (kept && known.status !== 0) void load(id).catch(() => undefined);
   }
 }
 
 export async function stop(id: string): Promise<void> {
   const talk = talkOf(id);
   talk.update((now) => (now.live ? { ...now, live: { ...now.live, stopping: true } } : now));
-  await call("POST", `/api/conversations/${id}/stop`, {}).catch(() => undefined);
+  try {
+    await call("POST", `/api/conversations/${id}/stop`, {});
+  } catch (error) {
+    talk.update((now) => (now.live ? { ...now, live: { ...now.live, stopping: false } } : now));
+    failed(error);
+  }
 }
 
 const settling = new Map<string, number>();

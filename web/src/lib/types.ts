@@ -67,6 +67,8 @@ export interface Conversation extends Heading {
 export interface Me {
   version: string;
   models: string[];
+  /** The name of the key that is signed in. */
+  key: string;
 }
 
 export type StreamEvent =
@@ -155,6 +157,8 @@ export interface Row {
 
 export interface Run {
   id: string;
+  /** What the specialist will be called. */
+  name: string | null;
   is_running: boolean;
   started_at: string;
   base: string;

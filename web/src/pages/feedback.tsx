@@ -16,6 +16,8 @@ interface Saved {
   command: string;
 }
 
+/** Rows that empu tune wants at least. */
+const FEWEST = 10;
 const KINDS: RowKind[] = ["labels", "messages", "preferences"];
 const NAMES = { labels: "labels", messages: "messages", preferences: "pairs" } as const;
 
@@ -28,6 +30,7 @@ export function FeedbackPage() {
         {(found) => (
           <>
             <Counts found={found} />
+            {found.items.length === 0 && <p className="none">{say("noFeedback")}</p>}
             <section className="section">
               <h2>{say("rowsForTuning")}</h2>
               <ul className="cards">
@@ -87,7 +90,8 @@ function Kind({ kind, count }: { kind: RowKind; count: number }) {
   return (
     <li>
       <p className="name">
-        {say(NAMES[kind])} <span className="small">{say("rowCount", numbers.count(count))}</span>
+        {say(NAMES[kind])}{" "}
+        <span className="small">{count === 1 ? say("oneRow") : say("rowCount", numbers.count(count))}</span>
       </p>
       <p className="small">{say(`${kind}Said`)}</p>
       {count > 0 && (
@@ -105,7 +109,11 @@ function Kind({ kind, count }: { kind: RowKind; count: number }) {
       </p>
       {saved && (
         <div className="saved" role="status">
-          <p className="small">{say("savedRows", numbers.count(saved.rows))}</p>
+          <p className="small">
+            {saved.rows < FEWEST
+              ? say("savedFew", numbers.count(saved.rows), numbers.count(FEWEST - saved.rows))
+              : say("savedRows", numbers.count(saved.rows))}
+          </p>
           <div className="row">
             <code>{saved.command}</code>
             <CopyButton text={saved.command} />

@@ -2,9 +2,10 @@
 
 import { LossChart } from "../components/line-chart";
 import { Facts, Page, Waiting } from "../components/page";
+import { useRef } from "react";
 import { useLoaded } from "../lib/load";
 import { paths } from "../lib/router";
-import { useNumbers, useSay } from "../lib/say";
+import { useNumbers, useSay, type Say } from "../lib/say";
 import type { BriefInList, Run } from "../lib/types";
 import { recipe } from "./model";
 import { about } from "./models";
@@ -73,6 +74,10 @@ export function RunPage({ id }: { id: string }) {
   const numbers = useNumbers();
   const loaded = useLoaded<Runs>("/api/runs", EVERY_MS);
   const run = loaded.value?.unfinished.find((one) => one.id === id);
+  const seen = useRef<Run | null>(null);
+  if (run) seen.current = run;
+  const name = seen.current?.name;
+  const made = loaded.value?.finished.some((one) => one.name === name);
   return (
     <Page title={run ? titleOf(run) : say("run")} said={run && say("tunedFrom", run.base)}>
       <Waiting loaded={loaded}>
@@ -95,7 +100,7 @@ export function RunPage({ id }: { id: string }) {
                     [
                       say("rowsWord"),
                       Object.entries(run.sources)
-                        .map(([path, parts]) => `${path}: ${said(parts, numbers.count)}`)
+                        .map(([path, parts]) => `${path}: ${said(parts, numbers.count, say)}`)
                         .join("; "),
                     ],
                     [say("recipe"), <code key="recipe">{recipe(run.recipe)}</code>],
@@ -106,7 +111,9 @@ export function RunPage({ id }: { id: string }) {
               </section>
             </>
           ) : (
-            <p className="none">{say("runGone")}</p>
+            <p className="none">
+              {say("runGone")} {made && name && <a href={`#${paths.model(name)}`}>{say("toCard", name)}</a>}
+            </p>
           )
         }
       </Waiting>
@@ -114,15 +121,19 @@ export function RunPage({ id }: { id: string }) {
   );
 }
 
-function said(parts: Record<string, number>, count: (value: number) => string): string {
-  return ["train", "dev", "test"].flatMap((part) => (parts[part] ? [`${count(parts[part])} ${part}`] : [])).join(", ");
+const PARTS = ["train", "dev", "test"] as const;
+
+function said(parts: Record<string, number>, count: (value: number) => string, say: Say): string {
+  return PARTS.flatMap((part) => (parts[part] ? [`${count(parts[part])} ${say(part)}`] : [])).join(", ");
 }
 
 function titleOf(run: Run): string {
   return (
+    run.name ||
     Object.keys(run.sources)
       .map((path) => path.split("/").at(-1))
-      .join(", ") || run.id.slice(0, 12)
+      .join(", ") ||
+    run.id.slice(0, 12)
   );
 }
 

@@ -5,11 +5,12 @@ import { useCallback, useEffect, useRef, useState } from "react";
 import { Composer } from "../components/composer";
 import { Greeting } from "../components/greeting";
 import { IconButton } from "../components/icon-button";
-import { LiveAnswer, Turn } from "../components/turn";
+import { BrokenAnswer, LiveAnswer, Turn } from "../components/turn";
 import { ModelPicker } from "../components/model-picker";
 import { SettingsPanel } from "../components/settings-panel";
 import { drawer } from "../components/shell";
 import { useWatched, Watched } from "../lib/external";
+import { failed } from "../lib/notice";
 import { lastModel } from "../lib/prefs";
 import { go, paths } from "../lib/router";
 import { useSay } from "../lib/say";
@@ -41,7 +42,7 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
 
   const choose = (name: string): void => {
     lastModel.set(name);
-    if (id) void change(id, { model: name });
+    if (id) change(id, { model: name }).catch(failed);
     else go(paths.freshWith(name), true);
   };
   const setSettings = (changed: Partial<Settings>): void => {
@@ -66,6 +67,7 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
 
   const { end, follow, away } = useFollowing(talk);
   const isEmpty = path.length === 0 && !talk.live;
+  const isUnanswered = path.at(-1)?.role === "user" && !talk.live && !talk.failed;
   return (
     <div className="talk">
       <header className="bar">
@@ -80,10 +82,15 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
         ) : isEmpty && !id ? (
           <Greeting model={model} />
         ) : (
-          <div className="thread" role="log" aria-label={say("conversations")} aria-live="off">
+          <div className="thread" role="log" aria-label={say("thread")} aria-live="off">
             {id && path.map((message) => <Turn key={message.id} id={id} talk={talk} message={message} />)}
             {talk.live && <LiveAnswer model={model} live={talk.live} />}
-            {id && talk.failed && <Failure id={id} failed={talk.failed} />}
+            {id && talk.failed && <Failure id={id} model={model} failed={talk.failed} />}
+            {id && isUnanswered && (
+              <button type="button" onClick={() => void ask(id, null, path.at(-1)?.id ?? null)}>
+                {say("answerIt")}
+              </button>
+            )}
           </div>
         )}
         <div ref={end} className="end" />
@@ -97,6 +104,8 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
         )}
         <Composer
           key={id ?? "fresh"}
+          place={id ?? "fresh"}
+          isOff={talk.missing}
           draft={talk.failed?.content ?? ""}
           isWriting={talk.live !== null}
           isStopping={talk.live?.stopping ?? false}
@@ -115,20 +124,23 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
 /** What a screen reader says: a finished answer, once. */
 function announced(talk: Talk): string {
   const last = shown(talk).at(-1);
-  return !talk.live && last?.role === "assistant" ? last.content : "";
+  return !talk.live && last?.role === "assistant" ? last.content.replace(/[*_`#>|~$\\]+/g, " ") : "";
 }
 
-function Failure({ id, failed }: { id: string; failed: NonNullable<Talk["failed"]> }) {
+function Failure({ id, model, failed: one }: { id: string; model: string; failed: NonNullable<Talk["failed"]> }) {
   const say = useSay();
   return (
-    <div className="failure" role="alert">
-      <p>{failed.message || say("lost")}</p>
-      {failed.content === null && failed.parent !== null && (
-        <button type="button" onClick={() => void ask(id, null, failed.parent)}>
-          {say("again")}
-        </button>
-      )}
-    </div>
+    <>
+      {one.text && <BrokenAnswer model={model} text={one.text} />}
+      <div className="failure" role="alert">
+        <p>{one.message || say("lost")}</p>
+        {(one.content !== null || one.parent !== null) && (
+          <button type="button" onClick={() => void ask(id, one.content, one.parent)}>
+            {say("again")}
+          </button>
+        )}
+      </div>
+    </>
   );
 }
 
