@@ -27,6 +27,8 @@ from empu.server.tool_types import Strict
 
 PUBLIC = frozenset({"/health", "/api/signin"})
 """Paths without a key, beside the page."""
+MAX_SIGN_IN_BYTES = 4096
+"""Anybody may send one."""
 
 
 class SignIn(Strict):
@@ -94,7 +96,7 @@ async def metrics(request: Request) -> Response:
 async def sign_in(request: Request) -> Response:
     """``POST /api/signin``: a cookie for a one-time code or a key."""
     context = context_of(request)
-    code = (await read_body(request, SignIn)).code
+    code = (await read_body(request, SignIn, most=MAX_SIGN_IN_BYTES)).code
     owner = "link" if context.sessions.use(code) else context.keys.owner(code)
     if owner is None:
         message = "This key is unknown, or the link was used or is too old; give a key, or start the server again."

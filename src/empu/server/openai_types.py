@@ -12,7 +12,17 @@ from pydantic import Field, model_validator
 
 from empu.engine.sampling import USUAL_TOKENS, SamplingParams
 from empu.server.problems import ProblemError
-from empu.server.tool_types import MAX_TOOLS, FunctionTool, NamedTool, Strict, ToolCall, ToolChoice, choose, tool
+from empu.server.tool_types import (
+    MAX_PARTS,
+    MAX_TOOLS,
+    FunctionTool,
+    NamedTool,
+    Strict,
+    ToolCall,
+    ToolChoice,
+    choose,
+    tool,
+)
 from empu.server.toolforms import Choice, Tool
 from empu.server.usual import drawing
 from empu.text.base import Message
@@ -49,10 +59,10 @@ class ChatMessage(Strict):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)] | None = None
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = None
     name: str | None = None
     refusal: None = None
-    tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=MAX_TOOLS)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_call_id: str | None = Field(default=None, min_length=1, max_length=200)
     audio: None = None
     function_call: None = None
@@ -129,7 +139,7 @@ class Common(Strict):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     n: int | None = Field(default=None, ge=1, le=MAX_N)
     seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
-    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -177,13 +187,13 @@ class Common(Strict):
 class ChatRequest(Common):
     """``POST /v1/chat/completions``."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=1 << 30)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     response_format: TextFormat | ObjectFormat | SchemaFormat | None = Field(default=None, discriminator="type")
-    modalities: list[Literal["text"]] | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
 
@@ -217,7 +227,9 @@ class ChatRequest(Common):
         return {"type": "object"} if isinstance(self.response_format, ObjectFormat) else None
 
 
-Ids = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1)]
+MAX_IDS = 1 << 20
+"""More than any context holds."""
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, max_length=MAX_IDS, fail_fast=True)]
 
 
 class CompletionRequest(Common):
@@ -226,8 +238,8 @@ class CompletionRequest(Common):
     prompt: (
         str
         | Ids
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[list[Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
+        | Annotated[list[Ids], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
     )
     best_of: int | None = Field(default=None, ge=1, le=MAX_N)
     echo: bool | None = None

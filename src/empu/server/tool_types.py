@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from empu.server.problems import ProblemError
 from empu.server.toolforms import Choice, Form, Tool
 
 MAX_TOOLS = 64
+MAX_PARTS = 1000
+"""Of one message."""
+MAX_PROPERTIES = 200
+"""Of one object; schemas, and what a call was given, may have more."""
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -21,6 +25,15 @@ class Strict(BaseModel):
     """Knows all of its properties, and takes no string for a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_few(cls, value: Any) -> Any:
+        """Each unknown property is an error of its own, and a body has room for hundreds of thousands."""
+        if isinstance(value, dict) and len(value) > MAX_PROPERTIES:
+            message = f"An object has {len(value):,} properties, and at most {MAX_PROPERTIES} are taken."
+            raise ProblemError(400, message, code="too_many_properties")
+        return value
 
 
 class Function(Strict):
