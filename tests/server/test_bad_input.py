@@ -217,7 +217,9 @@ def test_another_kind_of_body_is_refused(running: Running) -> None:
 )
 def test_what_is_no_http_is_refused(running: Running, data: bytes) -> None:
     with contextlib.suppress(ConnectionError):  # closed before all of it was sent
-        assert 400 <= send(running.port, data + b"\r\n\r\n").status < 500
+        reply = send(running.port, data + b"\r\n\r\n")
+        assert 400 <= reply.status < 500
+        assert set(reply.json["error"]) == {"message", "type", "param", "code"}
     assert request(running.port, "GET", "/health").status == 200
 
 

@@ -17,17 +17,16 @@ from empu.errors import EmpuError, MissingDependencyError, StoreError, UsageErro
 from empu.store.store import Store, name_from
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from empu.cli import unattended
     from empu.engine.language_model import LanguageModel
+    from empu.server.guard import Guard
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A server that is ready to run; its socket is taken already."""
 
-    app: ASGIApp
+    app: Guard
     listening: socket.socket
     address: str
     sign_in: str

@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from empu import __version__
 from empu.errors import EmpuError
@@ -37,7 +36,7 @@ class SignIn(Strict):
     code: str = Field(min_length=1, max_length=200)
 
 
-def make_app(context: Context) -> ASGIApp:
+def make_app(context: Context) -> Guard:
     """The application for uvicorn. When it ends, what is in progress is finished first."""
 
     @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from empu.server.auth import COOKIE, given_key, is_own_origin
+from empu.server.connection import BODY_S, HEAD_S, MAX_CONNECTIONS
 from empu.server.context import Context
 from empu.server.problems import ProblemError
 
@@ -54,6 +56,14 @@ class Guard:
         self._context = context
         self._is_public = is_public
         self._respond = respond
+        self._reading: set[asyncio.Timeout] = set()
+        self._stopping = False
+
+    def stop_reading(self) -> None:
+        """The server ends: bodies that are not complete yet are waited for no longer."""
+        self._stopping = True
+        for limit in self._reading:
+            limit.reschedule(0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -68,6 +78,8 @@ class Guard:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = headers["request-id"] = request_id
+                if status == 408:
+                    headers["Connection"] = "close"
                 for name, value in SAFE_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
@@ -79,13 +91,16 @@ class Guard:
             except ProblemError as problem:
                 await self._respond(scope["path"], problem)(scope, receive, send_on)
             else:
-                await self._app(scope, receive, send_on)
+                await self._app(scope, self._in_time(receive, scope["empu.key"] is not None), send_on)
         finally:
             self._context.metrics.running -= 1
             self._note(scope, status, time.perf_counter() - begun, request_id)
 
     def _admit(self, scope: Scope, headers: Headers) -> str | None:
         """The name of who asks. Raises :class:`ProblemError`."""
+        if self._context.metrics.running > MAX_CONNECTIONS:
+            message = f"{MAX_CONNECTIONS:,} requests are being answered already; try again in 1 s."
+            raise ProblemError(429, message, code="too_many_requests", retry_after_s=1)
         if len(scope["headers"]) > MAX_HEADERS or len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
             raise ProblemError(431, f"The request has over {MAX_HEADERS} headers, or its address is too long.")
         hosts = headers.getlist("host")
@@ -104,6 +119,34 @@ class Guard:
         if owner is None and not self._is_public(scope["path"]):
             raise ProblemError(401, _NO_KEY if key is None else _UNKNOWN_KEY, code="invalid_api_key")
         return owner
+
+    def _in_time(self, receive: Receive, is_known: bool) -> Receive:
+        """``receive`` with a deadline for the body, a short one for who has no key. Raises :class:`ProblemError`."""
+        seconds = BODY_S if is_known else HEAD_S
+        until = asyncio.get_running_loop().time() + seconds
+        complete = False
+
+        async def receive_in_time() -> Message:
+            nonlocal complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(0 if self._stopping else until) as limit:
+                    self._reading.add(limit)
+                    try:
+                        message = await receive()
+                    finally:
+                        self._reading.discard(limit)
+            except TimeoutError:
+                if self._stopping:
+                    raise ProblemError(
+                        503, "The server stops; send the request again later.", code="stopping"
+                    ) from None
+                raise ProblemError(408, f"The body was not complete within {seconds:.0f} s.", code="timeout") from None
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        return receive_in_time
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = scope.get("route")

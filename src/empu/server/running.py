@@ -10,42 +10,46 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from empu.errors import UsageError
+from empu.server.connection import Connection
+from empu.server.guard import Guard
 
 log = logging.getLogger("empu.server")
 
 DRAIN_S = 30
 """How long answers in progress may take to finish after SIGTERM."""
-MAX_CONNECTIONS = 1000
 
 
 class Server(uvicorn.Server):
     """The first signal lets what is in progress finish, the second ends at once. Calls ``ready`` when it listens."""
 
-    def __init__(self, app: ASGIApp, ready: Callable[[], None] | None = None) -> None:
+    def __init__(self, app: Guard, ready: Callable[[], None] | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=Connection,
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
                 lifespan="on",
-                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=DRAIN_S,
             )
         )
+        self._app = app
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._ready is not None and not self.should_exit:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.stop_reading()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
