@@ -125,6 +125,23 @@ def test_of_several_answers_all_are_queued_or_none(tmp_path: Path) -> None:
     server.stop()
 
 
+def test_an_engine_that_failed_is_said_by_health(tmp_path: Path) -> None:
+    gate = Gate()
+    server = start(tmp_path, opener=gate, names=NAMES, limits=Limits(slots=1, queue=8, prefixes=0))
+    held = [hold(server) for _ in range(3)]
+    wait_for(lambda: load(server) == 3)
+    scheduler = server.context.catalogue.engines[0].scheduler
+    scheduler._plan = lambda: 1 / 0  # type: ignore[assignment,return-value]
+    gate.open.set()
+    for connection in held:
+        assert b" 503 " in connection.recv(65536)
+        connection.close()
+    reply = request(server.port, "POST", CHAT, key=server.key, body=body())
+    assert (reply.status, "ZeroDivisionError" in reply.json["error"]["message"]) == (503, True)
+    assert request(server.port, "GET", "/health").status == 503
+    server.stop()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_slot(tmp_path: Path, stream: bool) -> None:
     gate = Gate(step_s=0.05)  # 200 steps would take 10 s

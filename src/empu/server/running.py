@@ -94,7 +94,11 @@ def write_log() -> None:
     """
     handler = logging.StreamHandler()
     handler.setFormatter((_ForPeople if sys.stderr.isatty() else logging.Formatter)("%(message)s"))
-    for name, level in (("empu.server", logging.INFO), ("uvicorn.error", logging.WARNING)):
+    for name, level in (
+        ("empu.server", logging.INFO),
+        ("empu.engine", logging.WARNING),
+        ("uvicorn.error", logging.WARNING),
+    ):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)
