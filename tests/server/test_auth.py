@@ -11,9 +11,9 @@ import pytest
 from empu.errors import StoreError, UsageError
 from empu.server import anthropic, conversations, feedback, openai, pages
 from empu.server.app import PUBLIC
-from empu.server.auth import Keys, Sessions, allowed_hosts, check_bind, is_own_origin
+from empu.server.auth import Keys, Sessions, allowed_hosts, check_bind, cookie_name, is_own_origin
 from tests.server.raw import request
-from tests.server.serving import Running
+from tests.server.serving import Running, start
 
 API = [*anthropic.ROUTES, *openai.ROUTES, *conversations.ROUTES, *feedback.ROUTES, *pages.ROUTES]
 ADDRESSES = sorted({*(re.sub(r"\{[^}]+\}", "tiny", route.path) for route in API), *PUBLIC})
@@ -80,7 +80,7 @@ def test_the_sign_in_link_works_once_and_gives_a_cookie(running: Running) -> Non
     assert sign_in(running, running.key)[0] == 200
     assert request(running.port, "POST", "/api/signout", body=b"", Cookie=value).status == 200
     assert request(running.port, "GET", "/api/me", Cookie=value).status == 401
-    assert request(running.port, "GET", "/api/me", Cookie="empu_session=guess; a=\x01;;=").status == 401
+    assert request(running.port, "GET", "/api/me", Cookie=f"{cookie_name(running.port)}=guess; a=\x01;;=").status == 401
 
 
 @pytest.mark.parametrize(
@@ -152,10 +152,52 @@ def test_hosts_are_exact() -> None:
     assert not is_own_origin("127.0.0.1:8000", allowed_hosts("127.0.0.1", 8000))
 
 
-def test_sessions_are_bounded_and_links_expire(monkeypatch: pytest.MonkeyPatch) -> None:
-    sessions = Sessions()
+def test_a_session_ends_with_its_key(running: Running) -> None:
+    keys = Keys(running.context.keys.home)  # as another process would
+    key = keys.add("eve")
+    cookie = sign_in(running, key)[1].partition(";")[0]
+    by_link = sign_in(running, running.context.sessions.link())[1].partition(";")[0]
+    assert request(running.port, "GET", "/api/me", Cookie=cookie).status == 200
+    keys.revoke("eve")
+    assert request(running.port, "GET", "/api/me", Cookie=cookie).status == 401
+    keys.add("eve")
+    assert request(running.port, "GET", "/api/me", Cookie=cookie).status == 401
+    assert request(running.port, "GET", "/api/me", Cookie=by_link).status == 200
+    keys.revoke("eve")
+
+
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "a=b c", "a=é", "; ;=", "a=\x01", "empu_session_1=x"])
+def test_cookies_of_other_servers_sign_nobody_out(running: Running, other: str) -> None:
+    cookie = sign_in(running, running.context.sessions.link())[1].partition(";")[0]
+    assert cookie.startswith(f"{cookie_name(running.port)}=")
+    for both in (f"{other}; {cookie}", f"{cookie}; {other}"):
+        assert request(running.port, "GET", "/api/me", Cookie=both).status == 200
+
+
+def test_a_damaged_file_of_keys_is_said_and_health_does_not_need_it(tmp_path: Path) -> None:
+    server = start(tmp_path)
+    whole = server.context.keys.path.read_bytes()
+    server.context.keys.path.write_bytes(b"{")
+    for path in ("/v1/models", "/v1/messages"):
+        reply = request(server.port, "GET", path, key=server.key)
+        assert (reply.status, "cannot be read" in reply.json["error"]["message"]) == (503, True)
+    assert request(server.port, "GET", "/health", key=server.key).status == 200
+    assert sign_in(server, server.key)[0] == 503
+    server.context.keys.path.write_bytes(whole)
+    assert request(server.port, "GET", "/v1/models", key=server.key).status == 200
+    server.stop()
+
+
+@pytest.mark.parametrize("name", ["link", "unattended"])
+def test_names_of_those_without_a_key_are_reserved(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        Keys(tmp_path).add(name)
+
+
+def test_sessions_are_bounded_and_links_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions, keys = Sessions(), Keys(tmp_path)
     cookies = [sessions.begin("a") for _ in range(150)]
-    assert sessions.owner(cookies[0]) is None
-    assert sessions.owner(cookies[-1]) == "a"
+    assert sessions.owner(cookies[0], keys) is None
+    assert sessions.owner(cookies[-1], keys) == "a"
     monkeypatch.setattr("empu.server.auth.LINK_LIFE_S", -1)
     assert not sessions.use(sessions.link())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -171,6 +172,31 @@ def test_a_schema_may_have_many_properties(running: Running) -> None:
 def test_little_is_read_of_those_who_sign_in(running: Running) -> None:
     reply = request(running.port, "POST", "/api/signin", body=b" " * 5000)
     assert (reply.status, reply.json["error"]["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "param"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "x" * 400}]}, "messages"),
+        (TEXT, {"prompt": "x" * 400}, "prompt"),
+        ("/v1/responses", {"input": "x" * 400}, "input"),
+    ],
+)
+def test_what_is_too_long_is_called_by_its_name(running: Running, path: str, given: Any, param: str) -> None:
+    reply = request(running.port, "POST", path, key=running.key, body=json.dumps({"model": "tiny", **given}).encode())
+    error = reply.json["error"]
+    assert (reply.status, error["param"], error["code"]) == (400, param, "context_length_exceeded")
+
+
+def test_anthropics_errors_have_the_id_of_header_and_log(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="empu.server"):
+        for key in (running.key, None):
+            reply = request(running.port, "POST", MESSAGES, key=key, body=b"{}")
+            assert reply.json["request_id"] == reply.headers["request-id"] == reply.headers["x-request-id"]
+            until = time.monotonic() + 20
+            while reply.json["request_id"] not in caplog.text and time.monotonic() < until:
+                time.sleep(0.01)
+            assert reply.json["request_id"] in caplog.text
 
 
 def test_a_picture_is_refused_at_its_own_place(running: Running) -> None:

@@ -74,7 +74,7 @@ def test_vectors_are_the_encoders_as_numbers_and_as_base64(client: openai.OpenAI
         ({"input": "cat", "dimensions": 8}, "dimensions"),
         ({"input": ["cat", ""]}, "input"),
         ({"input": []}, "input"),
-        ({"input": "cat " * 40}, "messages"),
+        ({"input": "cat " * 40}, "input"),
         ({"input": ["cat"] * 257}, "input"),
         ({"input": "cat", "encoding_format": "hex"}, "encoding_format"),
         ({"input": "cat", "invented": 1}, "invented"),

@@ -33,17 +33,17 @@ _KINDS = {
 }
 
 
-def error_response(problem: ProblemError) -> Response:
-    """Anthropic's envelope; its status for a full queue is 529."""
+def error_response(problem: ProblemError, request_id: str) -> Response:
+    """Anthropic's envelope, with the id of headers and log; its status for a full queue is 529."""
     status = 529 if problem.status == 429 else problem.status
     headers = {"Retry-After": str(problem.retry_after_s)} if problem.retry_after_s else None
-    return JSONResponse(_error(problem), status, headers)
+    return JSONResponse(_error(problem, request_id), status, headers)
 
 
-def _error(problem: ProblemError) -> Json:
+def _error(problem: ProblemError, request_id: str) -> Json:
     kind = _KINDS.get(problem.status, "invalid_request_error" if problem.status < 500 else "api_error")
     message = str(problem).encode("utf-8", "replace").decode()
-    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": f"req_{secrets.token_hex(12)}"}
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
 
 
 async def messages(request: Request) -> Response:
@@ -97,7 +97,7 @@ async def _events(request: Request, head: Json, answers: AnyAnswers, form: Form 
                 yield _event("message_delta", delta=ending, usage=_usage(update), **confidence(answers))
                 yield _event("message_stop")
     except Exception as error:
-        yield f"event: error\ndata: {json.dumps(_error(problem_of(error)))}\n\n"
+        yield f"event: error\ndata: {json.dumps(_error(problem_of(error), request.scope['empu.request']))}\n\n"
 
 
 class _Blocks:

@@ -8,16 +8,17 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from empu.server.auth import COOKIE, given_key, is_own_origin
+from empu.errors import EmpuError
+from empu.server.auth import cookie_name, given_key, is_own_origin
 from empu.server.connection import BODY_S, HEAD_S, MAX_CONNECTIONS
 from empu.server.context import Context
-from empu.server.problems import ProblemError
+from empu.server.problems import ProblemError, problem_of
 
 log = logging.getLogger("empu.server.requests")
 
@@ -49,7 +50,7 @@ class Guard:
         app: ASGIApp,
         context: Context,
         is_public: Callable[[str], bool],
-        respond: Callable[[str, ProblemError], Response],
+        respond: Callable[[Scope, ProblemError], Response],
     ) -> None:
         """``is_public`` says of a path whether it needs no key; ``respond`` writes a refusal in a path's own form."""
         self._app = app
@@ -70,6 +71,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         begun, status, request_id = time.perf_counter(), 0, f"req_{secrets.token_hex(8)}"
+        scope["empu.request"] = request_id
         self._context.metrics.running += 1
 
         async def send_on(message: Message) -> None:
@@ -88,8 +90,8 @@ class Guard:
         try:
             try:
                 scope["empu.key"] = self._admit(scope, Headers(scope=scope))
-            except ProblemError as problem:
-                await self._respond(scope["path"], problem)(scope, receive, send_on)
+            except EmpuError as error:
+                await self._respond(scope, problem_of(error))(scope, receive, send_on)
             else:
                 await self._app(scope, self._in_time(receive, scope["empu.key"] is not None), send_on)
         finally:
@@ -97,7 +99,7 @@ class Guard:
             self._note(scope, status, time.perf_counter() - begun, request_id)
 
     def _admit(self, scope: Scope, headers: Headers) -> str | None:
-        """The name of who asks. Raises :class:`ProblemError`."""
+        """The name of who asks; ``None`` where nobody needs one. Raises :class:`ProblemError`."""
         if self._context.metrics.running > MAX_CONNECTIONS:
             message = f"{MAX_CONNECTIONS:,} requests are being answered already; try again in 1 s."
             raise ProblemError(429, message, code="too_many_requests", retry_after_s=1)
@@ -112,11 +114,14 @@ class Guard:
             )
         if any(not is_own_origin(origin, self._context.hosts) for origin in headers.getlist("origin")):
             raise ProblemError(403, "Pages of other origins may not ask this server.", code="origin")
+        if self._is_public(scope["path"]):
+            return None
         if (key := given_key(headers)) is not None:
             owner = self._context.keys.owner(key)
         else:
-            owner = self._context.sessions.owner(_cookie(headers))
-        if owner is None and not self._is_public(scope["path"]):
+            cookie = session_cookie(scope, headers)
+            owner = self._context.sessions.owner(cookie, self._context.keys)
+        if owner is None:
             raise ProblemError(401, _NO_KEY if key is None else _UNKNOWN_KEY, code="invalid_api_key")
         return owner
 
@@ -166,9 +171,6 @@ class Guard:
         log.info("%s", json.dumps(line))
 
 
-def _cookie(headers: Headers) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
+def session_cookie(scope: Scope, headers: Headers) -> str:
+    """The cookie of this server, whatever cookies of others stand beside it."""
+    return cookie_parser(headers.get("cookie", "")).get(cookie_name(scope["server"][1]), "")
