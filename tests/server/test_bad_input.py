@@ -42,6 +42,10 @@ def nested(depth: int) -> bytes:
 
 MANY = 50_000
 LARGE = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["x" * 70_000]}}}
+LENIENT_SCHEMA = {"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}
+LENIENT = {"type": "json_schema", "json_schema": {"name": "a", "schema": LENIENT_SCHEMA}}
+WIDE_SCHEMA = {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(1500)}}
+WIDE = {"type": "json_schema", "json_schema": {"name": "a", "schema": WIDE_SCHEMA}}
 BODIES: dict[str, tuple[str, bytes]] = {
     "empty": (CHAT, b""),
     "no json": (CHAT, b"hello"),
@@ -96,6 +100,8 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "schema not an object": (CHAT, changed(response_format={"type": "json_schema", "json_schema": 5})),
     "schema too large": (CHAT, changed(response_format=LARGE)),
     "chat with a base model": (CHAT, changed(model="base")),
+    "schema with options": (CHAT, changed(response_format=LENIENT)),
+    "schema too large for the parser": (CHAT, changed(response_format=WIDE, stream=True)),
     "text without prompt": (TEXT, b'{"model":"base"}'),
     "text with empty list": (TEXT, b'{"model":"base","prompt":[]}'),
     "text with mixed list": (TEXT, b'{"model":"base","prompt":["a",1]}'),

@@ -112,6 +112,14 @@ def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
     server.stop()
 
 
+def test_more_answers_than_ever_fit_are_refused_for_good(tmp_path: Path) -> None:
+    server = start(tmp_path, names=NAMES, limits=Limits(slots=2, queue=1, prefixes=0))
+    reply = request(server.port, "POST", CHAT, key=server.key, body=body(n=4))
+    assert (reply.status, reply.json["error"]["param"], "retry-after" in reply.headers) == (400, "n", False)
+    assert request(server.port, "POST", CHAT, key=server.key, body=body(n=3, max_tokens=2)).status == 200
+    server.stop()
+
+
 def test_of_several_answers_all_are_queued_or_none(tmp_path: Path) -> None:
     gate = Gate()
     server = start(tmp_path, opener=gate, names=NAMES, limits=Limits(slots=2, queue=1, prefixes=0))
@@ -182,6 +190,13 @@ def test_metrics_and_log_count_without_words(running: Running, caplog: pytest.Lo
         assert request(running.port, "POST", f"/v1/{secret}", key=running.key, body=asked).status == 404
         wait_for(lambda: sum(record.name == "empu.server.requests" for record in caplog.records) >= 2)
     first = json.loads(next(record.message for record in caplog.records if record.name == "empu.server.requests"))
+    lines = len(caplog.records)
+    with caplog.at_level("INFO", logger="empu.server"):
+        several = body(messages=[{"role": "user", "content": secret}], max_tokens=4, n=3)
+        assert request(running.port, "POST", CHAT, key=running.key, body=several).status == 200
+        wait_for(lambda: len(caplog.records) > lines)
+    shared = json.loads(caplog.records[-1].message)
+    assert (shared["prompt_tokens"], shared["completion_tokens"]) == (first["prompt_tokens"], 12)
     assert (first["key"], first["completion_tokens"], first["status"]) == ("test", 4, 200)
     assert secret not in caplog.text
     assert running.key not in caplog.text

@@ -53,7 +53,14 @@ async def messages(request: Request) -> Response:
     params, dialogue, tools = asked.sampling, asked.dialogue, asked.offered
     served = await context_of(request).catalogue.get(asked.model)
     answers, form = await ask(
-        request, served, dialogue, params, schema=asked.schema_, param="output_config", tools=tools
+        request,
+        served,
+        dialogue,
+        params,
+        schema=asked.schema_,
+        param="output_config",
+        stop="stop_sequences",
+        tools=tools,
     )
     head: Json = {
         "id": f"msg_{secrets.token_hex(12)}",

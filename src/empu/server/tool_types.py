@@ -96,7 +96,6 @@ class Offer:
     tools: Sequence[Tool]
     choice: Choice
     form: Form
-    param: str = "tools"
 
     def grammar(self, text: Mapping[str, Any] | None) -> str:
         """What the answer is held to. Raises :class:`ProblemError` where two wishes cannot be told apart."""
