@@ -43,6 +43,16 @@ def reply(open_connection: socket.socket) -> Reply:
 HALF = b"POST %s HTTP/1.1\r\nHost: HOST\r\n%sContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
 
 
+def test_events_do_not_wait_for_each_other(running: Running) -> None:
+    kept = connect(running)
+    while not running.server.server_state.connections:
+        time.sleep(0.01)
+    for one in running.server.server_state.connections:
+        accepted = one.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    kept.close()
+
+
 def test_who_sends_no_complete_headers_is_not_waited_for(impatient: Running) -> None:
     silent, half = connect(impatient), connect(impatient, b"GET /hea")
     assert received(silent) == b""
