@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from empu.engine.sampling import SamplingParams
 from empu.server.openai_types import MAX_MESSAGES, MAX_STOP_LENGTH
 from empu.server.problems import ProblemError
-from empu.server.tool_types import MAX_PARTS, MAX_TOOLS, Name, Strict, choose, tool
+from empu.server.tool_types import MAX_PARTS, MAX_TOOLS, Body, Name, Strict, choose, tool
 from empu.server.toolforms import Choice, Tool
 from empu.server.usual import drawing
 from empu.text.base import Message
@@ -129,8 +129,11 @@ class OutputConfig(Strict):
     effort: None = None
 
 
-class CountRequest(Strict):
+class CountRequest(Body):
     """``POST /v1/messages/count_tokens``."""
+
+    ignored = IGNORED
+    refused = REFUSED
 
     model: str = Field(min_length=1, max_length=256)
     messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
@@ -141,16 +144,6 @@ class CountRequest(Strict):
     output_config: OutputConfig | None = None
     output_format: JsonOutput | None = None
     """The name that ``output_config.format`` had before."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        for name in REFUSED:
-            if value.get(name) not in (None, [], {}):
-                raise ProblemError(400, f"{name} is not supported here; leave it out.", param=name, code="unsupported")
-        return {key: item for key, item in value.items() if key not in IGNORED and key not in REFUSED}
 
     @property
     def dialogue(self) -> list[Message]:

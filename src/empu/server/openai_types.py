@@ -15,6 +15,7 @@ from empu.server.problems import ProblemError
 from empu.server.tool_types import (
     MAX_PARTS,
     MAX_TOOLS,
+    Body,
     FunctionTool,
     NamedTool,
     Strict,
@@ -125,8 +126,11 @@ class StreamOptions(Strict):
     include_obfuscation: bool | None = None
 
 
-class Common(Strict):
+class Common(Body):
     """What both interfaces share. ``top_k``, ``min_p`` and ``repetition_penalty`` are additions of Empu."""
+
+    ignored = IGNORED
+    refused = REFUSED
 
     model: str = Field(min_length=1, max_length=256)
     max_tokens: int | None = Field(default=None, ge=1, le=1 << 30)
@@ -142,16 +146,6 @@ class Common(Strict):
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        for name in REFUSED:
-            if value.get(name) not in (None, [], {}, "none"):
-                raise ProblemError(400, f"{name} is not supported here; leave it out.", param=name, code="unsupported")
-        return {key: item for key, item in value.items() if key not in IGNORED and key not in REFUSED}
 
     @model_validator(mode="after")
     def _options_belong_to_streams(self) -> Common:

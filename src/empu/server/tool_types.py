@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -34,6 +34,24 @@ class Strict(BaseModel):
             message = f"An object has {len(value):,} properties, and at most {MAX_PROPERTIES} are taken."
             raise ProblemError(400, message, code="too_many_properties")
         return value
+
+
+class Body(Strict):
+    """The body of a request: what it leaves out of a foreign interface stands beside its type."""
+
+    ignored: ClassVar[tuple[str, ...]] = ()
+    refused: ClassVar[tuple[str, ...]] = ()
+    """Unless null, false or empty."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for name in cls.refused:
+            if value.get(name) not in (None, False, [], {}, "none"):
+                raise ProblemError(400, f"{name} is not supported here; leave it out.", param=name, code="unsupported")
+        return {key: item for key, item in value.items() if key not in cls.ignored and key not in cls.refused}
 
 
 class Function(Strict):
