@@ -7,37 +7,46 @@ import re
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 
 from empu.errors import StoreError, UsageError
-from empu.server import anthropic, conversations, feedback, openai, pages
+from empu.server import page
 from empu.server.app import PUBLIC
 from empu.server.auth import Keys, Sessions, allowed_hosts, check_bind, cookie_name, is_own_origin
+from empu.server.guard import Guard
 from tests.server.raw import request
 from tests.server.serving import Running, start
 
-API = [*anthropic.ROUTES, *openai.ROUTES, *conversations.ROUTES, *feedback.ROUTES, *pages.ROUTES]
-ADDRESSES = sorted({*(re.sub(r"\{[^}]+\}", "tiny", route.path) for route in API), *PUBLIC})
-OTHERS = [
-    "/metrics",
-    "/api/me",
-    "/api/signout",
-    "/openapi.json",
-    "/docs",
-    "/nothing",
-    "/v1/nothing",
-    "/../etc/passwd",
-    "//",
-]
+OTHERS = ["/nothing", "/v1/nothing", "/../etc/passwd", "//", "//v1/models", "/v1/models/", "/%61pi/me"]
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
 
-@pytest.mark.parametrize("path", [*ADDRESSES, *OTHERS])
-@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
-def test_everything_but_health_and_pages_needs_a_key(running: Running, path: str, method: str) -> None:
-    body = b"{}" if method in {"POST", "PATCH"} else None
-    status = request(running.port, method, path, body=body).status
-    assert status == 401 if path not in PUBLIC else status in {200, 400, 405}
-    assert request(running.port, method, path, key="empu-wrong", body=body).status == status
-    assert request(running.port, method, path, key=running.key, body=body).status != 401
+def addresses(running: Running) -> set[str]:
+    """Of every route that the server has, with something in the place of each parameter."""
+    app = running.server.config.app
+    assert isinstance(app, Guard)
+    assert isinstance(app.app, Starlette)
+    found = {re.sub(r"\{[^}]+\}", "tiny", getattr(route, "path", "")) for route in app.app.routes}
+    assert {"/", "/assets", "/health", "/metrics", "/v1/messages", "/api/messages/tiny/feedback"} <= found
+    return found - {"/assets"} | {"/assets/tiny.js"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_everything_but_health_and_pages_needs_a_key(running: Running, method: str) -> None:
+    body = b"{}" if method in {"POST", "PUT", "PATCH"} else None
+    for path in sorted({*addresses(running), *OTHERS}):
+        is_open = path in PUBLIC or page.is_page(path)
+        status = request(running.port, method, path, body=body).status
+        assert status in {200, 400, 404, 405} if is_open else status == 401, path
+        assert request(running.port, method, path, key="empu-wrong", body=body).status == status, path
+        assert request(running.port, method, path, key=running.key, body=body).status != 401, path
+
+
+def test_every_method_of_a_route_is_tried(running: Running) -> None:
+    app = running.server.config.app
+    assert isinstance(app, Guard)
+    assert isinstance(app.app, Starlette)
+    assert {method for route in app.app.routes for method in getattr(route, "methods", None) or ()} <= set(METHODS)
 
 
 def test_a_key_is_taken_as_bearer_or_x_api_key(running: Running) -> None:

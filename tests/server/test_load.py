@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,10 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def load(server: Running) -> int:
     return sum(sum(engine.scheduler.load) for engine in server.context.catalogue.engines)
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 def hold(server: Running, **more: Any) -> socket.socket:
@@ -109,6 +116,52 @@ def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
         connection.close()
     wait_for(lambda: load(server) == 0)
     assert request(server.port, "POST", CHAT, key=server.key, body=body(max_tokens=3)).status == 200
+    server.stop()
+
+
+def test_each_of_fifty_too_many_is_told_to_come_back(tmp_path: Path) -> None:
+    gate = Gate()
+    server = start(tmp_path, opener=gate, names=NAMES, limits=Limits(slots=2, queue=1, prefixes=0))
+    held = [hold(server) for _ in range(3)]
+    wait_for(lambda: load(server) == 3)
+    with ThreadPoolExecutor(50) as crowd:
+        paths = [CHAT, "/v1/messages"] * 25
+        replies = list(crowd.map(lambda path: request(server.port, "POST", path, key=server.key, body=body()), paths))
+    assert [reply.status for reply in replies] == [429, 529] * 25
+    assert all(int(reply.headers["retry-after"]) >= 1 for reply in replies)
+    assert load(server) == 3
+    gate.open.set()
+    for connection in held:
+        connection.close()
+    server.stop()
+
+
+def test_clients_that_leave_at_random_moments_leave_nothing_behind(tmp_path: Path) -> None:
+    gate = Gate()
+    gate.open.set()
+    server = start(tmp_path, opener=gate, names=NAMES, limits=Limits(slots=4, queue=300, prefixes=0))
+    assert request(server.port, "POST", CHAT, key=server.key, body=body(max_tokens=1)).status == 200
+    wait_for(lambda: not server.server.server_state.connections)
+    files = open_files()
+    dice = random.Random(7)
+
+    def leave(stream: bool) -> None:
+        whole = hold(server, stream=stream, max_tokens=20)
+        if dice.random() < 0.2:
+            half = socket.create_connection(("127.0.0.1", server.port), 20)
+            half.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-".encode())
+            half.close()
+        time.sleep(dice.random() * 0.05)
+        if dice.random() < 0.3:  # with a reset, not an end
+            whole.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        whole.close()
+
+    with ThreadPoolExecutor(20) as crowd:
+        list(crowd.map(leave, [True, False] * 100))
+    wait_for(lambda: load(server) == 0)
+    wait_for(lambda: not server.server.server_state.connections and not server.server.server_state.tasks)
+    assert server.context.metrics.running == 0
+    wait_for(lambda: open_files() <= files)
     server.stop()
 
 

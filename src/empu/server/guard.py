@@ -53,7 +53,7 @@ class Guard:
         respond: Callable[[Scope, ProblemError], Response],
     ) -> None:
         """``is_public`` says of a path whether it needs no key; ``respond`` writes a refusal in a path's own form."""
-        self._app = app
+        self.app = app
         self._context = context
         self._is_public = is_public
         self._respond = respond
@@ -68,7 +68,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         begun, status, request_id = time.perf_counter(), 0, f"req_{secrets.token_hex(8)}"
         scope["empu.request"] = request_id
@@ -93,7 +93,7 @@ class Guard:
             except EmpuError as error:
                 await self._respond(scope, problem_of(error))(scope, receive, send_on)
             else:
-                await self._app(scope, self._in_time(receive, scope["empu.key"] is not None), send_on)
+                await self.app(scope, self._in_time(receive, scope["empu.key"] is not None), send_on)
         finally:
             self._context.metrics.running -= 1
             self._note(scope, status, time.perf_counter() - begun, request_id)
