@@ -52,11 +52,12 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
+        is_second = self.should_exit
+        super().handle_exit(sig, frame)  # before the words, behind which a second signal may come already
+        if is_second:
             self.force_exit = True
         else:
             log.warning("Stopping; what is in progress has up to %d s, a second signal ends it at once.", DRAIN_S)
-        super().handle_exit(sig, frame)
 
 
 def listen(host: str, port: int) -> socket.socket:
