@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -86,6 +87,7 @@ class Connection(H11Protocol):
             self._deadline = self.loop.call_later(HEAD_S if what == "head" else BODY_S, self._give_up)
 
     def _give_up(self) -> None:
+        self._awaited = self._deadline = None
         if self.transport.is_closing() or not self._is_idle:
             return
         if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
@@ -95,12 +97,13 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is refused in the same form as everything else."""
-        self._send(error_response(ProblemError(400, "What came is not HTTP/1.1; nothing of it was read.", code="http")))
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            said = "What came is not HTTP/1.1; nothing of it was read."
+            self._send(error_response(ProblemError(400, said, code="http")))
         self.transport.close()
 
     def _send(self, response: Response) -> None:
-        head = h11.Response(
-            status_code=response.status_code, headers=[*response.raw_headers, (b"connection", b"close")]
-        )
+        headers, reason = [*response.raw_headers, (b"connection", b"close")], HTTPStatus(response.status_code).phrase
+        head = h11.Response(status_code=response.status_code, headers=headers, reason=reason.encode())
         for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
