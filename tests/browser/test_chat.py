@@ -222,7 +222,7 @@ def test_settings_hold_for_the_conversation(page: Page) -> None:
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("System prompt").fill("Always answer with the word banana.")
     page.get_by_label("Temperature").fill("0")
-    page.get_by_label("Longest answer (tokens)").fill("5")
+    page.get_by_label("Longest answer").fill("5")
     page.get_by_label("Seed").fill("7")
     page.get_by_label("Seed").blur()
     page.keyboard.press("Escape")

@@ -104,11 +104,36 @@ def test_log_probabilities_are_a_distribution(logits: sampling.Logits) -> None:
 
 @given(rows, st.floats(0, 1, exclude_max=True))
 def test_draw_inverts_the_cumulative_distribution(logits: sampling.Logits, uniform: float) -> None:
-    token = sampling.draw(logits, uniform)
+    token = sampling.draw(sampling.scale_temperature(logits, 1.0), uniform)
     reached = np.cumsum(np.exp(logits.astype(np.float64) - logits.max()))
     reached /= reached[-1]
     assert reached[token] >= uniform - 1e-6
     assert token == 0 or reached[token - 1] <= uniform + 1e-6
+
+
+@given(rows, st.floats(0.05, 20.0), st.integers(1, 60), st.floats(0.01, 1.0))
+def test_the_highest_is_zero_behind_every_filter(logits: sampling.Logits, temperature: float, k: int, p: float) -> None:
+    scaled = sampling.scale_temperature(logits, temperature)
+    for after in (
+        scaled,
+        sampling.keep_top_k(scaled, k),
+        sampling.keep_top_p(scaled, p),
+        sampling.keep_min_p(scaled, p),
+    ):
+        assert after.max() == 0
+        assert np.exp(after).tobytes() == np.exp(after - after.max()).tobytes()
+
+
+@given(rows, st.lists(st.integers(0, 59), max_size=40), st.integers(0, 2**31))
+def test_seen_tokens_are_penalised_as_all_of_the_text_is(logits: sampling.Logits, prompt: list[int], seed: int) -> None:
+    row = np.resize(logits, 60)
+    sampler, written = Sampler(SamplingParams(temperature=0.0, repetition_penalty=1.7, seed=seed), prompt), list(prompt)
+    for _ in range(70):
+        expected = int(sampling.penalise_repetition(row, np.unique(np.array(written, dtype=np.int64)), 1.7).argmax())
+        assert sampler.choose(row) == expected
+        written.append(expected)
+        sampler.note(len(written) % 60)
+        written.append(len(written) % 60)
 
 
 def test_draws_follow_the_distribution() -> None:

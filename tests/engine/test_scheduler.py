@@ -116,6 +116,38 @@ class Reader:
         return last
 
 
+def test_a_mistake_in_the_thread_ends_every_request_with_a_reason() -> None:
+    backend, entered, gate = Uniform(), threading.Event(), threading.Event()
+
+    def held(batch: Sequence[Chunk]) -> list[npt.NDArray[np.float32]]:
+        entered.set()
+        assert gate.wait(20)
+        return Uniform.forward(backend, batch)
+
+    def broken(sequence: SequenceId, length: int) -> None:
+        raise MemoryError
+
+    backend.forward, backend.truncate = held, broken  # type: ignore[method-assign]
+    scheduler = Scheduler(backend, Letters(), CONTEXT, Limits(slots=2))
+    scheduler.start()
+    readers = [Reader() for _ in range(5)]
+    for reader in readers:
+        scheduler.submit(Prompt([1, 2, 3]), SamplingParams(max_tokens=1), reader)
+        assert entered.wait(20)
+    call = scheduler.call(lambda: None)
+    gate.set()
+    for reader in readers:
+        assert "MemoryError" in str(reader.error)
+    with pytest.raises(EmpuError, match="start it again"):
+        call.result(20)
+    with pytest.raises(EmpuError, match="start it again"):
+        scheduler.submit(Prompt([1]), SamplingParams(), Reader())
+    with pytest.raises(EmpuError, match="start it again"):
+        scheduler.call(lambda: None)
+    assert scheduler.load == (0, 0)
+    scheduler.close()
+
+
 def tokens(reader: Reader) -> list[int]:
     return [token for update in reader.updates if isinstance(update, Piece) for token in update.tokens]
 

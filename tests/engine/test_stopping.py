@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from empu.engine.stopping import StopMatcher
+from empu.engine.stopping import StopMatcher, Until
 
 letters = st.text("ab<|", max_size=40)
 
@@ -25,6 +25,28 @@ def test_text_ends_before_the_first_stop_string(text: str, stops: list[str], dat
         assert not any(stop in text for stop in stops)
     else:
         assert text.startswith(shown + matcher.found)
+        assert not any(stop in shown for stop in stops)
+
+
+@given(letters, st.lists(st.text("ab<|", min_size=1, max_size=5), max_size=3), st.booleans(), st.data())
+def test_behind_a_form_nothing_stops(text: str, stops: list[str], at_start: bool, data: st.DataObject) -> None:
+    until = Until("<|a", at_start)
+    place = text.find(until.text)
+    reach = len(text) if place < 0 or (place and at_start) else place + len(until.text)
+    whole = StopMatcher(stops, until)
+    expected = whole.feed(text) + whole.flush(), whole.found
+    matcher = StopMatcher(stops, until)
+    shown, rest = "", text
+    while rest and matcher.found is None:
+        size = data.draw(st.integers(1, len(rest)))
+        shown += matcher.feed(rest[:size])
+        rest = rest[size:]
+    shown += matcher.flush()
+    if matcher.found is None:
+        assert (shown, None) == expected == (text, None)
+        assert not any(stop in text[:reach] for stop in stops)
+    else:
+        assert (text[:reach]).startswith(shown + matcher.found)
         assert not any(stop in shown for stop in stops)
 
 

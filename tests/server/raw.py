@@ -28,10 +28,16 @@ def send(port: int, data: bytes, *, timeout_s: float = 20) -> Reply:
         received = b""
         while part := connection.recv(65536):
             received += part
+    return parsed(received)
+
+
+def parsed(received: bytes) -> Reply:
+    """The first reply of what came."""
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return Reply(int(first.split()[1]), headers, body)
+    length = int(headers.get("content-length", len(body)))
+    return Reply(int(first.split()[1]), headers, body[:length])
 
 
 def request(

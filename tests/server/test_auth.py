@@ -7,37 +7,46 @@ import re
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 
 from empu.errors import StoreError, UsageError
-from empu.server import anthropic, conversations, feedback, openai, pages
+from empu.server import page
 from empu.server.app import PUBLIC
-from empu.server.auth import Keys, Sessions, allowed_hosts, check_bind, is_own_origin
+from empu.server.auth import Keys, Sessions, allowed_hosts, check_bind, cookie_name, is_own_origin
+from empu.server.guard import Guard
 from tests.server.raw import request
-from tests.server.serving import Running
+from tests.server.serving import Running, start
 
-API = [*anthropic.ROUTES, *openai.ROUTES, *conversations.ROUTES, *feedback.ROUTES, *pages.ROUTES]
-ADDRESSES = sorted({*(re.sub(r"\{[^}]+\}", "tiny", route.path) for route in API), *PUBLIC})
-OTHERS = [
-    "/metrics",
-    "/api/me",
-    "/api/signout",
-    "/openapi.json",
-    "/docs",
-    "/nothing",
-    "/v1/nothing",
-    "/../etc/passwd",
-    "//",
-]
+OTHERS = ["/nothing", "/v1/nothing", "/../etc/passwd", "//", "//v1/models", "/v1/models/", "/%61pi/me"]
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
 
-@pytest.mark.parametrize("path", [*ADDRESSES, *OTHERS])
-@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
-def test_everything_but_health_and_pages_needs_a_key(running: Running, path: str, method: str) -> None:
-    body = b"{}" if method in {"POST", "PATCH"} else None
-    status = request(running.port, method, path, body=body).status
-    assert status == 401 if path not in PUBLIC else status in {200, 400, 405}
-    assert request(running.port, method, path, key="empu-wrong", body=body).status == status
-    assert request(running.port, method, path, key=running.key, body=body).status != 401
+def addresses(running: Running) -> set[str]:
+    """Of every route that the server has, with something in the place of each parameter."""
+    app = running.server.config.app
+    assert isinstance(app, Guard)
+    assert isinstance(app.app, Starlette)
+    found = {re.sub(r"\{[^}]+\}", "tiny", getattr(route, "path", "")) for route in app.app.routes}
+    assert {"/", "/assets", "/health", "/metrics", "/v1/messages", "/api/messages/tiny/feedback"} <= found
+    return found - {"/assets"} | {"/assets/tiny.js"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_everything_but_health_and_pages_needs_a_key(running: Running, method: str) -> None:
+    body = b"{}" if method in {"POST", "PUT", "PATCH"} else None
+    for path in sorted({*addresses(running), *OTHERS}):
+        is_open = path in PUBLIC or page.is_page(path)
+        status = request(running.port, method, path, body=body).status
+        assert status in {200, 400, 404, 405} if is_open else status == 401, path
+        assert request(running.port, method, path, key="empu-wrong", body=body).status == status, path
+        assert request(running.port, method, path, key=running.key, body=body).status != 401, path
+
+
+def test_every_method_of_a_route_is_tried(running: Running) -> None:
+    app = running.server.config.app
+    assert isinstance(app, Guard)
+    assert isinstance(app.app, Starlette)
+    assert {method for route in app.app.routes for method in getattr(route, "methods", None) or ()} <= set(METHODS)
 
 
 def test_a_key_is_taken_as_bearer_or_x_api_key(running: Running) -> None:
@@ -80,7 +89,7 @@ def test_the_sign_in_link_works_once_and_gives_a_cookie(running: Running) -> Non
     assert sign_in(running, running.key)[0] == 200
     assert request(running.port, "POST", "/api/signout", body=b"", Cookie=value).status == 200
     assert request(running.port, "GET", "/api/me", Cookie=value).status == 401
-    assert request(running.port, "GET", "/api/me", Cookie="empu_session=guess; a=\x01;;=").status == 401
+    assert request(running.port, "GET", "/api/me", Cookie=f"{cookie_name(running.port)}=guess; a=\x01;;=").status == 401
 
 
 @pytest.mark.parametrize(
@@ -152,10 +161,52 @@ def test_hosts_are_exact() -> None:
     assert not is_own_origin("127.0.0.1:8000", allowed_hosts("127.0.0.1", 8000))
 
 
-def test_sessions_are_bounded_and_links_expire(monkeypatch: pytest.MonkeyPatch) -> None:
-    sessions = Sessions()
+def test_a_session_ends_with_its_key(running: Running) -> None:
+    keys = Keys(running.context.keys.home)  # as another process would
+    key = keys.add("eve")
+    cookie = sign_in(running, key)[1].partition(";")[0]
+    by_link = sign_in(running, running.context.sessions.link())[1].partition(";")[0]
+    assert request(running.port, "GET", "/api/me", Cookie=cookie).status == 200
+    keys.revoke("eve")
+    assert request(running.port, "GET", "/api/me", Cookie=cookie).status == 401
+    keys.add("eve")
+    assert request(running.port, "GET", "/api/me", Cookie=cookie).status == 401
+    assert request(running.port, "GET", "/api/me", Cookie=by_link).status == 200
+    keys.revoke("eve")
+
+
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "a=b c", "a=é", "; ;=", "a=\x01", "empu_session_1=x"])
+def test_cookies_of_other_servers_sign_nobody_out(running: Running, other: str) -> None:
+    cookie = sign_in(running, running.context.sessions.link())[1].partition(";")[0]
+    assert cookie.startswith(f"{cookie_name(running.port)}=")
+    for both in (f"{other}; {cookie}", f"{cookie}; {other}"):
+        assert request(running.port, "GET", "/api/me", Cookie=both).status == 200
+
+
+def test_a_damaged_file_of_keys_is_said_and_health_does_not_need_it(tmp_path: Path) -> None:
+    server = start(tmp_path)
+    whole = server.context.keys.path.read_bytes()
+    server.context.keys.path.write_bytes(b"{")
+    for path in ("/v1/models", "/v1/messages"):
+        reply = request(server.port, "GET", path, key=server.key)
+        assert (reply.status, "cannot be read" in reply.json["error"]["message"]) == (503, True)
+    assert request(server.port, "GET", "/health", key=server.key).status == 200
+    assert sign_in(server, server.key)[0] == 503
+    server.context.keys.path.write_bytes(whole)
+    assert request(server.port, "GET", "/v1/models", key=server.key).status == 200
+    server.stop()
+
+
+@pytest.mark.parametrize("name", ["link", "unattended"])
+def test_names_of_those_without_a_key_are_reserved(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        Keys(tmp_path).add(name)
+
+
+def test_sessions_are_bounded_and_links_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions, keys = Sessions(), Keys(tmp_path)
     cookies = [sessions.begin("a") for _ in range(150)]
-    assert sessions.owner(cookies[0]) is None
-    assert sessions.owner(cookies[-1]) == "a"
+    assert sessions.owner(cookies[0], keys) is None
+    assert sessions.owner(cookies[-1], keys) == "a"
     monkeypatch.setattr("empu.server.auth.LINK_LIFE_S", -1)
     assert not sessions.use(sessions.link())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +16,14 @@ from openai.resources.chat.completions import Completions as ChatCompletions
 from openai.resources.completions import Completions as TextCompletions
 from openai.resources.embeddings import Embeddings
 from openai.resources.responses import Responses
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.types import Message
 
 from empu.server import anthropic_types, embeddings, openai_types, responses_types
-from empu.server.reading import MAX_BODY_BYTES, MAX_DEPTH
+from empu.server.openapi import BODIES as TYPES
+from empu.server.problems import ProblemError
+from empu.server.reading import MAX_BODY_BYTES, MAX_DEPTH, read_body, refusal
 from tests.server.raw import request, send
 from tests.server.serving import Running
 
@@ -34,7 +40,12 @@ def nested(depth: int) -> bytes:
     return b'{"model":"tiny","messages":' + b"[" * depth + b"]" * depth + b"}"
 
 
+MANY = 50_000
 LARGE = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["x" * 70_000]}}}
+LENIENT_SCHEMA = {"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}
+LENIENT = {"type": "json_schema", "json_schema": {"name": "a", "schema": LENIENT_SCHEMA}}
+WIDE_SCHEMA = {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(1500)}}
+WIDE = {"type": "json_schema", "json_schema": {"name": "a", "schema": WIDE_SCHEMA}}
 BODIES: dict[str, tuple[str, bytes]] = {
     "empty": (CHAT, b""),
     "no json": (CHAT, b"hello"),
@@ -89,6 +100,8 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "schema not an object": (CHAT, changed(response_format={"type": "json_schema", "json_schema": 5})),
     "schema too large": (CHAT, changed(response_format=LARGE)),
     "chat with a base model": (CHAT, changed(model="base")),
+    "schema with options": (CHAT, changed(response_format=LENIENT)),
+    "schema too large for the parser": (CHAT, changed(response_format=WIDE, stream=True)),
     "text without prompt": (TEXT, b'{"model":"base"}'),
     "text with empty list": (TEXT, b'{"model":"base","prompt":[]}'),
     "text with mixed list": (TEXT, b'{"model":"base","prompt":["a",1]}'),
@@ -104,6 +117,18 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "messages with effort": (MESSAGES, changed(output_config={"effort": "high"})),
     "messages too hot": (MESSAGES, changed(temperature=1.5)),
     "messages with many stops": (MESSAGES, changed(stop_sequences=["a"] * 17)),
+    "many unknown names": (CHAT, changed(**{f"p{i}": 0 for i in range(MANY)})),
+    "many unknown names in a message": (CHAT, changed(messages=[dict.fromkeys(map(str, range(MANY)))])),
+    "many parts": (CHAT, changed(messages=[{"role": "user", "content": [{"type": "text", "text": ""}] * MANY}])),
+    "many wrong parts": (CHAT, changed(messages=[{"role": "user", "content": [{}] * MANY}])),
+    "many empty prompts": (TEXT, json.dumps({"model": "base", "prompt": [""] * MANY}).encode()),
+    "many wrong ids": (TEXT, json.dumps({"model": "base", "prompt": [-1] * MANY}).encode()),
+    "messages with many wrong parts": (MESSAGES, changed(messages=[{"role": "user", "content": [{}] * MANY}])),
+    "responses with many wrong parts": (
+        "/v1/responses",
+        json.dumps({"model": "tiny", "input": [{"role": "user", "content": [{}] * MANY}]}).encode(),
+    ),
+    "embeddings of many wrong ids": ("/v1/embeddings", json.dumps({"model": "a", "input": [["x"] * MANY]}).encode()),
     "count with more": (MESSAGES + "/count_tokens", changed(invented=1)),
 }
 
@@ -121,6 +146,63 @@ def test_a_bad_body_is_refused_with_a_reason(running: Running, name: str) -> Non
         assert error["type"] in {"invalid_request_error", "not_found_error"}
     else:
         assert set(error) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("name", [name for name in BODIES if "many" in name])
+def test_the_errors_of_a_body_are_few(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    def counted(error: ValidationError) -> ProblemError:
+        counts.append(error.error_count())
+        return refusal(error)
+
+    monkeypatch.setattr("empu.server.reading.refusal", counted)
+    path, body = BODIES[name]
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    asked = Request({"type": "http", "headers": []}, receive)
+    with pytest.raises(ProblemError):
+        asyncio.run(read_body(asked, TYPES[path]))
+    assert sum(counts) < 20
+
+
+def test_a_schema_may_have_many_properties(running: Running) -> None:
+    schema = {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(250)}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    reply = request(running.port, "POST", CHAT, key=running.key, body=changed(response_format=form))
+    assert reply.status == 200, reply
+
+
+def test_little_is_read_of_those_who_sign_in(running: Running) -> None:
+    reply = request(running.port, "POST", "/api/signin", body=b" " * 5000)
+    assert (reply.status, reply.json["error"]["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "param"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "x" * 400}]}, "messages"),
+        (TEXT, {"prompt": "x" * 400}, "prompt"),
+        ("/v1/responses", {"input": "x" * 400}, "input"),
+    ],
+)
+def test_what_is_too_long_is_called_by_its_name(running: Running, path: str, given: Any, param: str) -> None:
+    reply = request(running.port, "POST", path, key=running.key, body=json.dumps({"model": "tiny", **given}).encode())
+    error = reply.json["error"]
+    assert (reply.status, error["param"], error["code"]) == (400, param, "context_length_exceeded")
+
+
+def test_anthropics_errors_have_the_id_of_header_and_log(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="empu.server"):
+        for key in (running.key, None):
+            reply = request(running.port, "POST", MESSAGES, key=key, body=b"{}")
+            assert reply.json["request_id"] == reply.headers["request-id"] == reply.headers["x-request-id"]
+            until = time.monotonic() + 20
+            while reply.json["request_id"] not in caplog.text and time.monotonic() < until:
+                time.sleep(0.01)
+            assert reply.json["request_id"] in caplog.text
 
 
 def test_a_picture_is_refused_at_its_own_place(running: Running) -> None:
@@ -167,7 +249,9 @@ def test_another_kind_of_body_is_refused(running: Running) -> None:
 )
 def test_what_is_no_http_is_refused(running: Running, data: bytes) -> None:
     with contextlib.suppress(ConnectionError):  # closed before all of it was sent
-        assert 400 <= send(running.port, data + b"\r\n\r\n").status < 500
+        reply = send(running.port, data + b"\r\n\r\n")
+        assert 400 <= reply.status < 500
+        assert set(reply.json["error"]) == {"message", "type", "param", "code"}
     assert request(running.port, "GET", "/health").status == 200
 
 

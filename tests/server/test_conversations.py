@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from empu.server.answers import Answers
+from empu.server.auth import cookie_name
 from empu.server.writing import Writing
 from empu.store.conversations import Conversations
 from tests.server.raw import Reply, request
@@ -274,11 +275,11 @@ def test_a_key_sees_its_own_conversations_only(running: Running) -> None:
 @pytest.mark.parametrize("name", ["link", "unattended"])
 def test_the_links_of_the_start_and_the_first_key_are_one_person(running: Running, name: str) -> None:
     first = running.context.keys.add("first") if "first" not in running.context.keys.names() else None
-    cookie = f"empu_session={running.context.sessions.begin(name)}"
+    cookie = f"{cookie_name(running.port)}={running.context.sessions.begin(name)}"
     reply = request(running.port, "POST", "/api/conversations", body=b'{"model": "tiny"}', Cookie=cookie)
     talk = reply.json["id"]
     if first is not None:
         assert call(running, "GET", f"/api/conversations/{talk}", key=first).status == 200
     owner = running.context.sessions.begin("first")
-    seen = request(running.port, "GET", f"/api/conversations/{talk}", Cookie=f"empu_session={owner}")
+    seen = request(running.port, "GET", f"/api/conversations/{talk}", Cookie=f"{cookie_name(running.port)}={owner}")
     assert seen.status == 200

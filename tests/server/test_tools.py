@@ -7,13 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import anthropic
+import numpy as np
 import openai
 import pytest
 
+from empu.engine.generation import AnswerState
+from empu.engine.sampling import SamplingParams
+from empu.server.guiding import Guides
+from empu.server.tool_types import Offer
 from empu.server.toolforms import TAGGED, Choice, Form, Tool, dialogue, form_of
 from empu.server.toolreading import Arguments, CallBegins, Read, Text, ToolReader, read_whole
 from empu.text.templates import JinjaTemplate
-from tests.server.serving import Running
+from tests.server.raw import request
+from tests.server.serving import Running, tiny
 from tests.text.chat_families import CHATML, LLAMA31
 
 SCHEMA: dict[str, Any] = {
@@ -130,6 +136,8 @@ def test_results_of_tools_are_messages(client: openai.OpenAI) -> None:
     [
         ({"tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
         ({"tool_choice": "required", "stop": ["x"]}, "stop"),
+        ({"tools": None, "response_format": {"type": "json_object"}, "stop": ["x"]}, "stop"),
+        ({"response_format": {"type": "json_object"}, "stop": "x"}, "stop"),
         ({"logprobs": True}, "logprobs"),
         ({"tools": [WEATHER, WEATHER]}, "tools"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"),
@@ -143,6 +151,47 @@ def test_what_tools_cannot_keep_is_refused_by_name(client: openai.OpenAI, more: 
             **{"model": "wide", "messages": ASK, "tools": [WEATHER], "max_tokens": 5, **more}
         )
     assert (caught.value.param or "").split(".")[0] == param
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": [{"name": "weather", "input_schema": SCHEMA}], "tool_choice": {"type": "any"}},
+        {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+    ],
+)
+def test_anthropics_stop_sequences_are_refused_by_their_own_name(running: Running, more: dict[str, Any]) -> None:
+    asked = {"model": "wide", "max_tokens": 5, "messages": ASK, "stop_sequences": ["x"], **more}
+    reply = request(running.port, "POST", "/v1/messages", key=running.key, body=json.dumps(asked).encode())
+    assert reply.status == 400
+    assert reply.json["error"]["message"].startswith("stop_sequences would cut")
+
+
+@pytest.mark.parametrize("form", [TAGGED, OBJECT, ARRAY], ids=["tagged", "object", "array"])
+def test_stop_strings_end_texts_and_no_chosen_calls(form: Form) -> None:
+    model = tiny("wide")
+    grammar = Offer([Tool("weather", None, SCHEMA)], Choice(), form).grammar(None)
+    stops = ("city", "}", "tool_call>\n{")
+
+    def written(text: str) -> AnswerState:
+        """The answer of a model that wants to write ``text``."""
+        ids = model.text.tokenizer.encode(text)
+        guide = Guides(model.text, model.config.vocab_size).tools(grammar, form.until)
+        state = AnswerState(model.text.tokenizer, SamplingParams(temperature=0, stop=stops), [1], 1000, guide)
+        while state.finish_reason is None and len(state.tokens) < len(ids):
+            logits = np.zeros(model.config.vocab_size, dtype=np.float32)
+            logits[ids[len(state.tokens)]] = 9
+            state.take(logits)
+        return state
+
+    arguments = '{"city":"Bandung","days":3}'
+    call = f"{form.opening}{form.head}weather{form.middle}{arguments}}}{form.closing}"
+    state = written(("Let me see.\n" if form.tagged else "") + call)
+    assert state.stop_string is None
+    (made,) = read_whole(form, state.text).calls
+    assert made.arguments == arguments
+    state = written("A city is one.")
+    assert (state.text, state.stop_string) == ("A ", "city")
 
 
 def test_anthropics_tools_are_called_and_answered(claude: anthropic.Anthropic) -> None:

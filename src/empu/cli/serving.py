@@ -17,17 +17,16 @@ from empu.errors import EmpuError, MissingDependencyError, StoreError, UsageErro
 from empu.store.store import Store, name_from
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from empu.cli import unattended
     from empu.engine.language_model import LanguageModel
+    from empu.server.guard import Guard
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A server that is ready to run; its socket is taken already."""
 
-    app: ASGIApp
+    app: Guard
     listening: socket.socket
     address: str
     sign_in: str
@@ -105,7 +104,7 @@ def prepare(
     """Check everything and take the socket. Raises :class:`~empu.errors.EmpuError` for what cannot be."""
     try:
         from empu.server.app import make_app
-        from empu.server.auth import COOKIE, Keys, allowed_hosts, check_bind, is_loopback
+        from empu.server.auth import Keys, allowed_hosts, check_bind, cookie_name, is_loopback
         from empu.server.catalogue import Catalogue, Place
         from empu.server.context import Context
         from empu.server.encoders import Encoders
@@ -161,7 +160,7 @@ def prepare(
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     address = f"http://{shown}:{port}"
     link = f"{address}/#code={context.sessions.link()}"
-    cookie = f"{COOKIE}={context.sessions.begin('unattended')}"
+    cookie = f"{cookie_name(port)}={context.sessions.begin('unattended')}"
     is_open = not is_loopback(listening.getsockname()[0])
     return Prepared(make_app(context), listening, address, link, new_key, list(offered()), cookie, is_open)
 

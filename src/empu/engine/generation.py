@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from empu.engine.sampling import Sampler, SamplingParams, log_probabilities
-from empu.engine.stopping import StopMatcher
+from empu.engine.stopping import StopMatcher, Until
 from empu.text.base import Tokenizer
 from empu.text.stream import StreamDecoder
 
@@ -19,6 +19,10 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 class Guide(Protocol):
     """Keeps one answer inside a grammar."""
+
+    @property
+    def until(self) -> Until | None:
+        """Where stop strings cease to count, if anywhere."""
 
     def allowed(self) -> npt.NDArray[np.bool_] | None:
         """(V,): the tokens that may come next; ``None`` for all."""
@@ -118,7 +122,7 @@ class AnswerState:
         self._guide = guide
         self._limit = min(room, params.max_tokens) if params.max_tokens is not None else room
         self._decoder = StreamDecoder(tokenizer)
-        self._stops = StopMatcher(params.stop)
+        self._stops = StopMatcher(params.stop, guide.until if guide is not None else None)
         self._texts: list[str] = []
         self._logprobs: list[TokenLogprobs] = []
 

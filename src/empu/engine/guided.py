@@ -16,6 +16,7 @@ import numpy.typing as npt
 from empu.engine.generation import Completion
 from empu.engine.language_model import LanguageModel
 from empu.engine.sampling import SamplingParams
+from empu.engine.stopping import Until
 from empu.errors import MissingDependencyError, UsageError
 from empu.text.base import Message, Text, Tokenizer
 from empu.text.task import end_of_turn
@@ -109,8 +110,11 @@ class Guides:
             matcher = LLMatcher(self._tokenizer, translate(written), log_level=0, limits=limits)
         except ValueError as error:
             raise GrammarError(_line(str(error))) from None
-        if matcher.is_error():
-            raise GrammarError(_line(matcher.get_error()))
+        probe = matcher.deep_copy()  # what the parser cannot hold shows where the first choice is
+        while not probe.is_error() and (forced := probe.compute_ff_tokens()):
+            probe.consume_tokens(forced)
+        if probe.is_error():
+            raise GrammarError(_line(probe.get_error()))
         return GrammarGuide(matcher, self._width, self._end, self._ends)
 
 
@@ -118,6 +122,7 @@ class GrammarGuide:
     """Implements :class:`~empu.engine.jobs.Guide` for one answer."""
 
     def __init__(self, matcher: LLMatcher, width: int, end: int, ends: frozenset[int]) -> None:
+        self.until: Until | None = None
         self._matcher = matcher
         self._width = width
         self._end = end

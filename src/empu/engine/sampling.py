@@ -98,9 +98,9 @@ def _is_whole(value: object) -> bool:
 
 
 def penalise_repetition(logits: Logits, seen: Sequence[int] | npt.NDArray[np.int64], penalty: float) -> Logits:
-    """Divide the positive and multiply the negative logits of ``seen`` tokens by ``penalty``."""
+    """Divide the positive and multiply the negative logits of ``seen`` tokens by ``penalty``, each of them once."""
     changed = logits.copy()
-    ids = np.unique(np.asarray(seen, dtype=np.int64))
+    ids = np.asarray(seen, dtype=np.int64)
     values = changed[ids]
     changed[ids] = np.where(values > 0, values / np.float32(penalty), values * np.float32(penalty))
     return changed
@@ -157,9 +157,11 @@ def keep_min_p(logits: Logits, p: float) -> Logits:
 def draw(logits: Logits, uniform: float) -> int:
     """The token at ``uniform`` in [0, 1) of the cumulative distribution, in order of ids.
 
+    The highest of ``logits`` is 0, as :func:`scale_temperature` leaves it and no filter changes it.
+
     Sums of blocks first, then the one block that matters: a running sum over the vocabulary takes seven times as long.
     """
-    weights = np.exp(logits - logits.max())
+    weights = np.exp(logits)
     reached = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)), dtype=np.float64)
     target = uniform * reached[-1]
     block = min(int(np.searchsorted(reached, target, side="right")), len(reached) - 1)
@@ -184,7 +186,7 @@ class Sampler:
         self.params = params
         self.seed = params.seed if params.seed is not None else secrets.randbits(53)
         self._random = np.random.Generator(np.random.PCG64(self.seed))
-        self._seen = dict.fromkeys(prompt) if params.repetition_penalty != 1.0 else {}
+        self._seen = _Seen(prompt) if params.repetition_penalty != 1.0 else None
         self._counts: dict[int, int] = {}
 
     def choose(self, logits: Logits, allowed: npt.NDArray[np.bool_] | None = None) -> int:
@@ -192,8 +194,8 @@ class Sampler:
         params = self.params
         if allowed is not None:
             logits = np.where(allowed, logits, _REMOVED)
-        if self._seen:
-            logits = penalise_repetition(logits, list(self._seen), params.repetition_penalty)
+        if self._seen is not None:
+            logits = penalise_repetition(logits, self._seen.ids, params.repetition_penalty)
         if self._counts and (params.presence_penalty or params.frequency_penalty):
             logits = penalise_presence(logits, self._counts, params.presence_penalty, params.frequency_penalty)
         token = int(logits.argmax()) if params.temperature == 0.0 else self._draw(logits)
@@ -203,8 +205,8 @@ class Sampler:
     def note(self, token: int) -> None:
         """Count a token of the answer, chosen here or forced, for the penalties."""
         self._counts[token] = self._counts.get(token, 0) + 1
-        if self.params.repetition_penalty != 1.0:
-            self._seen[token] = None
+        if self._seen is not None:
+            self._seen.add(token)
 
     def _draw(self, logits: Logits) -> int:
         params = self.params
@@ -216,3 +218,25 @@ class Sampler:
         if params.min_p is not None:
             logits = keep_min_p(logits, params.min_p)
         return draw(logits, float(self._random.random()))
+
+
+class _Seen:
+    """Different tokens, in an array that grows."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._members = set(tokens)
+        self._array = np.fromiter(self._members, dtype=np.int64, count=len(self._members))
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """(N,)"""
+        return self._array[: len(self._members)]
+
+    def add(self, token: int) -> None:
+        """One more, unless it is there already."""
+        if token in self._members:
+            return
+        if len(self._members) == len(self._array):
+            self._array = np.resize(self._array, 2 * len(self._array) + 64)
+        self._array[len(self._members)] = token
+        self._members.add(token)

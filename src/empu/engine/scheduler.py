@@ -6,6 +6,7 @@ reads prompts, in the order in which they came. Knows token ids, not texts or HT
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -27,6 +28,8 @@ from empu.engine.prompting import Prompt
 from empu.engine.sampling import SamplingParams
 from empu.errors import BusyError, EmpuError, PromptTooLongError, UsageError
 from empu.text.base import Tokenizer
+
+log = logging.getLogger("empu.engine")
 
 T = TypeVar("T")
 WORTH_SHARING = 16
@@ -88,6 +91,8 @@ class Scheduler:
         self._waiting: deque[Job] = deque()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._running: list[Job] = []
+        self._open: dict[Job, None] = {}
+        """Those whose last update is still to be written."""
         self._letters: list[tuple[Job, Update]] = []
         """What the step in progress gave. It is delivered at once, so that readers take their turn while the next step
         computes and not between two choices of this one.
@@ -96,6 +101,8 @@ class Scheduler:
         """When everything was told."""
         self._prefixes = Prefixes(backend, self.limits.prefixes)
         self._closing = self._abandon = False
+        self.failure: EmpuError | None = None
+        """Why nothing is answered any more: a mistake in the thread left the backend in a state that nobody knows."""
         self._thread = threading.Thread(target=self._work, name="empu-scheduler", daemon=True)
 
     def start(self) -> None:
@@ -127,7 +134,8 @@ class Scheduler:
     ) -> Job:
         """Queue a request, from any thread; ``model`` is a view of the backend with an adapter.
 
-        Raises :class:`BusyError` when the queue is full and :class:`PromptTooLongError` when no token would fit.
+        Raises :class:`BusyError` when the queue is full, :class:`PromptTooLongError` when no token would fit, and
+        :attr:`failure` where there is one.
         """
         room = self._context - len(prompt.ids)
         if room < 1:
@@ -138,6 +146,7 @@ class Scheduler:
         with self._changed:
             self._check_room()
             self._waiting.append(job)
+            self._open[job] = None
             self._changed.notify()
         return job
 
@@ -151,6 +160,8 @@ class Scheduler:
         return future
 
     def _check_room(self) -> None:
+        if self.failure is not None:
+            raise self.failure
         free = self.limits.slots - len(self._running)
         if self._closing or len(self._waiting) + len(self._calls) >= self.limits.queue + max(0, free):
             self.counts.refused += 1
@@ -163,11 +174,34 @@ class Scheduler:
     # In the thread
 
     def _work(self) -> None:
-        while self._admit():
-            self._call()
-            self._step()
-            self._deliver()
-        self._prefixes.clear()
+        try:
+            while self._admit():
+                self._call()
+                self._step()
+                self._deliver()
+            self._prefixes.clear()
+        except Exception as error:
+            log.exception("the scheduler failed; all that runs or waits is refused")
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        """Refuse everything, now and later."""
+        with self._changed:
+            self.failure = EmpuError(
+                f"The engine failed ({type(error).__name__}) and answers no more; look at the log and start it again."
+            )
+            jobs, calls = list(self._open), list(self._calls)
+            self._running, self._waiting = [], deque()
+            self._open.clear()
+            self._calls.clear()
+        self.counts.failed += len(jobs)
+        for job, update in self._letters:
+            job.tell(update)
+        for job in jobs:
+            job.tell(self.failure)
+        for future, _ in calls:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(self.failure)
 
     def _admit(self) -> bool:
         """Wait for work and let requests in; ``False`` at the end."""
@@ -339,6 +373,7 @@ class Scheduler:
             self._backend.truncate(job.sequence, job.read)
             self._prefixes.keep(job.model, job.sequence, job.ids[: job.read])
             job.sequence = None
+        del self._open[job]
         self._letters.append((job, job.completion()))
 
     def _fail(self, job: Job, error: Exception) -> None:
@@ -347,4 +382,5 @@ class Scheduler:
         if job.sequence is not None:
             self._backend.release(job.sequence)
             job.sequence = None
+        del self._open[job]
         self._letters.append((job, error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from empu.engine.language_model import Verdict
 from empu.engine.prompting import Prompt
 from empu.engine.sampling import SamplingParams
 from empu.server.catalogue import Served
+from empu.server.problems import ProblemError
 
 LABEL_TOKEN = -1
 """Stands for a whole label where a token is expected."""
@@ -34,7 +35,15 @@ class Answers:
     """Several answers side by side: iterate for (index, update); the last update of each is its completion."""
 
     def __init__(self, request: Request, served: Served, asked: Sequence[Asked]) -> None:
-        """Queues them all or, where the queue has no room, none. Raises :class:`~empu.errors.BusyError`."""
+        """Queues them all or, where the queue has no room, none. Raises :class:`~empu.errors.BusyError`, and
+        :class:`ProblemError` for more than it ever has room for.
+        """
+        limits = served.scheduler.limits
+        if len(asked) > limits.slots + limits.queue:
+            message = (
+                f"{len(asked)} answers are asked for, and this server holds {limits.slots + limits.queue} at most."
+            )
+            raise ProblemError(400, message, param="n", code="invalid_value")
         self.confidence: float | None = None
         self.prompt_tokens = sum(len(one.prompt.ids) for one in asked)
         self._updates: asyncio.Queue[tuple[int, Update]] = asyncio.Queue()
@@ -121,10 +130,11 @@ class LabelAnswers:
 AnyAnswers = Answers | LabelAnswers
 
 
-def alike(prompt: Prompt, params: SamplingParams, n: int, guide: Callable[[], Guide] | None = None) -> list[Asked]:
-    """``n`` answers to one prompt: with a seed, the seeds that follow it; each with a guide of its own."""
+def alike(prompt: Prompt, params: SamplingParams, n: int, guides: Sequence[Guide | None] = ()) -> list[Asked]:
+    """``n`` answers to one prompt: with a seed, the seeds that follow it; each with a guide of its own, if any."""
     seeds = [None if params.seed is None else (params.seed + i) % (1 << 63) for i in range(n)]
-    return [Asked(prompt, replace(params, seed=seed), guide() if guide is not None else None) for seed in seeds]
+    several = zip(seeds, guides or [None] * n, strict=True)
+    return [Asked(prompt, replace(params, seed=seed), guide) for seed, guide in several]
 
 
 def _log(probability: float) -> float:

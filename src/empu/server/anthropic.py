@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from empu.engine.generation import Completion, Piece
@@ -16,8 +16,9 @@ from empu.server.answers import AnyAnswers
 from empu.server.anthropic_types import CountRequest, MessagesRequest
 from empu.server.asking import ask, confidence, encode
 from empu.server.context import context_of, note, note_usage
-from empu.server.problems import ProblemError, problem_of
+from empu.server.problems import ProblemError
 from empu.server.reading import read_body
+from empu.server.streams import stream
 from empu.server.toolforms import Form
 from empu.server.toolreading import Arguments, CallBegins, Part, ToolReader, read_whole
 
@@ -33,17 +34,17 @@ _KINDS = {
 }
 
 
-def error_response(problem: ProblemError) -> Response:
-    """Anthropic's envelope; its status for a full queue is 529."""
+def error_response(problem: ProblemError, request_id: str) -> Response:
+    """Anthropic's envelope, with the id of headers and log; its status for a full queue is 529."""
     status = 529 if problem.status == 429 else problem.status
     headers = {"Retry-After": str(problem.retry_after_s)} if problem.retry_after_s else None
-    return JSONResponse(_error(problem), status, headers)
+    return JSONResponse(_error(problem, request_id), status, headers)
 
 
-def _error(problem: ProblemError) -> Json:
+def _error(problem: ProblemError, request_id: str) -> Json:
     kind = _KINDS.get(problem.status, "invalid_request_error" if problem.status < 500 else "api_error")
     message = str(problem).encode("utf-8", "replace").decode()
-    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": f"req_{secrets.token_hex(12)}"}
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
 
 
 async def messages(request: Request) -> Response:
@@ -53,7 +54,14 @@ async def messages(request: Request) -> Response:
     params, dialogue, tools = asked.sampling, asked.dialogue, asked.offered
     served = await context_of(request).catalogue.get(asked.model)
     answers, form = await ask(
-        request, served, dialogue, params, schema=asked.schema_, param="output_config", tools=tools
+        request,
+        served,
+        dialogue,
+        params,
+        schema=asked.schema_,
+        param="output_config",
+        stop="stop_sequences",
+        tools=tools,
     )
     head: Json = {
         "id": f"msg_{secrets.token_hex(12)}",
@@ -66,7 +74,8 @@ async def messages(request: Request) -> Response:
     }
     if asked.stream:
         head["usage"] = {"input_tokens": answers.prompt_tokens, "output_tokens": 0}
-        return StreamingResponse(_events(request, head, answers, form), media_type="text/event-stream")
+        events = _events(request, head, answers, form)
+        return stream(events, lambda problem: _failed(problem, request.scope["empu.request"]))
     (completion,) = await answers.all()
     note_usage(request, [completion])
     read = read_whole(form, completion.text)
@@ -84,20 +93,22 @@ async def _events(request: Request, head: Json, answers: AnyAnswers, form: Form 
     yield _event("message_start", message=head)
     yield _event("ping")
     blocks, reader = _Blocks(), ToolReader(form)
-    try:
-        async for _, update in answers:
-            for part in reader.feed(update.text) if isinstance(update, Piece) else reader.finish():
-                for event in blocks.events(part):
-                    yield event
-            if isinstance(update, Completion):
-                note_usage(request, [update])
-                for event in blocks.end():
-                    yield event
-                ending = _ending(update, reader.calls > 0)
-                yield _event("message_delta", delta=ending, usage=_usage(update), **confidence(answers))
-                yield _event("message_stop")
-    except Exception as error:
-        yield f"event: error\ndata: {json.dumps(_error(problem_of(error)))}\n\n"
+    async for _, update in answers:
+        for part in reader.feed(update.text) if isinstance(update, Piece) else reader.finish():
+            for event in blocks.events(part):
+                yield event
+        if isinstance(update, Completion):
+            note_usage(request, [update])
+            for event in blocks.end():
+                yield event
+            ending = _ending(update, reader.calls > 0)
+            yield _event("message_delta", delta=ending, usage=_usage(update), **confidence(answers))
+            yield _event("message_stop")
+
+
+def _failed(problem: ProblemError, request_id: str) -> str:
+    said = _error(problem, request_id)
+    return _event(said.pop("type"), **said)
 
 
 class _Blocks:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from empu.engine.sampling import SamplingParams
 from empu.server.openai_types import MAX_MESSAGES, MAX_STOP_LENGTH
 from empu.server.problems import ProblemError
-from empu.server.tool_types import MAX_TOOLS, Name, Strict, choose, tool
+from empu.server.tool_types import MAX_PARTS, MAX_TOOLS, Body, Name, Strict, choose, tool
 from empu.server.toolforms import Choice, Tool
 from empu.server.usual import drawing
 from empu.text.base import Message
@@ -48,7 +48,7 @@ class ToolResult(Strict):
 
     type: Literal["tool_result"]
     tool_use_id: str = Field(min_length=1, max_length=200)
-    content: str | list[Block] = ""
+    content: str | Annotated[list[Block], Field(max_length=MAX_PARTS, fail_fast=True)] = ""
     is_error: bool | None = None
     cache_control: Any = None
 
@@ -60,7 +60,7 @@ class Turn(Strict):
     """One message."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | Annotated[list[AnyBlock], Field(min_length=1)]
+    content: str | Annotated[list[AnyBlock], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
 
     def plain(self) -> list[Message]:
         """As chat templates take it: results of tools are messages of their own. Raises :class:`ProblemError`."""
@@ -129,28 +129,21 @@ class OutputConfig(Strict):
     effort: None = None
 
 
-class CountRequest(Strict):
+class CountRequest(Body):
     """``POST /v1/messages/count_tokens``."""
 
+    ignored = IGNORED
+    refused = REFUSED
+
     model: str = Field(min_length=1, max_length=256)
-    messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
-    system: str | list[Block] | None = None
+    messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    system: str | Annotated[list[Block], Field(max_length=MAX_PARTS, fail_fast=True)] | None = None
     thinking: Thinking | None = None
-    tools: Annotated[list[AnthropicTool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[AnthropicTool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: AnthropicChoice | None = None
     output_config: OutputConfig | None = None
     output_format: JsonOutput | None = None
     """The name that ``output_config.format`` had before."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        for name in REFUSED:
-            if value.get(name) not in (None, [], {}):
-                raise ProblemError(400, f"{name} is not supported here; leave it out.", param=name, code="unsupported")
-        return {key: item for key, item in value.items() if key not in IGNORED and key not in REFUSED}
 
     @property
     def dialogue(self) -> list[Message]:
@@ -185,7 +178,10 @@ class MessagesRequest(CountRequest):
 
     max_tokens: int = Field(ge=1, le=1 << 30)
     stop_sequences: (
-        Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]], Field(max_length=MAX_STOPS)]
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]],
+            Field(max_length=MAX_STOPS, fail_fast=True),
+        ]
         | None
     ) = None
     stream: bool | None = None

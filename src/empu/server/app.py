@@ -12,15 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import Scope
 
 from empu import __version__
 from empu.errors import EmpuError
 from empu.server import anthropic, conversations, feedback, openai, openai_common, page, pages
-from empu.server.auth import COOKIE, SESSION_LIFE_S
+from empu.server.auth import SESSION_LIFE_S, cookie_name
 from empu.server.context import Context, context_of
 from empu.server.desk import Desk
-from empu.server.guard import Guard
+from empu.server.guard import Guard, session_cookie
 from empu.server.openapi import docs, openapi
 from empu.server.problems import ProblemError, problem_of
 from empu.server.reading import read_body
@@ -28,6 +28,10 @@ from empu.server.tool_types import Strict
 
 PUBLIC = frozenset({"/health", "/api/signin"})
 """Paths without a key, beside the page."""
+MAX_SIGN_IN_BYTES = 4096
+"""Anybody may send one."""
+PROMPTS = {"/v1/completions": "prompt", "/v1/embeddings": "input", "/v1/responses": "input"}
+"""Where the property that may be too long is not called ``messages``."""
 
 
 class SignIn(Strict):
@@ -36,7 +40,7 @@ class SignIn(Strict):
     code: str = Field(min_length=1, max_length=200)
 
 
-def make_app(context: Context) -> ASGIApp:
+def make_app(context: Context) -> Guard:
     """The application for uvicorn. When it ends, what is in progress is finished first."""
 
     @asynccontextmanager
@@ -74,16 +78,17 @@ def make_app(context: Context) -> ASGIApp:
     return Guard(app, context, lambda path: path in PUBLIC or page.is_page(path), respond)
 
 
-def respond(path: str, problem: ProblemError) -> Response:
-    """A refusal in the words of the interface that ``path`` belongs to."""
-    if path.startswith("/v1/messages"):
-        return anthropic.error_response(problem)
+def respond(scope: Scope, problem: ProblemError) -> Response:
+    """A refusal in the words of the interface that the request's path belongs to."""
+    if scope["path"].startswith("/v1/messages"):
+        return anthropic.error_response(problem, scope["empu.request"])
     return openai_common.error_response(problem)
 
 
 async def health(request: Request) -> Response:
-    """``GET /health``: that the server answers at all. Needs no key."""
-    return JSONResponse({"status": "ok", "version": __version__})
+    """``GET /health``: that the server answers, and its models too (503 otherwise). Needs no key."""
+    failed = any(engine.scheduler.failure is not None for engine in context_of(request).catalogue.engines)
+    return JSONResponse({"status": "failed" if failed else "ok", "version": __version__}, 503 if failed else 200)
 
 
 async def metrics(request: Request) -> Response:
@@ -95,22 +100,24 @@ async def metrics(request: Request) -> Response:
 async def sign_in(request: Request) -> Response:
     """``POST /api/signin``: a cookie for a one-time code or a key."""
     context = context_of(request)
-    code = (await read_body(request, SignIn)).code
-    owner = "link" if context.sessions.use(code) else context.keys.owner(code)
+    code = (await read_body(request, SignIn, most=MAX_SIGN_IN_BYTES)).code
+    key = None if context.sessions.use(code) else code
+    owner = "link" if key is None else context.keys.owner(key)
     if owner is None:
         message = "This key is unknown, or the link was used or is too old; give a key, or start the server again."
         raise ProblemError(401, message, code="invalid_code")
     response = JSONResponse({"signed_in": True})
-    cookie = context.sessions.begin(owner)
-    response.set_cookie(COOKIE, cookie, max_age=SESSION_LIFE_S, httponly=True, samesite="strict")
+    cookie = context.sessions.begin(owner, key)
+    name = cookie_name(request.scope["server"][1])
+    response.set_cookie(name, cookie, max_age=SESSION_LIFE_S, httponly=True, samesite="strict")
     return response
 
 
 async def sign_out(request: Request) -> Response:
     """``POST /api/signout``."""
-    context_of(request).sessions.end(request.cookies.get(COOKIE, ""))
+    context_of(request).sessions.end(session_cookie(request.scope, request.headers))
     response = JSONResponse({"signed_in": False})
-    response.delete_cookie(COOKIE)
+    response.delete_cookie(cookie_name(request.scope["server"][1]))
     return response
 
 
@@ -124,10 +131,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         reasons = {404: "There is nothing at this address.", 405: "This address does not know that method."}
         message = reasons.get(error.status_code, error.detail)
-        response = respond(request.url.path, ProblemError(error.status_code, message, code="http"))
+        response = respond(request.scope, ProblemError(error.status_code, message, code="http"))
         response.headers.update(error.headers or {})
         return response
-    return respond(request.url.path, problem_of(error))
+    return respond(request.scope, problem_of(error, PROMPTS.get(request.scope["path"], "messages")))
 
 
 async def _left(request: Request, error: Exception) -> Response:

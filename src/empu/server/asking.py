@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
 
+from empu.engine.generation import Guide
 from empu.engine.prompting import Prompt
 from empu.engine.sampling import SamplingParams
 from empu.server.answers import Answers, AnyAnswers, LabelAnswers, alike
@@ -29,26 +30,25 @@ async def ask(
     n: int = 1,
     schema: Mapping[str, Any] | None = None,
     param: str = "response_format",
+    stop: str = "stop",
     tools: tuple[Sequence[Tool], Choice] = ((), Choice()),
 ) -> tuple[AnyAnswers, Form | None]:
     """``n`` answers to a dialogue, and the form in which they hold calls of tools (``None``: they hold none).
 
-    ``param`` is the property that holds ``schema``. Raises :class:`ProblemError` for what cannot be kept.
+    ``param`` and ``stop`` are the properties that hold ``schema`` and the stop strings. Raises :class:`ProblemError`
+    for what cannot be kept.
     """
     if served.label_task is not None:
         if tools[0]:
             raise ProblemError(400, f"{served.name} answers with labels and calls no tools.", param="tools")
         return await judge(served, messages, params, n, None if schema is None else param), None
+    if params.stop and (schema is not None or tools[1].must):
+        cut = f"the form that {param} demands" if schema is not None else "the call that tool_choice demands"
+        message = f"{stop} would cut {cut}; leave one of them out."
+        raise ProblemError(400, message, param=stop, code="unsupported")
     prompt, form = await encode(served, messages, tools)
-    if form is not None:
-        if tools[1].must and params.stop:
-            raise ProblemError(
-                400, "stop would cut the call that tool_choice demands; leave one of them out.", param="stop"
-            )
-        guide: Callable[[], Any] | None = await _tool_guide(served, Offer(*tools, form), schema)
-    else:
-        guide = await _schema_guide(served, schema, param)
-    return Answers(request, served, alike(prompt, params, n, guide)), form
+    guides = await _guides(served, Offer(*tools, form) if form is not None else None, schema, param, n)
+    return Answers(request, served, alike(prompt, params, n, guides)), form
 
 
 async def encode(
@@ -97,15 +97,17 @@ def confidence(answers: AnyAnswers) -> Json:
     return {"confidence": answers.confidence} if answers.confidence is not None else {}
 
 
-async def _schema_guide(served: Served, schema: Mapping[str, Any] | None, param: str) -> Callable[[], Any] | None:
-    """What makes a guide for each answer; ``None`` without a schema."""
-    if schema is None:
-        return None
-    guides = await asyncio.to_thread(lambda: served.guides)
-    return lambda: guides.schema(schema, param)
+async def _guides(
+    served: Served, offer: Offer | None, schema: Mapping[str, Any] | None, param: str, n: int
+) -> Sequence[Guide | None]:
+    """What holds each answer to its form; made in another thread, since a large grammar takes its time."""
+    if offer is None and schema is None:
+        return [None] * n
+    grammar = offer.grammar(schema) if offer is not None else ""
 
+    def make() -> Guide:
+        if offer is not None:
+            return served.guides.tools(grammar, offer.form.until)
+        return served.guides.schema(schema or {}, param)
 
-async def _tool_guide(served: Served, offer: Offer, schema: Mapping[str, Any] | None) -> Callable[[], Any]:
-    grammar = offer.grammar(schema)
-    guides = await asyncio.to_thread(lambda: served.guides)
-    return lambda: guides.tools(grammar)
+    return await asyncio.to_thread(lambda: [make() for _ in range(n)])

@@ -15,11 +15,12 @@ from pathlib import Path
 from empu import durable
 from empu.errors import StoreError, UsageError
 
-COOKIE = "empu_session"
 PREFIX = "empu-"
 LINK_LIFE_S = 15 * 60
 SESSION_LIFE_S = 30 * 24 * 3600
 MAX_SESSIONS = 100
+RESERVED = frozenset({"link", "unattended"})
+"""Names of those who signed in without a key."""
 
 
 class Keys:
@@ -47,6 +48,8 @@ class Keys:
         """Make a key and return it; it can never be shown again. Raises :class:`UsageError` for a name in use."""
         if not name or len(name) > 64 or not name.isprintable():
             raise UsageError(f"{name!r} cannot be the name of a key; use 1 to 64 printable characters.")
+        if name in RESERVED:
+            raise UsageError(f"{name!r} is what the server calls whoever came without a key; choose another name.")
         self._look()
         if name in self._keys:
             raise UsageError(f"There is a key called {name!r} already; choose another name, or revoke that one.")
@@ -70,6 +73,11 @@ class Keys:
             if hmac.compare_digest(given, stored["sha256"]):
                 found = name
         return found
+
+    def has(self, name: str, sha256: str) -> bool:
+        """Whether the key of that hash still goes by ``name``."""
+        self._look()
+        return self._keys.get(name, {}).get("sha256") == sha256
 
     def _look(self) -> None:
         """Read the file again where another process has changed it."""
@@ -99,11 +107,11 @@ class Keys:
 
 
 class Sessions:
-    """Browsers that signed in: by a link that works once, or with a key. Kept in memory."""
+    """Browsers that signed in: by a link that works once, or with a key, as long as that counts. Kept in memory."""
 
     def __init__(self) -> None:
         self._links: dict[str, float] = {}
-        self._sessions: dict[str, tuple[str, float]] = {}
+        self._sessions: dict[str, tuple[str, str | None, float]] = {}
 
     def link(self) -> str:
         """A code that signs one browser in, within a quarter of an hour."""
@@ -116,22 +124,29 @@ class Sessions:
         until = self._links.pop(_hash(code), None)
         return until is not None and time.monotonic() < until
 
-    def begin(self, name: str) -> str:
-        """The cookie of a new session."""
+    def begin(self, name: str, key: str | None = None) -> str:
+        """The cookie of a new session, which ends with ``key``."""
         while len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         cookie = secrets.token_urlsafe(32)
-        self._sessions[_hash(cookie)] = name, time.monotonic() + SESSION_LIFE_S
+        self._sessions[_hash(cookie)] = name, None if key is None else _hash(key), time.monotonic() + SESSION_LIFE_S
         return cookie
 
-    def owner(self, cookie: str) -> str | None:
-        """Who signed in."""
-        name, until = self._sessions.get(_hash(cookie), (None, 0.0))
-        return name if time.monotonic() < until else None
+    def owner(self, cookie: str, keys: Keys) -> str | None:
+        """Who signed in, unless the key with which they did was revoked."""
+        name, sha256, until = self._sessions.get(_hash(cookie), ("", None, 0.0))
+        if time.monotonic() >= until or (sha256 is not None and not keys.has(name, sha256)):
+            return None
+        return name
 
     def end(self, cookie: str) -> None:
         """Sign out."""
         self._sessions.pop(_hash(cookie), None)
+
+
+def cookie_name(port: int) -> str:
+    """Of the server at ``port``: browsers send a host's cookies to every port."""
+    return f"empu_session_{port}"
 
 
 def given_key(headers: Mapping[str, str]) -> str | None:

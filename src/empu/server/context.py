@@ -40,12 +40,13 @@ def note(request: Request, **facts: Any) -> None:
     request.scope.setdefault("empu.facts", {}).update(facts)
 
 
-def note_usage(request: Request, completions: list[Completion]) -> None:
-    """The true counts of finished answers, for the log."""
+def note_usage(request: Request, completions: list[Completion], n: int = 1) -> None:
+    """The true counts of finished answers, for the log; a prompt that ``n`` answers share is counted once."""
+    prompts = completions[::n]
     note(
         request,
-        prompt_tokens=sum(one.prompt_tokens for one in completions),
-        cached_tokens=sum(one.cached_tokens for one in completions),
+        prompt_tokens=sum(one.prompt_tokens for one in prompts),
+        cached_tokens=sum(one.cached_tokens for one in prompts),
         completion_tokens=sum(one.completion_tokens for one in completions),
         finish_reason=",".join(sorted({one.finish_reason for one in completions})),
     )

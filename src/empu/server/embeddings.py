@@ -31,8 +31,8 @@ class EmbeddingsRequest(Strict):
     input: (
         str
         | Ids
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
-        | Annotated[list[Ids], Field(min_length=1, max_length=MAX_TEXTS)]
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
+        | Annotated[list[Ids], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
     )
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1)

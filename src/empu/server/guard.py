@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
 import time
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from empu.server.auth import COOKIE, given_key, is_own_origin
+from empu.errors import EmpuError
+from empu.server.auth import cookie_name, given_key, is_own_origin
+from empu.server.connection import BODY_S, HEAD_S, MAX_CONNECTIONS
 from empu.server.context import Context
-from empu.server.problems import ProblemError
+from empu.server.problems import ProblemError, problem_of
 
 log = logging.getLogger("empu.server.requests")
 
@@ -47,19 +50,28 @@ class Guard:
         app: ASGIApp,
         context: Context,
         is_public: Callable[[str], bool],
-        respond: Callable[[str, ProblemError], Response],
+        respond: Callable[[Scope, ProblemError], Response],
     ) -> None:
         """``is_public`` says of a path whether it needs no key; ``respond`` writes a refusal in a path's own form."""
-        self._app = app
+        self.app = app
         self._context = context
         self._is_public = is_public
         self._respond = respond
+        self._reading: set[asyncio.Timeout] = set()
+        self._stopping = False
+
+    def stop_reading(self) -> None:
+        """The server ends: bodies that are not complete yet are waited for no longer."""
+        self._stopping = True
+        for limit in self._reading:
+            limit.reschedule(0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         begun, status, request_id = time.perf_counter(), 0, f"req_{secrets.token_hex(8)}"
+        scope["empu.request"] = request_id
         self._context.metrics.running += 1
 
         async def send_on(message: Message) -> None:
@@ -68,6 +80,8 @@ class Guard:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = headers["request-id"] = request_id
+                if status == 408:
+                    headers["Connection"] = "close"
                 for name, value in SAFE_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
@@ -76,16 +90,19 @@ class Guard:
         try:
             try:
                 scope["empu.key"] = self._admit(scope, Headers(scope=scope))
-            except ProblemError as problem:
-                await self._respond(scope["path"], problem)(scope, receive, send_on)
+            except EmpuError as error:
+                await self._respond(scope, problem_of(error))(scope, receive, send_on)
             else:
-                await self._app(scope, receive, send_on)
+                await self.app(scope, self._in_time(receive, scope["empu.key"] is not None), send_on)
         finally:
             self._context.metrics.running -= 1
             self._note(scope, status, time.perf_counter() - begun, request_id)
 
     def _admit(self, scope: Scope, headers: Headers) -> str | None:
-        """The name of who asks. Raises :class:`ProblemError`."""
+        """The name of who asks; ``None`` where nobody needs one. Raises :class:`ProblemError`."""
+        if self._context.metrics.running > MAX_CONNECTIONS:
+            message = f"{MAX_CONNECTIONS:,} requests are being answered already; try again in 1 s."
+            raise ProblemError(429, message, code="too_many_requests", retry_after_s=1)
         if len(scope["headers"]) > MAX_HEADERS or len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
             raise ProblemError(431, f"The request has over {MAX_HEADERS} headers, or its address is too long.")
         hosts = headers.getlist("host")
@@ -97,13 +114,44 @@ class Guard:
             )
         if any(not is_own_origin(origin, self._context.hosts) for origin in headers.getlist("origin")):
             raise ProblemError(403, "Pages of other origins may not ask this server.", code="origin")
+        if self._is_public(scope["path"]):
+            return None
         if (key := given_key(headers)) is not None:
             owner = self._context.keys.owner(key)
         else:
-            owner = self._context.sessions.owner(_cookie(headers))
-        if owner is None and not self._is_public(scope["path"]):
+            cookie = session_cookie(scope, headers)
+            owner = self._context.sessions.owner(cookie, self._context.keys)
+        if owner is None:
             raise ProblemError(401, _NO_KEY if key is None else _UNKNOWN_KEY, code="invalid_api_key")
         return owner
+
+    def _in_time(self, receive: Receive, is_known: bool) -> Receive:
+        """``receive`` with a deadline for the body, a short one for who has no key. Raises :class:`ProblemError`."""
+        seconds = BODY_S if is_known else HEAD_S
+        until = asyncio.get_running_loop().time() + seconds
+        complete = False
+
+        async def receive_in_time() -> Message:
+            nonlocal complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(0 if self._stopping else until) as limit:
+                    self._reading.add(limit)
+                    try:
+                        message = await receive()
+                    finally:
+                        self._reading.discard(limit)
+            except TimeoutError:
+                if self._stopping:
+                    raise ProblemError(
+                        503, "The server stops; send the request again later.", code="stopping"
+                    ) from None
+                raise ProblemError(408, f"The body was not complete within {seconds:.0f} s.", code="timeout") from None
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        return receive_in_time
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = scope.get("route")
@@ -123,9 +171,6 @@ class Guard:
         log.info("%s", json.dumps(line))
 
 
-def _cookie(headers: Headers) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
+def session_cookie(scope: Scope, headers: Headers) -> str:
+    """The cookie of this server, whatever cookies of others stand beside it."""
+    return cookie_parser(headers.get("cookie", "")).get(cookie_name(scope["server"][1]), "")

@@ -7,7 +7,11 @@ from typing import Any
 
 from empu.engine import guided
 from empu.engine.guided import GrammarError, GrammarGuide
+from empu.engine.stopping import Until
 from empu.server.problems import ProblemError
+
+OPTIONS = "x-guidance"
+"""With this property of a schema llguidance is told to be lenient, among other things; senders have no say in it."""
 
 
 class Guides(guided.Guides):
@@ -15,11 +19,16 @@ class Guides(guided.Guides):
 
     def schema(self, schema: Mapping[str, Any], param: str) -> GrammarGuide:
         """A guide for one answer. Raises :class:`ProblemError` naming ``param`` for a schema that cannot be kept."""
-        return _named(lambda: self.json_schema(schema), param)
+        plain = {name: value for name, value in schema.items() if name != OPTIONS}
+        return _named(lambda: self.json_schema(plain), param)
 
-    def tools(self, grammar: str) -> GrammarGuide:
-        """A guide for one answer of text or calls of tools. Raises :class:`ProblemError` naming ``tools``."""
-        return _named(lambda: self.lark(grammar), "tools")
+    def tools(self, grammar: str, until: Until) -> GrammarGuide:
+        """A guide for one answer of text or, behind ``until``, calls of tools. Raises :class:`ProblemError` naming
+        ``tools``.
+        """
+        guide = _named(lambda: self.lark(grammar), "tools")
+        guide.until = until
+        return guide
 
 
 def _named(make: Callable[[], GrammarGuide], param: str) -> GrammarGuide:

@@ -81,7 +81,7 @@ async def completions(request: Request) -> Response:
         include_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return event_stream(_text_events(request, shape, answers, heads, n, include_usage))
     found = await answers.all()
-    note_usage(request, found)
+    note_usage(request, found, n)
     choices = [shape.choice(i, heads[i] + one.text, one.finish_reason, one.logprobs, 0) for i, one in enumerate(found)]
     return JSONResponse(shape.wrap(choices) | {"usage": usage(found, n)})
 
@@ -105,7 +105,7 @@ async def _text_events(
             found[index] = update
             yield data(shape.wrap([shape.choice(index, "", update.finish_reason, None, 0)]) | extra)
     in_order = [found[index] for index in sorted(found)]
-    note_usage(request, in_order)
+    note_usage(request, in_order, n)
     if include_usage:
         yield data(shape.wrap([]) | {"usage": usage(in_order, n)})
     yield "data: [DONE]\n\n"
@@ -141,10 +141,18 @@ class _Text:
             logprobs = {
                 "tokens": [token.text for token in tokens],
                 "token_logprobs": [token.logprob for token in tokens],
-                "top_logprobs": [{one.text: one.logprob for one in token.top} for token in tokens],
+                "top_logprobs": [_top(token) for token in tokens],
                 "text_offset": offsets[: len(tokens)],
             }
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+
+
+def _top(token: TokenLogprobs) -> dict[str, float]:
+    """By text; the likeliest token of the same text (half of a character, mostly) has it, others go by their number."""
+    found: dict[str, float] = {}
+    for one in token.top:
+        found[one.text if one.text not in found else f"token_id:{one.token}"] = one.logprob
+    return found
 
 
 def _checked(served: Served, ids: list[int]) -> Prompt:

@@ -38,7 +38,7 @@ async def chat_completions(request: Request) -> Response:
         include_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return event_stream(_events(request, shape, answers, n, form, include_usage))
     completions = await answers.all()
-    note_usage(request, completions)
+    note_usage(request, completions, n)
     choices = [shape.choice(i, one, answers, form) for i, one in enumerate(completions)]
     return JSONResponse(shape.wrap("chat.completion", choices) | {"usage": usage(completions)})
 
@@ -66,7 +66,7 @@ async def _events(
                 yield data(shape.chunk(index, _delta(part)) | extra)
             reason = _reason(update, reader.calls > 0)
             yield data(shape.chunk(index, {}, finish=reason, beside=confidence(answers)) | extra)
-    note_usage(request, completions)
+    note_usage(request, completions, n)
     if include_usage:
         yield data(shape.wrap("chat.completion.chunk", []) | {"usage": usage(completions)})
     yield "data: [DONE]\n\n"
@@ -85,7 +85,7 @@ def _called(id_: str, name: str, arguments: str) -> Json:
 
 
 def _reason(one: Completion, called: bool) -> str:
-    return "tool_calls" if called and one.finish_reason == "stop" else one.finish_reason
+    return "tool_calls" if called and one.finish_reason == "stop" and one.stop_string is None else one.finish_reason
 
 
 class _Chat:

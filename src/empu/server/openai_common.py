@@ -6,10 +6,11 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from empu.engine.generation import Completion
-from empu.server.problems import ProblemError, problem_of
+from empu.server.problems import ProblemError
+from empu.server.streams import stream
 
 Json = dict[str, Any]
 
@@ -18,14 +19,14 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 def error_response(problem: ProblemError) -> Response:
     """OpenAI's envelope."""
+    headers = {"Retry-After": str(problem.retry_after_s)} if problem.retry_after_s else None
+    return JSONResponse({"error": _error(problem)}, problem.status, headers)
+
+
+def _error(problem: ProblemError) -> Json:
     kind = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(
         problem.status, "invalid_request_error" if problem.status < 500 else "server_error"
     )
-    headers = {"Retry-After": str(problem.retry_after_s)} if problem.retry_after_s else None
-    return JSONResponse({"error": _error(problem, kind)}, problem.status, headers)
-
-
-def _error(problem: ProblemError, kind: str) -> Json:
     return {"message": _sayable(str(problem)), "type": kind, "param": problem.param, "code": problem.code}
 
 
@@ -43,17 +44,7 @@ def usage(completions: list[Completion], n: int | None = None) -> Json:
 
 def event_stream(events: AsyncIterator[str]) -> Response:
     """Server-sent events; an error on the way becomes the last one."""
-    return StreamingResponse(_to_the_end(events), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
-
-
-async def _to_the_end(events: AsyncIterator[str]) -> AsyncIterator[str]:
-    try:
-        async for event in events:
-            yield event
-    except Exception as error:
-        problem = problem_of(error)
-        kind = "invalid_request_error" if problem.status < 500 else "server_error"
-        yield data({"error": _error(problem, kind)})
+    return stream(events, lambda problem: data({"error": _error(problem)}))
 
 
 def data(value: Json) -> str:

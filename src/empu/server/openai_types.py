@@ -12,7 +12,18 @@ from pydantic import Field, model_validator
 
 from empu.engine.sampling import USUAL_TOKENS, SamplingParams
 from empu.server.problems import ProblemError
-from empu.server.tool_types import MAX_TOOLS, FunctionTool, NamedTool, Strict, ToolCall, ToolChoice, choose, tool
+from empu.server.tool_types import (
+    MAX_PARTS,
+    MAX_TOOLS,
+    Body,
+    FunctionTool,
+    NamedTool,
+    Strict,
+    ToolCall,
+    ToolChoice,
+    choose,
+    tool,
+)
 from empu.server.toolforms import Choice, Tool
 from empu.server.usual import drawing
 from empu.text.base import Message
@@ -49,10 +60,10 @@ class ChatMessage(Strict):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)] | None = None
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = None
     name: str | None = None
     refusal: None = None
-    tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=MAX_TOOLS)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_call_id: str | None = Field(default=None, min_length=1, max_length=200)
     audio: None = None
     function_call: None = None
@@ -115,8 +126,11 @@ class StreamOptions(Strict):
     include_obfuscation: bool | None = None
 
 
-class Common(Strict):
+class Common(Body):
     """What both interfaces share. ``top_k``, ``min_p`` and ``repetition_penalty`` are additions of Empu."""
+
+    ignored = IGNORED
+    refused = REFUSED
 
     model: str = Field(min_length=1, max_length=256)
     max_tokens: int | None = Field(default=None, ge=1, le=1 << 30)
@@ -129,19 +143,9 @@ class Common(Strict):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     n: int | None = Field(default=None, ge=1, le=MAX_N)
     seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
-    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        for name in REFUSED:
-            if value.get(name) not in (None, [], {}, "none"):
-                raise ProblemError(400, f"{name} is not supported here; leave it out.", param=name, code="unsupported")
-        return {key: item for key, item in value.items() if key not in IGNORED and key not in REFUSED}
 
     @model_validator(mode="after")
     def _options_belong_to_streams(self) -> Common:
@@ -177,13 +181,13 @@ class Common(Strict):
 class ChatRequest(Common):
     """``POST /v1/chat/completions``."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=1 << 30)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     response_format: TextFormat | ObjectFormat | SchemaFormat | None = Field(default=None, discriminator="type")
-    modalities: list[Literal["text"]] | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
 
@@ -217,7 +221,9 @@ class ChatRequest(Common):
         return {"type": "object"} if isinstance(self.response_format, ObjectFormat) else None
 
 
-Ids = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1)]
+MAX_IDS = 1 << 20
+"""More than any context holds."""
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, max_length=MAX_IDS, fail_fast=True)]
 
 
 class CompletionRequest(Common):
@@ -226,8 +232,8 @@ class CompletionRequest(Common):
     prompt: (
         str
         | Ids
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[list[Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
+        | Annotated[list[Ids], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
     )
     best_of: int | None = Field(default=None, ge=1, le=MAX_N)
     echo: bool | None = None

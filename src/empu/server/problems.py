@@ -23,13 +23,15 @@ class ProblemError(EmpuError):
 _REFUSED = (UsageError, TemplateError, TokenizerError)
 
 
-def problem_of(error: Exception) -> ProblemError:
-    """Any error as a refusal; what is no :class:`EmpuError` is a mistake of ours and says nothing of its inside."""
+def problem_of(error: Exception, prompt: str = "messages") -> ProblemError:
+    """Any error as a refusal; what is no :class:`EmpuError` is a mistake of ours and says nothing of its inside.
+    ``prompt`` is the property that may be too long.
+    """
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, PromptTooLongError):
         message = str(error)
-        return ProblemError(400, message, param="messages", code="context_length_exceeded")
+        return ProblemError(400, message, param=prompt, code="context_length_exceeded")
     if isinstance(error, BusyError):
         return ProblemError(429, str(error), code="queue_full", retry_after_s=error.retry_after_s)
     if isinstance(error, _REFUSED):

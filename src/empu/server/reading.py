@@ -13,16 +13,20 @@ from empu.server.problems import ProblemError
 
 MAX_BODY_BYTES = 4 << 20
 MAX_DEPTH = 32
+_NESTS = frozenset({dict, list})
 
 M = TypeVar("M", bound=BaseModel)
 
 
-async def read_body(request: Request, model: type[M]) -> M:
-    """The body as ``model``. Raises :class:`ProblemError` (400, 413, 415) naming what is wrong."""
+async def read_body(request: Request, model: type[M], *, most: int = MAX_BODY_BYTES) -> M:
+    """The body, of at most ``most`` bytes, as ``model``.
+
+    Raises :class:`ProblemError` (400, 413, 415) naming what is wrong.
+    """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ProblemError(415, f"The body is {kind or 'of no type'}; send application/json.", code="content_type")
-    value = parse(await _bytes(request))
+    value = parse(await _bytes(request, most))
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -46,8 +50,8 @@ def parse(data: bytes) -> dict[str, Any]:
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in _NESTS and inner
         ]
         if not level:
             return value
@@ -55,7 +59,10 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def refusal(error: ValidationError) -> ProblemError:
-    """The first thing that validation found, with the name of its property."""
+    """The first thing that validation found, with the name of its property.
+
+    Lists stop at their first error and objects have a bounded number of properties, so that there are few to look at.
+    """
     found = error.errors(include_url=False, include_input=False, include_context=False)
     # Where a property may be of several types, what lies deepest was meant.
     first = max((one for one in found if one["loc"][:1] == found[0]["loc"][:1]), key=lambda one: len(one["loc"]))
@@ -72,21 +79,21 @@ def refusal(error: ValidationError) -> ProblemError:
     return ProblemError(400, f"{name or 'The body'}: {reason}.", param=name or None, code="invalid_value")
 
 
-async def _bytes(request: Request) -> bytes:
+async def _bytes(request: Request, most: int) -> bytes:
     announced = request.headers.get("content-length", "")
-    if announced.isascii() and announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-        raise _too_large()
+    if announced.isascii() and announced.isdigit() and int(announced) > most:
+        raise _too_large(most)
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
+        if size > most:
+            raise _too_large(most)
         parts.append(part)
     return b"".join(parts)
 
 
-def _too_large() -> ProblemError:
-    return ProblemError(413, f"The body has more than {MAX_BODY_BYTES:,} bytes; send less.", code="body_too_large")
+def _too_large(most: int) -> ProblemError:
+    return ProblemError(413, f"The body has more than {most:,} bytes; send less.", code="body_too_large")
 
 
 def _too_deep() -> ProblemError:

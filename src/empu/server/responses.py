@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from empu.engine.generation import Completion, Piece
 from empu.server.answers import AnyAnswers
 from empu.server.asking import ask, confidence
 from empu.server.context import context_of, note, note_usage
-from empu.server.problems import problem_of
+from empu.server.problems import ProblemError
 from empu.server.reading import read_body
 from empu.server.responses_types import ResponsesRequest
+from empu.server.streams import stream
 from empu.server.toolforms import Form
 from empu.server.toolreading import CallBegins, Part, Text, ToolReader
 from empu.server.usual import drawing
@@ -36,7 +38,9 @@ async def responses(request: Request) -> Response:
     )
     shape = _Shape(asked)
     if asked.stream:
-        return StreamingResponse(_numbered(_events(request, shape, answers, form)), media_type="text/event-stream")
+        numbers = itertools.count()
+        events = (_written(event, numbers) async for event in _events(request, shape, answers, form))
+        return stream(events, lambda problem: _written(_said(problem), numbers))
     (completion,) = await answers.all()
     note_usage(request, [completion])
     items, reader = Items(), ToolReader(form)
@@ -62,21 +66,14 @@ async def _events(request: Request, shape: _Shape, answers: AnyAnswers, form: Fo
             yield {"type": f"response.{last['status']}", "response": last}
 
 
-async def _numbered(events: AsyncIterator[Json]) -> AsyncIterator[str]:
-    number = 0
-    try:
-        async for event in events:
-            yield _written({**event, "sequence_number": number})
-            number += 1
-    except Exception as error:
-        problem = problem_of(error)
-        message = str(problem).encode("utf-8", "replace").decode()
-        said = {"type": "error", "code": problem.code, "message": message, "param": problem.param}
-        yield _written({**said, "sequence_number": number})
+def _said(problem: ProblemError) -> Json:
+    message = str(problem).encode("utf-8", "replace").decode()
+    return {"type": "error", "code": problem.code, "message": message, "param": problem.param}
 
 
-def _written(event: Json) -> str:
-    return f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n"
+def _written(event: Json, numbers: Iterator[int]) -> str:
+    value = json.dumps({**event, "sequence_number": next(numbers)}, ensure_ascii=False, separators=(",", ":"))
+    return f"event: {event['type']}\ndata: {value}\n\n"
 
 
 class Items:

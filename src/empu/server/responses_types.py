@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
 from empu.engine.sampling import USUAL_TOKENS, SamplingParams
 from empu.server.openai_types import MAX_MESSAGES, ObjectFormat, TextFormat
-from empu.server.problems import ProblemError
-from empu.server.tool_types import MAX_TOOLS, Name, Strict, call, choose, tool
+from empu.server.tool_types import MAX_PARTS, MAX_TOOLS, Body, Name, Strict, call, choose, tool
 from empu.server.toolforms import Choice, Tool
 from empu.server.usual import drawing
 from empu.text.base import Message
@@ -41,7 +40,7 @@ class InputMessage(Strict):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[InputText], Field(min_length=1)]
+    content: str | Annotated[list[InputText], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
     id: str | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
     phase: Literal["commentary", "final_answer"] | None = None
@@ -68,7 +67,7 @@ class InputResult(Strict):
 
     type: Literal["function_call_output"]
     call_id: str = Field(min_length=1, max_length=200)
-    output: str | list[InputText]
+    output: str | Annotated[list[InputText], Field(max_length=MAX_PARTS, fail_fast=True)]
     id: str | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
@@ -124,31 +123,24 @@ class TextConfig(Strict):
     verbosity: None = None
 
 
-class ResponsesRequest(Strict):
+class ResponsesRequest(Body):
     """``POST /v1/responses``. Nothing is stored, so that each request brings its whole dialogue."""
 
+    ignored = IGNORED
+    refused = REFUSED
+
     model: str = Field(min_length=1, max_length=256)
-    input: str | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES)]
+    input: str | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     instructions: str | None = None
     max_output_tokens: int | None = Field(default=None, ge=1, le=1 << 30)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     stream: bool | None = None
     text: TextConfig | None = None
-    tools: Annotated[list[ResponseTool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[ResponseTool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
     parallel_tool_calls: bool | None = None
     truncation: Literal["disabled"] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        for name in REFUSED:
-            if value.get(name) not in (None, False, [], {}):
-                raise ProblemError(400, f"{name} is not supported here; leave it out.", param=name, code="unsupported")
-        return {key: item for key, item in value.items() if key not in IGNORED and key not in REFUSED}
 
     @property
     def dialogue(self) -> list[Message]:

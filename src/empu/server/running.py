@@ -10,36 +10,36 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from empu.errors import UsageError
+from empu.server.connection import Connection
+from empu.server.guard import Guard
 
 log = logging.getLogger("empu.server")
 
 DRAIN_S = 30
 """How long answers in progress may take to finish after SIGTERM."""
-MAX_CONNECTIONS = 1000
 
 
 class Server(uvicorn.Server):
     """The first signal lets what is in progress finish, the second ends at once. Calls ``ready`` when it listens."""
 
-    def __init__(self, app: ASGIApp, ready: Callable[[], None] | None = None) -> None:
+    def __init__(self, app: Guard, ready: Callable[[], None] | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=Connection,
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
                 lifespan="on",
-                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=DRAIN_S,
             )
         )
+        self._app = app
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -47,19 +47,25 @@ class Server(uvicorn.Server):
         if self._ready is not None and not self.should_exit:
             self._ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.stop_reading()
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
+        is_second = self.should_exit
+        super().handle_exit(sig, frame)  # before the words, behind which a second signal may come already
+        if is_second:
             self.force_exit = True
         else:
             log.warning("Stopping; what is in progress has up to %d s, a second signal ends it at once.", DRAIN_S)
-        super().handle_exit(sig, frame)
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket at ``host`` and ``port`` (0: a free one). Raises :class:`UsageError` when it cannot be had."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # TCP by name: asyncio turns Nagle's algorithm off only there, and an event would wait 40 ms for the one before.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except (OSError, OverflowError, UnicodeError) as error:
@@ -90,7 +96,11 @@ def write_log() -> None:
     """
     handler = logging.StreamHandler()
     handler.setFormatter((_ForPeople if sys.stderr.isatty() else logging.Formatter)("%(message)s"))
-    for name, level in (("empu.server", logging.INFO), ("uvicorn.error", logging.WARNING)):
+    for name, level in (
+        ("empu.server", logging.INFO),
+        ("empu.engine", logging.WARNING),
+        ("uvicorn.error", logging.WARNING),
+    ):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)

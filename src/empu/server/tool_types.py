@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from empu.server.problems import ProblemError
 from empu.server.toolforms import Choice, Form, Tool
 
 MAX_TOOLS = 64
+MAX_PARTS = 1000
+"""Of one message."""
+MAX_PROPERTIES = 200
+"""Of one object; schemas, and what a call was given, may have more."""
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -21,6 +25,33 @@ class Strict(BaseModel):
     """Knows all of its properties, and takes no string for a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_few(cls, value: Any) -> Any:
+        """Each unknown property is an error of its own, and a body has room for hundreds of thousands."""
+        if isinstance(value, dict) and len(value) > MAX_PROPERTIES:
+            message = f"An object has {len(value):,} properties, and at most {MAX_PROPERTIES} are taken."
+            raise ProblemError(400, message, code="too_many_properties")
+        return value
+
+
+class Body(Strict):
+    """The body of a request: what it leaves out of a foreign interface stands beside its type."""
+
+    ignored: ClassVar[tuple[str, ...]] = ()
+    refused: ClassVar[tuple[str, ...]] = ()
+    """Unless null, false or empty."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for name in cls.refused:
+            if value.get(name) not in (None, False, [], {}, "none"):
+                raise ProblemError(400, f"{name} is not supported here; leave it out.", param=name, code="unsupported")
+        return {key: item for key, item in value.items() if key not in cls.ignored and key not in cls.refused}
 
 
 class Function(Strict):
@@ -83,7 +114,6 @@ class Offer:
     tools: Sequence[Tool]
     choice: Choice
     form: Form
-    param: str = "tools"
 
     def grammar(self, text: Mapping[str, Any] | None) -> str:
         """What the answer is held to. Raises :class:`ProblemError` where two wishes cannot be told apart."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from empu.engine.stopping import Until
 from empu.errors import EmpuError
 from empu.text.base import ChatTemplate, Message
 
@@ -76,6 +77,11 @@ class Form:
         """What no text holds (tagged) or begins with (otherwise)."""
         return TAG if self.tagged else self.opening + self.head
 
+    @property
+    def until(self) -> Until:
+        """Where a call begins, which no stop string cuts."""
+        return Until(self.trigger, at_start=not self.tagged)
+
     def written(self, name: str, arguments: Any) -> str:
         """One call, without what stands around it."""
         return f"{self.head}{name}{self.middle}{json.dumps(arguments, ensure_ascii=False)}}}"
@@ -100,8 +106,12 @@ class Form:
             begin = f"before {_quoted(rest)} calls\nbefore[lazy]: /(?s:.*){TAG}/"
             if text is not None:
                 begin = f"{_quoted(self.opening)} calls"
-        else:
-            begin = f"{_quoted(self.opening)} calls" if self.opening else "calls"
+        else:  # the opening and the first call are one lexeme, since a text may begin like the opening alone
+            begin = f"first {more}{closing}"
+            rules.append(f"first: {' | '.join(f'first_{i}' for i in range(len(offered)))}")
+            for i, tool in enumerate(offered):
+                head = _quoted(self.opening + self.head + tool.name + self.middle)
+                rules.append(f"first_{i}: {head} arguments_{i} {_quoted('}')}")
         return "\n".join([f"start: text | {begin}", free, f"calls: call {more}{closing}", *rules])
 
     def _free(self) -> str:
