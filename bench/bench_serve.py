@@ -1,9 +1,10 @@
 """Streaming clients against `empu serve`: time to first token, tokens per second, memory, broken streams.
 
-Run: python bench/bench_serve.py MODEL [--clients 64] [--seconds 60] [--tokens 64] [--engine auto] [--peer PYTHON]
-Each client asks again as soon as its answer ended, for so many seconds. In the same run the engine alone writes as
-many answers at once, without HTTP, and with --peer (a Python that has llama-cpp-python with its server) so does that
-server on the same file. The last line is JSON.
+    python bench/bench_serve.py MODEL [--clients 64] [--seconds 20] [--rounds 5] [--tokens 64] [--peer PYTHON]
+
+Each client asks again as soon as its answer ended, for so many seconds. In every round the engine alone then writes as
+many answers at once, without HTTP; with --peer (a Python that has llama-cpp-python with its server) that server follows
+on the same file. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,8 +153,9 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
         process.wait(60)
 
 
-def serve(given: argparse.Namespace) -> dict[str, Any]:
-    """Empu's server."""
+@contextmanager
+def serve(given: argparse.Namespace) -> Iterator[Callable[[float], dict[str, Any]]]:
+    """Empu's server, and what presses it for so many seconds."""
     with tempfile.TemporaryDirectory() as home:
         command = [sys.executable, "-m", "empu", "serve", given.model, "--port", "0", "--json"]
         command += ["--engine", given.engine, "--slots", str(given.slots), "--queue", str(4 * given.clients)]
@@ -168,16 +170,18 @@ def serve(given: argparse.Namespace) -> dict[str, Any]:
                 assert line, "the server did not start"
                 text += line
             at = json.loads(text)
-            warm = asyncio.run(press(at["address"], at["key"], at["models"][0], given.clients, given.tokens, 0.0))
-            before = memory_mib(process.pid)
-            run = asyncio.run(
-                press(at["address"], at["key"], at["models"][0], given.clients, given.tokens, given.seconds)
-            )
-            after = memory_mib(process.pid)
-    return {**run, "warm_up": warm["answers"], "memory_before_mib": before, "memory_after_mib": after}
+
+            def measure(seconds: float) -> dict[str, Any]:
+                before = memory_mib(process.pid)
+                run = press(at["address"], at["key"], at["models"][0], given.clients, given.tokens, seconds)
+                return {**asyncio.run(run), "memory_before_mib": before, "memory_after_mib": memory_mib(process.pid)}
+
+            measure(0.0)
+            yield measure
 
 
-def engine(given: argparse.Namespace) -> dict[str, Any]:
+@contextmanager
+def engine(given: argparse.Namespace) -> Iterator[Callable[[float], dict[str, Any]]]:
     """The scheduler alone with as many answers at once."""
     from empu.engine.generation import Completion, Piece
     from empu.engine.language_model import open_model
@@ -189,24 +193,32 @@ def engine(given: argparse.Namespace) -> dict[str, Any]:
     limits = Limits(slots=given.slots, queue=4 * given.clients, step_tokens=max(256, 2 * given.slots))
     scheduler = Scheduler(model.backend, model.text.tokenizer, model.context, limits)
     scheduler.start()
-    updates: queue.Queue[Any] = queue.Queue()
-    written, running, number = 0, 0, 0
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < given.seconds / 2 or running:
-        while running < given.clients and time.perf_counter() - begun < given.seconds / 2:
-            number += 1
-            prompt = encode_prompt(
-                model.text, [{"role": "user", "content": QUESTION.format(number)}], limit=model.context - 1
-            )
-            scheduler.submit(prompt, SamplingParams(temperature=1.0, seed=number, max_tokens=given.tokens), updates.put)
-            running += 1
-        update = updates.get()
-        assert not isinstance(update, Exception), update
-        running -= isinstance(update, Completion)
-        written += len(update.tokens) if isinstance(update, Piece) else 0
-    passed = time.perf_counter() - begun
-    scheduler.close()
-    return {"answers": number, "tokens": written, "tokens_per_s": round(written / passed, 1)}
+
+    def measure(seconds: float) -> dict[str, Any]:
+        updates: queue.Queue[Any] = queue.Queue()
+        written, running, number = 0, 0, 0
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < seconds or running:
+            while running < given.clients and time.perf_counter() - begun < seconds:
+                number += 1
+                prompt = encode_prompt(
+                    model.text, [{"role": "user", "content": QUESTION.format(number)}], limit=model.context - 1
+                )
+                params = SamplingParams(temperature=1.0, seed=number, max_tokens=given.tokens)
+                scheduler.submit(prompt, params, updates.put)
+                running += 1
+            update = updates.get()
+            assert not isinstance(update, Exception), update
+            running -= isinstance(update, Completion)
+            written += len(update.tokens) if isinstance(update, Piece) else 0
+        passed = time.perf_counter() - begun
+        return {"answers": number, "tokens": written, "tokens_per_s": round(written / passed, 1)}
+
+    try:
+        measure(1.0)
+        yield measure
+    finally:
+        scheduler.close()
 
 
 def peer(given: argparse.Namespace) -> dict[str, Any]:
@@ -237,17 +249,25 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=20.0, help="in a round")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--peer", metavar="PYTHON")
     given = parser.parse_args()
-    found: dict[str, Any] = {}
-    parts = {"server": serve, "engine_alone": engine, **({"llama_cpp_python": peer} if given.peer is not None else {})}
-    for name, measure in parts.items():
-        found[name] = measure(given)
-        print(f"{name}: {found[name]}", flush=True)
-    found["server_of_engine"] = round(found["server"]["tokens_per_s"] / found["engine_alone"]["tokens_per_s"], 3)
+    found: dict[str, Any] = {"server": [], "engine_alone": []}
+    with serve(given) as server, engine(given) as alone:
+        for _ in range(given.rounds):  # in turn: a change of the machine's speed meets both
+            found["server"].append(server(given.seconds))
+            found["engine_alone"].append(alone(given.seconds / 2))
+            print(f"server {found['server'][-1]}\nengine alone {found['engine_alone'][-1]}", flush=True)
+    if given.peer is not None:
+        found["llama_cpp_python"] = peer(given)
+        print(f"llama_cpp_python {found['llama_cpp_python']}", flush=True)
+    rates = [[one["tokens_per_s"] for one in found[part]] for part in ("server", "engine_alone")]
+    found["server_of_engine"] = round(statistics.median(a / b for a, b in zip(*rates, strict=True)), 3)
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, load {os.getloadavg()[0]:.1f}")
+    print(f"tokens/s, medians: server {statistics.median(rates[0])}, engine alone {statistics.median(rates[1])}")
+    print(f"the server reaches {found['server_of_engine']:.0%} of it (median of the rounds' ratios)")
     print(json.dumps(found))
 
 
