@@ -107,6 +107,7 @@ def test_what_is_thought_of_answers_becomes_rows_that_tune_takes(page: Page, sit
     page.locator("button[aria-pressed=true][aria-label='Good answer']").wait_for()
     other = ask(page, "red parcel3 late4 order5")
     other.get_by_role("button", name="Correct this answer").click()
+    page.get_by_label("Right label").locator("option").nth(1).wait_for(state="attached")
     assert set(page.get_by_label("Right label").locator("option").all_inner_texts()) == {"red", "blue"}
     page.get_by_role("button", name="Another label").click()
     page.get_by_label("Right label").fill("green")
