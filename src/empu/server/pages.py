@@ -28,6 +28,8 @@ Json = dict[str, Any]
 
 TUNED = "tuned"
 """The kind of source of a model that was made here."""
+HEADLINES = ("accuracy", "exact match")
+"""The measures that lists name, where there is one of them."""
 ROWS_SHOWN = 25
 REASONS_SHOWN = 8
 
@@ -105,7 +107,8 @@ def _briefs(store: Store, names: list[str]) -> list[Json]:
         for one in found:
             stored = store.named(one["name"])
             for score in ledger.scores(stored.record.id)[-1:] if stored is not None else []:
-                metric, value = next(iter(score.metrics.items()))
+                metric = next((name for name in HEADLINES if name in score.metrics), min(score.metrics))
+                value = score.metrics[metric]
                 one["score"] = {"metric": metric, "value": value.value, "rows": value.rows}
     return found
 
@@ -174,7 +177,7 @@ def _made(ledger: Ledger, found: StoredModel) -> Json | None:
         "run": dataclasses.asdict(run),
         "curve": dataclasses.asdict(curve_of(losses, curve, best)),
         "scores": [_score(score) for score in _scores(ledger, identity)],
-        "not_known": ledger.unknowns(identity),
+        "not_known": [dataclasses.asdict(one) for one in ledger.missing(identity)],
     }
 
 
