@@ -90,6 +90,7 @@ def test_an_answer_that_breaks_off_stays_and_can_be_asked_for_again(page: Page) 
     page.context.set_offline(False)
     page.get_by_role("button", name="Try again").click()
     page.locator(".live").wait_for()
+    assert page.locator("#ask").input_value() == ""
     page.keyboard.press("Escape")
     page.locator(DONE).wait_for()
 
@@ -108,8 +109,15 @@ def test_what_fails_without_a_place_of_its_own_is_said(context: BrowserContext, 
 
 
 def test_settings_that_cannot_be_are_marked(page: Page) -> None:
+    choose(page, "colours")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_text("nothing to set for this model").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_text("nothing to set for this model").wait_for(state="detached")
+    choose(page, "smol")
     page.get_by_role("button", name="Settings").click()
     longest = page.get_by_label("Longest answer")
+    assert longest.get_attribute("max") == "8192"
     longest.fill("0")
     page.get_by_role("alert").get_by_text("A whole number from 1").wait_for()
     assert longest.get_attribute("aria-invalid") == "true"
@@ -206,9 +214,13 @@ def test_another_answer_and_an_edited_question_are_versions(page: Page) -> None:
 
 def test_the_model_is_chosen_and_a_specialist_names_a_label(page: Page) -> None:
     choose(page, "colours")
+    page.get_by_text("it names one of 2 labels").wait_for()
+    page.locator(".examples button").first.wait_for()
     answer = ask(page, "blue parcel1 late2 order3")
     assert answer.locator(".label strong").inner_text() in {"red", "blue"}
     assert re.search(r"\d+\.\d % sure", answer.locator(".label").inner_text())
+    assert re.search(r"\d+\.\d %", answer.locator(".labels li").first.inner_text())
+    assert answer.get_by_role("button", name="Answer again").count() == 0
     choose(page, "smol")
     settings(page, Temperature="0")
     assert "Jakarta" in ask(page, QUESTION).inner_text()

@@ -34,6 +34,7 @@ def test_a_specialist_has_a_card_with_scores_rows_and_licences(page: Page) -> No
     rows.get_by_text("Look at the rows").click()
     rows.get_by_text("parcel").or_(rows.get_by_text("please")).first.wait_for()
     first = rows.locator("details").inner_text()
+    rows.get_by_text(re.compile(r"1–\d+ of \d+")).wait_for()
     rows.get_by_role("button", name="test", exact=True).click()
     page.wait_for_function("(old) => document.querySelector('details[open]').innerText !== old", arg=first)
     assert "sha256:" in page.locator("section", has=page.get_by_role("heading", name="What is known")).inner_text()
@@ -61,7 +62,7 @@ def test_a_specialist_can_be_tried_on_its_page(page: Page, site: Site) -> None:
 
 def test_a_model_that_is_not_there_is_said_to_be_missing(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/#/models/nobody")
-    page.get_by_text("There is no model called 'nobody' here.").wait_for()
+    page.get_by_text("There is no model of this name here.").wait_for()
     page.goto(f"{site.url}/#/c/0123456789abcdef")
     page.get_by_text("This conversation is not here any more.").wait_for()
 
@@ -81,7 +82,9 @@ def test_a_run_is_seen_while_it_goes_on_and_after_it_was_stopped(page: Page, sit
         before = page.locator("progress").get_attribute("value")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-        page.get_by_text("the same command goes on").wait_for()
+        page.get_by_text("this goes on from here").wait_for()
+        command = page.locator(".command code").inner_text()
+        assert command.startswith(f"cd {works.folder} && empu tune more.csv --name more ")
         after = page.locator("progress").get_attribute("value")
         assert before is not None
         assert after is not None
@@ -118,6 +121,7 @@ def test_what_is_thought_of_answers_becomes_rows_that_tune_takes(page: Page, sit
     assert page.locator("button[aria-pressed=true][aria-label='Good answer']").count() == 1
     right = ask(page, "red parcel9 late9 order9")
     right.get_by_role("button", name="Correct this answer").click()
+    page.get_by_role("dialog", name="Which label is right?").wait_for()
     page.get_by_label("Right label").locator("option").nth(1).wait_for(state="attached")
     page.get_by_role("button", name="Save").click()  # what it said already
     right.locator("button[aria-pressed=true][aria-label='Good answer']").wait_for()
@@ -148,7 +152,7 @@ def test_feedback_goes_with_its_conversation(page: Page) -> None:
     page.get_by_role("button", name="Preferences").click()
     page.get_by_role("menuitem", name="Delete all conversations").click()
     page.get_by_role("alertdialog").get_by_role("button", name="Delete").click()
-    page.get_by_text("Conversations appear here").wait_for()
+    page.get_by_text("Conversations begun with the key “first” appear here").wait_for()
     page.get_by_role("link", name="Feedback").click()
     page.get_by_role("heading", name="Feedback").wait_for()
     page.locator(".counts li").first.wait_for()

@@ -60,7 +60,11 @@ def test_search_finds_titles_and_messages_without_regard_to_capitals(kept: Conve
     (renamed,) = kept.headings("ana", search="listrik")[0]
     kept.change("ana", renamed.id, title="Meteran")
     assert [one.id for one in kept.headings("ana", search="meteran")[0]] == [renamed.id]
-    assert "Tagihan" in str(kept.headings("ana", search="tagihan")[0][0].found)
+    assert str(kept.headings("ana", search="tagihan")[0][0].found).startswith("Tagihan")
+    talk = kept.begin("ana", "tiny", {}, "Letter").id
+    kept.add("ana", talk, None, "user", "All that came about before, and then the invoice that nobody paid.")
+    piece = str(kept.headings("ana", search="INVOICE")[0][0].found)
+    assert piece.startswith("…and then the invoice that"), "what was found stands where a narrow list shows it"
 
 
 def test_pages_of_headings_hold_each_conversation_once(kept: Conversations) -> None:

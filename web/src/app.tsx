@@ -3,10 +3,12 @@
 import { useEffect, useState } from "react";
 import { Shell } from "./components/shell";
 import { SignIn } from "./components/sign-in";
-import { call, ApiError, onSignedOut } from "./lib/api";
+import { ApiError, onSignedOut } from "./lib/api";
 import { useWatched } from "./lib/external";
 import { refresh } from "./lib/headings";
+import { codeIn, takeLink } from "./lib/link";
 import { me, readMe } from "./lib/me";
+import { failed } from "./lib/notice";
 import { usePlace } from "./lib/router";
 import { useSay } from "./lib/say";
 import { FeedbackPage } from "./pages/feedback";
@@ -15,7 +17,8 @@ import { ModelsPage } from "./pages/models";
 import { RunPage, RunsPage } from "./pages/runs";
 import { TalkPage } from "./pages/talk";
 
-type State = { is: "waiting" } | { is: "lost" } | { is: "out"; linkUsed: boolean } | { is: "in" };
+/** `round` counts links that failed, so that each begins the sign-in card anew. */
+type State = { is: "waiting" } | { is: "lost" } | { is: "out"; linkUsed: boolean; round: number } | { is: "in" };
 
 export function App() {
   const say = useSay();
@@ -25,9 +28,10 @@ export function App() {
     try {
       await readMe();
       setState({ is: "in" });
-      await refresh();
+      refresh().catch(failed);
     } catch (error) {
-      if (error instanceof ApiError && error.status === 401) setState({ is: "out", linkUsed });
+      if (error instanceof ApiError && error.status === 401)
+        setState((now) => ({ is: "out", linkUsed, round: now.is === "out" ? now.round + 1 : 0 }));
       else setState({ is: "lost" });
     }
   }
@@ -38,7 +42,9 @@ export function App() {
       if (codeIn(location.hash)) void takeLink().then(enter);
     };
     addEventListener("hashchange", pasted);
-    const out = onSignedOut(() => setState((now) => (now.is === "in" ? { is: "out", linkUsed: false } : now)));
+    const out = onSignedOut(() =>
+      setState((now) => (now.is === "in" ? { is: "out", linkUsed: false, round: 0 } : now)),
+    );
     return () => {
       removeEventListener("hashchange", pasted);
       out();
@@ -62,8 +68,8 @@ export function App() {
       </main>
     );
   if (state.is === "out") {
-    const { linkUsed } = state;
-    return <SignIn key={String(linkUsed)} linkUsed={linkUsed} onIn={() => void enter()} />;
+    const { linkUsed, round } = state;
+    return <SignIn key={round} linkUsed={linkUsed} onIn={() => void enter()} />;
   }
   return (
     <Shell>
@@ -89,22 +95,4 @@ function Page() {
     case "feedback":
       return <FeedbackPage />;
   }
-}
-
-function codeIn(hash: string): string | undefined {
-  return /^#code=([\w-]+)$/.exec(hash)?.[1];
-}
-
-let linkTried: Promise<boolean> | null = null;
-
-/** Sign in with the code of a one-time link, and take it out of the address. Whether there was one that failed. */
-function takeLink(): Promise<boolean> {
-  const code = codeIn(location.hash);
-  if (!code) return linkTried ?? Promise.resolve(false);
-  history.replaceState(null, "", location.pathname);
-  linkTried = call("POST", "/api/signin", { code }).then(
-    () => false,
-    () => true,
-  );
-  return linkTried;
 }

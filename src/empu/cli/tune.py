@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from empu.cli.options import Finite
 from empu.cli.talk import json_option
@@ -57,8 +59,20 @@ def tune(data: Path, as_json: bool, only_plan: bool, **given: Any) -> None:
         if as_json:
             talk.answer(plan_document(plan))
         return
-    made = make_specialist(data, given)
+    made = make_specialist(data, given, command_of(click.get_current_context()))
     if as_json:
         talk.answer(document(made))
     else:
         show_result(made)
+
+
+def command_of(context: click.Context) -> str:
+    """What was typed, for a shell in any folder. Paths stay as they are: a run is known by those that it was given."""
+    words = []
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+            words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+    return shlex.join(["cd", str(Path.cwd())]) + " && " + shlex.join(["empu", "tune", *words])

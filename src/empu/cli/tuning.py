@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +65,8 @@ def show_plan(data: Path, given: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def make_specialist(data: Path, given: Mapping[str, Any]) -> Made:
-    """The whole job."""
+def make_specialist(data: Path, given: Mapping[str, Any], command: str | None = None) -> Made:
+    """The whole job. ``command`` is what goes on after a stop."""
     store = Store.of_user()
     prepared, ready = _begin(store, data, given)
     if given["budget"] is not None:
@@ -73,7 +74,7 @@ def make_specialist(data: Path, given: Mapping[str, Any]) -> Made:
     _say_plan(ready.plan, prepared)
     listener = Watcher(given["name"])
     with stopped_by_ctrl_c(listener), listener:
-        return job.make(store, prepared, ready, _wishes(given), listener)
+        return job.make(store, prepared, ready, replace(_wishes(given), command=command), listener)
 
 
 def repeat(store: Store, model: StoredModel) -> Repeated:

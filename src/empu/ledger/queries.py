@@ -59,6 +59,30 @@ class Score:
     at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Something that is not known of a model: which thing, of what, and more where the sentence needs it."""
+
+    what: str
+    about: str
+    more: str = ""
+
+    def sentence(self) -> str:
+        """For people."""
+        return _UNKNOWN[self.what].format(about=self.about, more=self.more)
+
+
+_UNKNOWN = {
+    "licence": "The licence of {about} is not known.",
+    "data": "Nothing is disclosed about the data that {about} was trained on.",
+    "ancestor": "{about} was made from {more}, which this ledger does not know.",
+    "rows": "The rows that {about} was tuned on were not recorded.",
+    "end": "The run of {about} did not record its end.",
+    "base": "Which model {about} was made from was not recorded.",
+    "scores": "{about} was not evaluated.",
+}
+
+
 class Questions:
     """Everything that can be asked; nothing here writes."""
 
@@ -224,28 +248,32 @@ class Questions:
 
     def unknowns(self, name: str) -> list[str]:
         """What is not known of a model, a sentence each. An empty list is a claim, so nothing here is left out."""
-        said: list[str] = []
+        return [one.sentence() for one in self.missing(name)]
+
+    def missing(self, name: str) -> list[Unknown]:
+        """The same, for those who say it in another language."""
+        said: list[Unknown] = []
         line = self.lineage(name)
         for model in line:
             if model.licence == UNKNOWN:
-                said.append(f"The licence of {model.name} is not known.")
+                said.append(Unknown("licence", model.name))
             if model.run is None and not model.disclosed:
-                said.append(f"Nothing is disclosed about the data that {model.name} was trained on.")
+                said.append(Unknown("data", model.name))
             if model.run is not None:
-                said.extend(self._unknowns_of_run(model, self.run(model.run)))
+                said.extend(self._missing_of_run(model, self.run(model.run)))
         if line[-1].parent is not None:
-            said.append(f"{line[-1].name} was made from {line[-1].parent[:12]}, which this ledger does not know.")
+            said.append(Unknown("ancestor", line[-1].name, line[-1].parent[:12]))
         for source, _ in self.sources(name):
             if source.licence == UNKNOWN:
-                said.append(f"The licence of {source.path} is not known.")
+                said.append(Unknown("licence", source.path))
         if not self.scores(line[0].id):
-            said.append(f"{line[0].name} was not evaluated.")
+            said.append(Unknown("scores", line[0].name))
         return said
 
-    def _unknowns_of_run(self, model: Model, run: RunRecord) -> Iterator[str]:
+    def _missing_of_run(self, model: Model, run: RunRecord) -> Iterator[Unknown]:
         if run.dataset is None:
-            yield f"The rows that {model.name} was tuned on were not recorded."
+            yield Unknown("rows", model.name)
         if run.status is None:
-            yield f"The run of {model.name} did not record its end."
+            yield Unknown("end", model.name)
         if model.parent is None:
-            yield f"Which model {model.name} was made from was not recorded."
+            yield Unknown("base", model.name)

@@ -28,6 +28,8 @@ Json = dict[str, Any]
 
 TUNED = "tuned"
 """The kind of source of a model that was made here."""
+HEADLINES = ("accuracy", "exact match")
+"""The measures that lists name, where there is one of them."""
 ROWS_SHOWN = 25
 REASONS_SHOWN = 8
 
@@ -35,7 +37,7 @@ REASONS_SHOWN = 8
 async def models(request: Request) -> Response:
     """``GET /api/models``: the models that can be asked, each in a few words."""
     names, store = await _names(request), desk_of(request).store
-    return JSONResponse({"models": await asyncio.to_thread(lambda: [_brief(store, name) for name in names])})
+    return JSONResponse({"models": await asyncio.to_thread(_briefs, store, names)})
 
 
 async def model(request: Request) -> Response:
@@ -54,16 +56,17 @@ async def rows(request: Request) -> Response:
         raise ProblemError(400, f"offset is {offset!r} and should be a number from 0.", param="offset")
     start = int(offset)
 
-    def read() -> list[Json]:
+    def read() -> tuple[list[Json], int]:
         found = store.named(name)
         if found is None or found.record.source.kind != TUNED or not store.ledger_path.is_file():
-            return []
+            return [], 0
         with Ledger.open(store.ledger_path) as ledger:
             run = _run(ledger, found)
             if run is None or run.dataset is None:
-                return []
+                return [], 0
+            total = sum(parts.get(part, 0) for _, parts in ledger.sources(found.record.id))
             places = islice(ledger.rows(run.dataset, part), start, start + ROWS_SHOWN)
-            return [
+            shown = [
                 {
                     "id": place.row_id,
                     "fields": place.fields,
@@ -73,8 +76,10 @@ async def rows(request: Request) -> Response:
                 }
                 for place in places
             ]
+            return shown, total
 
-    return JSONResponse({"rows": await asyncio.to_thread(read), "page": ROWS_SHOWN})
+    shown, total = await asyncio.to_thread(read)
+    return JSONResponse({"rows": shown, "page": ROWS_SHOWN, "total": total})
 
 
 async def runs(request: Request) -> Response:
@@ -82,7 +87,7 @@ async def runs(request: Request) -> Response:
     desk, names = desk_of(request), await _names(request)
 
     def read() -> Json:
-        done = [one for name in names if (one := _brief(desk.store, name))["kind"] == "specialist"]
+        done = [one for one in _briefs(desk.store, names) if one["kind"] == "specialist"]
         unfinished = [dataclasses.asdict(run) for run in desk.runs.unfinished()]
         return {"unfinished": unfinished, "finished": sorted(done, key=lambda one: one["added_at"], reverse=True)}
 
@@ -91,6 +96,21 @@ async def runs(request: Request) -> Response:
 
 async def _names(request: Request) -> list[str]:
     return list(await asyncio.to_thread(context_of(request).catalogue.names))
+
+
+def _briefs(store: Store, names: list[str]) -> list[Json]:
+    """What lists show, and of specialists how well they did."""
+    found = [_brief(store, name) for name in names]
+    if not store.ledger_path.is_file():
+        return found
+    with Ledger.open(store.ledger_path) as ledger:
+        for one in found:
+            stored = store.named(one["name"])
+            for score in ledger.scores(stored.record.id)[-1:] if stored is not None else []:
+                metric = next((name for name in HEADLINES if name in score.metrics), min(score.metrics))
+                value = score.metrics[metric]
+                one["score"] = {"metric": metric, "value": value.value, "rows": value.rows}
+    return found
 
 
 def _brief(store: Store, name: str) -> Json:
@@ -106,6 +126,7 @@ def _brief(store: Store, name: str) -> Json:
         "base": record.base_models[0] if record.source.kind == TUNED and record.base_models else None,
         "task": task.kind if task is not None else None,
         "labels": len(task.labels) if task is not None else 0,
+        "context": record.config.get("context_length"),
         "parameters": record.parameters,
         "size": record.size,
         "format": f"{record.format} {record.storage}",
@@ -156,7 +177,7 @@ def _made(ledger: Ledger, found: StoredModel) -> Json | None:
         "run": dataclasses.asdict(run),
         "curve": dataclasses.asdict(curve_of(losses, curve, best)),
         "scores": [_score(score) for score in _scores(ledger, identity)],
-        "not_known": ledger.unknowns(identity),
+        "not_known": [dataclasses.asdict(one) for one in ledger.missing(identity)],
     }
 
 
@@ -181,6 +202,7 @@ def _score(score: Score) -> Json:
         "split": score.split,
         "ms_per_answer": score.settings.get("ms_per_answer"),
         "sentence": score.settings.get("sentence"),
+        "p_values": score.settings.get("p_values", {}),
         "metrics": {name: dataclasses.asdict(metric) for name, metric in score.metrics.items()},
         "at": score.at,
     }

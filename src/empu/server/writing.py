@@ -17,7 +17,7 @@ from empu.store.conversations import Conversations, Message
 
 log = logging.getLogger("empu.server")
 
-KEEP_S = 2.0
+KEEP_S = 1.0
 """Between two times that an answer in progress is kept."""
 
 

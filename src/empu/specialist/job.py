@@ -64,6 +64,8 @@ def _tune(
         run, is_new = _begin_run(ledger, prepared, ready, room)
         with durable.writing(room):
             durable.write_atomically(room / "name", wishes.name.encode())
+            if wishes.command is not None:
+                durable.write_atomically(room / "command", wishes.command.encode())
         recorded = ledger.run(run).status is not None  # stopped between the ledger and the store
         model = load_model(ready)
         trainer = trainer_of(ready, model, room / "state")

@@ -69,6 +69,8 @@ class Wishes:
     compare: bool = True
     replace: bool = False
     """Whether ``name`` may leave the specialist that has it now."""
+    command: str | None = None
+    """What a shell is told to make it, and to go on after a stop."""
 
 
 @dataclass(frozen=True, slots=True)

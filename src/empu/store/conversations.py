@@ -23,6 +23,8 @@ from empu.errors import StoreError, UsageError
 FILE = "conversations.db"
 LONGEST_TITLE = 60
 """Characters of the first question that become the title."""
+BEFORE = 16
+"""Characters before what was searched for that are shown."""
 _TABLES = """
 CREATE TABLE conversation (
     key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, title TEXT NOT NULL, model TEXT NOT NULL,
@@ -342,8 +344,12 @@ def _title(text: str) -> str:
 
 
 def _around(text: str, folded: str) -> str:
-    at = max(0, text.casefold().find(folded) - 30)
-    return ("…" if at else "") + " ".join(text[at : at + 120].split())
+    """A piece of ``text`` that begins with the word before what was found, so that a narrow list shows it."""
+    hit = max(0, text.casefold().find(folded))
+    before = text[max(0, hit - BEFORE) : hit].lstrip()
+    if hit > BEFORE and " " in before.strip():
+        before = before.split(" ", 1)[1]
+    return ("…" if hit > BEFORE else "") + " ".join((before + text[hit : hit + 120]).split())
 
 
 def _now(ago: timedelta = timedelta()) -> str:

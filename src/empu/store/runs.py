@@ -2,6 +2,7 @@
 
     tmp/tune-<key>/run                       the run's id in the ledger
     tmp/tune-<key>/name                      what the specialist will be called
+    tmp/tune-<key>/command                   what a shell is told to go on
     tmp/tune-<key>/state/state.safetensors   where it stands, in the file's metadata; written anew every half minute
 
 A run that goes on holds its folder's lock; one that was stopped leaves the folder for the same command to go on from.
@@ -48,6 +49,8 @@ class Progress:
     id: str
     name: str | None
     """What the specialist will be called."""
+    command: str | None
+    """What a shell is told to go on."""
     is_running: bool
     started_at: str
     base: str
@@ -126,7 +129,8 @@ def _progress(run: RunRecord, folder: Path, base: str, sources: dict[str, dict[s
     curve = curve_of(counters.get("losses", []), counters.get("dev_losses", []), counters.get("best_epoch"), per_epoch)
     return Progress(
         id=run.id,
-        name=_name(folder),
+        name=_word(folder / "name"),
+        command=_word(folder / "command"),
         is_running=_held(folder),
         started_at=run.started_at,
         base=base,
@@ -145,9 +149,9 @@ def _progress(run: RunRecord, folder: Path, base: str, sources: dict[str, dict[s
     )
 
 
-def _name(folder: Path) -> str | None:
+def _word(path: Path) -> str | None:
     try:
-        return (folder / "name").read_text("utf-8") or None
+        return path.read_text("utf-8") or None
     except (OSError, ValueError):  # one that an older version began
         return None
 

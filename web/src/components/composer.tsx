@@ -27,8 +27,13 @@ export function Composer({ place, isOff, draft, isWriting, isStopping, onSend, o
     setNow(words);
     keepDraft(place, words);
   };
+  // What could not be sent comes back, and goes when it is sent by other means.
+  const returned = useRef("");
   useEffect(() => {
-    if (draft) setNow((now) => now || draft);
+    const was = returned.current;
+    returned.current = draft;
+    if (draft && !text) setText(draft);
+    else if (!draft && was && text === was) setText("");
   }, [draft]);
   useEffect(() => {
     if (matchMedia("(hover: hover)").matches) field.current?.focus();

@@ -2,9 +2,9 @@
 
 import { AlertDialog } from "@base-ui/react/alert-dialog";
 import { Dialog } from "@base-ui/react/dialog";
-import { useState, type FormEvent, type ReactNode } from "react";
-import { ApiError } from "../lib/api";
+import { useEffect, useState, type FormEvent, type ReactNode } from "react";
 import { useSay } from "../lib/say";
+import { told } from "../lib/told";
 
 interface Common {
   open: boolean;
@@ -52,6 +52,9 @@ export function Prompt(props: PromptProps) {
   const say = useSay();
   const [other, setOther] = useState(false);
   const { problem, attempt } = useAttempt(onClose);
+  useEffect(() => {
+    if (!open) setOther(false);
+  }, [open]);
   const submit = (event: FormEvent<HTMLFormElement>): void => {
     event.preventDefault();
     const text = String(new FormData(event.currentTarget).get("text"));
@@ -65,10 +68,10 @@ export function Prompt(props: PromptProps) {
           <Dialog.Title>{title}</Dialog.Title>
           {said && <Dialog.Description>{said}</Dialog.Description>}
           <form onSubmit={submit}>
-            {options.includes(value) && !other ? (
+            {options.length > 0 && !other ? (
               <div className="row">
                 <select name="text" aria-label={label} defaultValue={value}>
-                  {options.map((option) => (
+                  {(options.includes(value) ? options : [value, ...options]).map((option) => (
                     <option key={option}>{option}</option>
                   ))}
                 </select>
@@ -86,7 +89,15 @@ export function Prompt(props: PromptProps) {
                 required
               />
             ) : (
-              <input name="text" aria-label={label} defaultValue={value} maxLength={maxLength} required />
+              <input
+                name="text"
+                aria-label={label}
+                defaultValue={value}
+                maxLength={maxLength}
+                required
+                autoFocus={other}
+                onFocus={(event) => event.target.select()}
+              />
             )}
             <Problem text={problem} />
             <div className="row end">
@@ -120,7 +131,7 @@ function useAttempt(onDone: () => void): { problem: string; attempt: (work: () =
       setProblem("");
       onDone();
     } catch (error) {
-      setProblem((error instanceof ApiError && error.message) || say("lost"));
+      setProblem(told(error, say));
     }
   };
   return { problem, attempt };

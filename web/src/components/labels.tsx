@@ -10,7 +10,6 @@ export function Labels({ answer, facts }: { answer: string; facts: Facts }) {
   const numbers = useNumbers();
   const sure = facts.confidence ?? 0;
   const others = (facts.labels ?? []).filter((one) => one.label !== answer).slice(0, OTHERS);
-  // Each label's confidence is calibrated by itself, so that they need not add up to one: bars without figures.
   return (
     <div className="labels">
       <p className="label">
@@ -18,10 +17,12 @@ export function Labels({ answer, facts }: { answer: string; facts: Facts }) {
       </p>
       <Meter share={sure} best />
       {others.length > 0 && (
-        <ul aria-label={say("lessLikely")}>
+        <ul aria-label={say("lessLikely")} title={say("eachByItself")}>
           {others.map((one) => (
             <li key={one.label}>
-              <span>{one.label}</span>
+              <span className="row spread">
+                <span>{one.label}</span> <span>{numbers.percent(Math.exp(one.logprob))}</span>
+              </span>
               <Meter share={Math.exp(one.logprob)} />
             </li>
           ))}

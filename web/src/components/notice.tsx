@@ -4,6 +4,7 @@ import { X } from "lucide-react";
 import { useWatched } from "../lib/external";
 import { notice } from "../lib/notice";
 import { useSay } from "../lib/say";
+import { told } from "../lib/told";
 import { IconButton } from "./icon-button";
 
 export function Notice() {
@@ -12,7 +13,7 @@ export function Notice() {
   if (said === null) return null;
   return (
     <div className="notice" role="alert">
-      <p>{said || say("lost")}</p>
+      <p>{told(said, say)}</p>
       <IconButton label={say("close")} icon={<X />} onClick={() => notice.set(null)} />
     </div>
   );

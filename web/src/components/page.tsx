@@ -4,6 +4,7 @@ import { Menu as MenuIcon } from "lucide-react";
 import { useEffect, type ReactNode } from "react";
 import type { Loaded } from "../lib/load";
 import { useSay } from "../lib/say";
+import { told } from "../lib/told";
 import { IconButton } from "./icon-button";
 import { drawer } from "./shell";
 
@@ -40,14 +41,26 @@ export function Page({
 /** The value once it is there; until then that it comes, or why it does not. */
 export function Waiting<T>({ loaded, children }: { loaded: Loaded<T>; children: (value: T) => ReactNode }) {
   const say = useSay();
-  if (loaded.value !== null) return <>{children(loaded.value)}</>;
+  if (loaded.value !== null)
+    return (
+      <>
+        {loaded.problem && (
+          <p className="error" role="alert">
+            {told(loaded.problem, say)}
+          </p>
+        )}
+        {children(loaded.value)}
+      </>
+    );
   if (!loaded.problem) return <p className="none">{say("loading")}</p>;
   return (
     <div className="none" role="alert">
-      <p>{loaded.problem.message || say("lost")}</p>
-      <button type="button" onClick={loaded.again}>
-        {say("again")}
-      </button>
+      <p>{told(loaded.problem, say)}</p>
+      {loaded.problem.status !== 404 && (
+        <button type="button" onClick={loaded.again}>
+          {say("again")}
+        </button>
+      )}
     </div>
   );
 }
@@ -62,5 +75,16 @@ export function Facts({ facts }: { facts: [string, ReactNode][] }) {
         </div>
       ))}
     </dl>
+  );
+}
+
+export function Tags({ names, more }: { names: string[]; more?: string | undefined }) {
+  return (
+    <ul className="tags">
+      {names.map((one) => (
+        <li key={one}>{one}</li>
+      ))}
+      {more && <li className="small">{more}</li>}
+    </ul>
   );
 }

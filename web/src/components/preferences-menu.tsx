@@ -4,8 +4,10 @@ import { Menu } from "@base-ui/react/menu";
 import { Check, Download, Keyboard, LogOut, Settings2, Trash2 } from "lucide-react";
 import { useState, type ReactNode } from "react";
 import { call } from "../lib/api";
+import { forgetDrafts } from "../lib/drafts";
 import { useWatched } from "../lib/external";
-import { me } from "../lib/me";
+import { me, ownerOf } from "../lib/me";
+import { failed } from "../lib/notice";
 import { language, theme, type Language, type Theme } from "../lib/prefs";
 import { go, paths } from "../lib/router";
 import { useSay } from "../lib/say";
@@ -22,7 +24,7 @@ export function PreferencesMenu({ onShortcuts }: { onShortcuts: () => void }) {
   const say = useSay();
   const chosenLanguage = useWatched(language);
   const chosenTheme = useWatched(theme);
-  const who = useWatched(me).key;
+  const who = ownerOf(useWatched(me).key);
   const [asks, setAsks] = useState(false);
   return (
     <>
@@ -60,11 +62,9 @@ export function PreferencesMenu({ onShortcuts }: { onShortcuts: () => void }) {
                 <Trash2 aria-hidden /> {say("deleteAll")}
               </Menu.Item>
               <Menu.Separator className="line" />
-              <Menu.Item
-                className="item"
-                onClick={() => void call("POST", "/api/signout").finally(() => location.reload())}
-              >
-                <LogOut aria-hidden /> {say("signout")} <span className="small">{who}</span>
+              <p className="group">{say("signedInAs", who)}</p>
+              <Menu.Item className="item" onClick={() => void call("POST", "/api/signout").then(gone, failed)}>
+                <LogOut aria-hidden /> {say("signout")}
               </Menu.Item>
             </Menu.Popup>
           </Menu.Positioner>
@@ -82,6 +82,11 @@ export function PreferencesMenu({ onShortcuts }: { onShortcuts: () => void }) {
       />
     </>
   );
+}
+
+function gone(): void {
+  forgetDrafts();
+  location.reload();
 }
 
 function Choice({ value, children }: { value: string; children: ReactNode }) {

@@ -9,18 +9,24 @@ import { Waiting } from "./page";
 const ANSWERS = new Set(["completion", "label", "chosen", "rejected"]);
 const PARTS = ["train", "dev", "test"] as const;
 
-export function RowBrowser({ model }: { model: string }) {
+interface Props {
+  model: string;
+  /** Rows of each part. */
+  total: Record<string, number>;
+}
+
+export function RowBrowser({ model, total }: Props) {
   const say = useSay();
   const [open, setOpen] = useState(false);
   return (
     <details onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>{say("lookAtRows")}</summary>
-      {open && <Rows model={model} />}
+      {open && <Rows model={model} total={total} />}
     </details>
   );
 }
 
-function Rows({ model }: { model: string }) {
+function Rows({ model, total }: Props) {
   const say = useSay();
   const numbers = useNumbers();
   const [part, setPart] = useState<(typeof PARTS)[number]>("train");
@@ -29,6 +35,7 @@ function Rows({ model }: { model: string }) {
     `/api/models/${encodeURIComponent(model)}/rows?part=${part}&offset=${offset}`,
   );
   const page = loaded.value?.page ?? 25;
+  const all = total[part] ?? 0;
   return (
     <>
       <div className="row">
@@ -58,11 +65,15 @@ function Rows({ model }: { model: string }) {
         <button
           type="button"
           className="quiet"
-          disabled={(loaded.value?.rows.length ?? 0) < page}
+          disabled={offset + page >= all}
           onClick={() => setOffset(offset + page)}
         >
           {say("after")}
         </button>
+        <span className="small" role="status">
+          {all > 0 &&
+            say("rowsOf", numbers.count(offset + 1), numbers.count(Math.min(offset + page, all)), numbers.count(all))}
+        </span>
       </div>
       <Waiting loaded={loaded}>
         {({ rows }) => (

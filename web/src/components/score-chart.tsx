@@ -1,17 +1,14 @@
 // Scores side by side, each with its interval: a table whose bars are drawn.
 
 import { useState } from "react";
+import { contestantName, measureName, measures } from "../lib/contestants";
 import { useNumbers, useSay } from "../lib/say";
 import type { Score } from "../lib/types";
-
-/** What the sentence about a specialist speaks of, where it was measured. */
-const HEADLINES = ["accuracy", "exact match"];
 
 export function ScoreChart({ scores, own }: { scores: Score[]; own: string }) {
   const say = useSay();
   const numbers = useNumbers();
-  const found = new Set(scores.flatMap((score) => Object.keys(score.metrics)));
-  const metrics = [...HEADLINES.filter((one) => found.delete(one)), ...found];
+  const metrics = measures(scores);
   const [chosen, setChosen] = useState("");
   const name = metrics.includes(chosen) ? chosen : (metrics[0] ?? "");
   const rows = scores.at(-1)?.metrics[name]?.rows ?? 0;
@@ -21,7 +18,7 @@ export function ScoreChart({ scores, own }: { scores: Score[]; own: string }) {
         <span className="tabs" role="group" aria-label={say("measure")}>
           {metrics.map((metric) => (
             <button key={metric} type="button" aria-pressed={metric === name} onClick={() => setChosen(metric)}>
-              {metric}
+              {measureName(metric, say)}
             </button>
           ))}
         </span>
@@ -33,10 +30,10 @@ export function ScoreChart({ scores, own }: { scores: Score[]; own: string }) {
             <tr>
               <th scope="col">{say("model")}</th>
               <th scope="col" className="bars">
-                <span className="hidden">{name}</span>
+                <span className="hidden">{measureName(name, say)}</span>
               </th>
               <th scope="col" className="right">
-                {name}
+                {measureName(name, say)}
                 <span className="small block">{say("interval")}</span>
               </th>
               <th scope="col" className="right">
@@ -49,7 +46,7 @@ export function ScoreChart({ scores, own }: { scores: Score[]; own: string }) {
               const metric = score.metrics[name];
               return (
                 <tr key={score.name} className={score.name === own ? "own" : undefined}>
-                  <th scope="row">{score.name}</th>
+                  <th scope="row">{contestantName(score.name, say)}</th>
                   <td className="bars">
                     {metric && (
                       <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">

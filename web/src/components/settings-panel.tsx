@@ -6,99 +6,120 @@ import { useId, useState, type ReactNode } from "react";
 import { useNumbers, useSay } from "../lib/say";
 import { DEFAULTS, type Settings } from "../lib/types";
 
-/** More than any model here has of context. */
+/** More than any model has of context, for one of which no more is known. */
 const MOST_TOKENS = 1_000_000;
 
 interface Props {
   settings: Settings;
+  /** Tokens that the model has room for, if that is known. */
+  longest: number | null;
+  /** Whether its words are drawn; a label is not. */
+  isDrawn: boolean;
   onChange: (changed: Partial<Settings>) => void;
 }
 
-export function SettingsPanel({ settings, onChange: set }: Props) {
+export function SettingsPanel({ settings, longest, isDrawn, onChange: set }: Props) {
   const say = useSay();
   const changed = (Object.keys(DEFAULTS) as (keyof Settings)[]).some((name) => settings[name] !== DEFAULTS[name]);
   return (
     <Popover.Root>
       <Popover.Trigger className="quiet settings" aria-label={say("settings")}>
         <SlidersHorizontal aria-hidden /> <span className="wide">{say("settings")}</span>
-        {changed && <span className="dot" />}
+        {changed && isDrawn && <span className="dot" />}
       </Popover.Trigger>
       <Popover.Portal>
         <Popover.Positioner sideOffset={6} align="end">
           <Popover.Popup className="panel">
             <Popover.Title>{say("settings")}</Popover.Title>
-            <Popover.Description>{say("settingsHelp")}</Popover.Description>
-            <Field label={say("systemPrompt")}>
-              {(name) => (
-                <textarea
-                  id={name}
-                  rows={4}
-                  value={settings.system}
-                  placeholder={say("systemHint")}
-                  onChange={(event) => set({ system: event.target.value })}
-                />
-              )}
-            </Field>
-            <Slide
-              label={say("temperature")}
-              help={say("temperatureHelp")}
-              value={settings.temperature}
-              min={0}
-              max={2}
-              step={0.1}
-              onChange={(temperature) => set({ temperature })}
-            />
-            <Slide
-              label={say("topP")}
-              help={say("topPHelp")}
-              value={settings.top_p}
-              min={0.05}
-              max={1}
-              step={0.05}
-              onChange={(top_p) => set({ top_p })}
-            />
-            <Slide
-              label={say("penalty")}
-              help={say("penaltyHelp")}
-              value={settings.repetition_penalty}
-              min={1}
-              max={1.5}
-              step={0.05}
-              onChange={(repetition_penalty) => set({ repetition_penalty })}
-            />
-            <div className="pair">
-              <Field label={say("maxTokens")}>
-                {(name) => (
-                  <WholeNumber
-                    id={name}
-                    value={settings.max_tokens}
-                    min={1}
-                    max={MOST_TOKENS}
-                    required
-                    onChange={(value) => value !== null && set({ max_tokens: value })}
-                  />
-                )}
-              </Field>
-              <Field label={say("seed")}>
-                {(name) => (
-                  <WholeNumber
-                    id={name}
-                    value={settings.seed}
-                    min={0}
-                    max={Number.MAX_SAFE_INTEGER}
-                    hint={say("seedHint")}
-                    onChange={(seed) => set({ seed })}
-                  />
-                )}
-              </Field>
-            </div>
-            <button type="button" className="quiet" disabled={!changed} onClick={() => set(DEFAULTS)}>
-              {say("reset")}
-            </button>
+            <Popover.Description>{say(isDrawn ? "settingsHelp" : "settingsOfLabels")}</Popover.Description>
+            {isDrawn && <Drawing settings={settings} most={longest ?? MOST_TOKENS} onChange={set} />}
+            {isDrawn && (
+              <button type="button" className="quiet" disabled={!changed} onClick={() => set(DEFAULTS)}>
+                {say("reset")}
+              </button>
+            )}
           </Popover.Popup>
         </Popover.Positioner>
       </Popover.Portal>
     </Popover.Root>
+  );
+}
+
+interface DrawingProps {
+  settings: Settings;
+  most: number;
+  onChange: (changed: Partial<Settings>) => void;
+}
+
+function Drawing({ settings, most, onChange: set }: DrawingProps) {
+  const say = useSay();
+  return (
+    <>
+      <Field label={say("systemPrompt")}>
+        {(name) => (
+          <textarea
+            id={name}
+            rows={4}
+            value={settings.system}
+            placeholder={say("systemHint")}
+            onChange={(event) => set({ system: event.target.value })}
+          />
+        )}
+      </Field>
+      <Slide
+        label={say("temperature")}
+        help={say("temperatureHelp")}
+        value={settings.temperature}
+        min={0}
+        max={2}
+        step={0.1}
+        onChange={(temperature) => set({ temperature })}
+      />
+      <Slide
+        label={say("topP")}
+        help={say("topPHelp")}
+        value={settings.top_p}
+        min={0.05}
+        max={1}
+        step={0.05}
+        onChange={(top_p) => set({ top_p })}
+      />
+      <Slide
+        label={say("penalty")}
+        help={say("penaltyHelp")}
+        value={settings.repetition_penalty}
+        min={1}
+        max={1.5}
+        step={0.05}
+        onChange={(repetition_penalty) => set({ repetition_penalty })}
+      />
+      <div className="pair">
+        <Field label={say("maxTokens")}>
+          {(name) => (
+            <WholeNumber
+              id={name}
+              value={settings.max_tokens}
+              min={1}
+              max={most}
+              required
+              onChange={(value) => value !== null && set({ max_tokens: value })}
+            />
+          )}
+        </Field>
+        <Field label={say("seed")}>
+          {(name) => (
+            <WholeNumber
+              id={name}
+              value={settings.seed}
+              min={0}
+              max={Number.MAX_SAFE_INTEGER}
+              hint={say("seedHint")}
+              onChange={(seed) => set({ seed })}
+            />
+          )}
+        </Field>
+      </div>
+    </>
   );
 }
 

@@ -4,6 +4,7 @@ import { Activity, Boxes, MessageSquarePlus, Search, ThumbsUp, X } from "lucide-
 import { useDeferredValue, useEffect, useState } from "react";
 import { useWatched } from "../lib/external";
 import { headings, search, showMore } from "../lib/headings";
+import { me, ownerOf } from "../lib/me";
 import { failed } from "../lib/notice";
 import { go, paths, usePlace, type Place } from "../lib/router";
 import { useNumbers, useSay, type Say } from "../lib/say";
@@ -86,7 +87,8 @@ function List({ place }: { place: Place }) {
   const say = useSay();
   const { items, more, search: words, loaded } = useWatched(headings);
   const at = place.at === "talk" ? place.id : null;
-  if (loaded && items.length === 0) return <p className="none">{say(words ? "noneFound" : "noneYet")}</p>;
+  const who = ownerOf(useWatched(me).key);
+  if (loaded && items.length === 0) return <p className="none">{words ? say("noneFound") : say("noneYet", who)}</p>;
   return (
     <div className="list">
       {grouped(items, say).map(([name, ones]) => (
@@ -94,7 +96,7 @@ function List({ place }: { place: Place }) {
           <h2>{name}</h2>
           <ul>
             {ones.map((one) => (
-              <Entry key={one.id} heading={one} current={one.id === at} />
+              <Entry key={one.id} heading={one} words={words} current={one.id === at} />
             ))}
           </ul>
         </section>
@@ -108,7 +110,22 @@ function List({ place }: { place: Place }) {
   );
 }
 
-function Entry({ heading, current }: { heading: Heading; current: boolean }) {
+/** A text in which what was searched for stands out. */
+function Found({ text, words }: { text: string; words: string }) {
+  const wanted = words.trim().toLowerCase();
+  const at = wanted ? text.toLowerCase().indexOf(wanted) : -1;
+  if (at < 0) return text;
+  const end = at + wanted.length;
+  return (
+    <>
+      {text.slice(0, at)}
+      <mark>{text.slice(at, end)}</mark>
+      {text.slice(end)}
+    </>
+  );
+}
+
+function Entry({ heading, words, current }: { heading: Heading; words: string; current: boolean }) {
   const say = useSay();
   const numbers = useNumbers();
   return (
@@ -118,8 +135,14 @@ function Entry({ heading, current }: { heading: Heading; current: boolean }) {
         aria-current={current ? "page" : undefined}
         title={`${heading.title}\n${heading.model} · ${numbers.moment(heading.updated_at)}`}
       >
-        <span className="title">{heading.title || say("fresh")}</span>
-        {heading.found && <span className="found">{heading.found}</span>}
+        <span className="title">
+          <Found text={heading.title || say("fresh")} words={words} />
+        </span>
+        {heading.found && (
+          <span className="found">
+            <Found text={heading.found} words={words} />
+          </span>
+        )}
       </a>
       <ConversationMenu heading={heading} />
     </li>

@@ -2,7 +2,9 @@
 
 import { useState, type FormEvent } from "react";
 import { ApiError, call } from "../lib/api";
+import { codeIn } from "../lib/link";
 import { useSay } from "../lib/say";
+import { told } from "../lib/told";
 import { Mark } from "./mark";
 
 export function SignIn({ linkUsed, onIn }: { linkUsed: boolean; onIn: () => void }) {
@@ -11,12 +13,15 @@ export function SignIn({ linkUsed, onIn }: { linkUsed: boolean; onIn: () => void
 
   async function submit(event: FormEvent<HTMLFormElement>): Promise<void> {
     event.preventDefault();
-    const code = String(new FormData(event.currentTarget).get("key")).trim();
+    const typed = String(new FormData(event.currentTarget).get("key")).trim();
+    const link = codeIn(typed.replace(/^[^#]*/, "")); // the whole link is as good as a key
+    const code = link ?? typed;
     try {
       await call("POST", "/api/signin", { code });
       onIn();
     } catch (error) {
-      setProblem((error instanceof ApiError && error.message) || say("lost"));
+      const isRefused = error instanceof ApiError && error.status === 401;
+      setProblem(isRefused ? say(link ? "linkUsed" : "keyUnknown") : told(error, say));
     }
   }
 

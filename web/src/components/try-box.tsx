@@ -1,8 +1,9 @@
 // One question to one model, and its answer; nothing of it is kept.
 
 import { useState, type FormEvent } from "react";
-import { ApiError, call } from "../lib/api";
+import { call } from "../lib/api";
 import { useNumbers, useSay } from "../lib/say";
+import { told } from "../lib/told";
 import type { Facts } from "../lib/types";
 import { Labels } from "./labels";
 import { Markdown } from "./markdown";
@@ -57,7 +58,7 @@ export function TryBox({ model }: { model: string }) {
       }
       setAnswer({ text: message.content ?? "", facts, seconds: (performance.now() - began) / 1000 });
     } catch (error) {
-      setProblem((error instanceof ApiError && error.message) || say("lost"));
+      setProblem(told(error, say));
     } finally {
       setBusy(false);
     }

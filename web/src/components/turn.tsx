@@ -94,7 +94,7 @@ function Answer({ id, talk, message }: Props) {
   const isLast = talk.heading?.leaf === message.id && talk.live === null;
   const isLabel = facts.confidence !== undefined;
   const again = (): void => void ask(id, null, message.parent);
-  useKeys(isLast, message, again);
+  useKeys(isLast, message, isLabel ? null : again);
   const mark = (verdict: "up" | "down"): void =>
     void judge(id, message.id, message.verdict === verdict ? null : verdict, message.correction).catch(failed);
   // A correction that changes nothing means that the answer is right; any other leaves a verdict that was given.
@@ -195,12 +195,12 @@ function useLabels(model: string): string[] {
   return found;
 }
 
-function useKeys(isLast: boolean, message: Message, again: () => void): void {
+function useKeys(isLast: boolean, message: Message, again: (() => void) | null): void {
   useEffect(() => {
     if (!isLast) return;
     const pressed = (event: globalThis.KeyboardEvent): void => {
       if (!event.altKey || event.ctrlKey || event.metaKey) return;
-      if (event.code === "KeyR") {
+      if (event.code === "KeyR" && again) {
         event.preventDefault();
         again();
       } else if (event.code === "KeyC") {

@@ -6,14 +6,26 @@ export class ApiError extends Error {
   constructor(
     readonly status: number,
     message: string,
+    /** The server's word for the kind of error. */
+    readonly code = "",
   ) {
     super(message);
   }
 }
 
+interface Problem {
+  message?: string;
+  code?: string | null;
+}
+
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 const signedOut = new Set<() => void>();
+
+/** For `.catch`: any failure as an {@link ApiError}; one of status 0 is a server that cannot be reached. */
+export function asProblem(error: unknown): ApiError {
+  return error instanceof ApiError ? error : new ApiError(0, "");
+}
 
 /** Calls `told` whenever the server says that nobody is signed in. */
 export function onSignedOut(told: () => void): () => void {
@@ -51,6 +63,6 @@ async function send(method: Method, path: string, body?: unknown): Promise<Respo
   }
   if (response.ok) return response;
   if (response.status === 401 && path !== "/api/signin") for (const told of signedOut) told();
-  const said = (await response.json().catch(() => null)) as { error?: { message?: string } } | null;
-  throw new ApiError(response.status, said?.error?.message ?? `${response.status}`);
+  const said = (await response.json().catch(() => null)) as { error?: Problem } | null;
+  throw new ApiError(response.status, said?.error?.message ?? `${response.status}`, said?.error?.code ?? "");
 }

@@ -10,3 +10,8 @@ export function keepDraft(place: string, text: string): void {
   if (text) sessionStorage.setItem(PREFIX + place, text);
   else sessionStorage.removeItem(PREFIX + place);
 }
+
+/** Whoever signs in next in this tab finds nothing of them. */
+export function forgetDrafts(): void {
+  for (const name of Object.keys(sessionStorage)) if (name.startsWith(PREFIX)) sessionStorage.removeItem(name);
+}

@@ -1,6 +1,6 @@
 // Markdown as marked's tokens, with maths. No HTML is made here or anywhere: what looks like a tag stays text.
 
-import { Marked, type Token, type TokenizerAndRendererExtension } from "marked";
+import { Marked, type Token, type TokenizerAndRendererExtension, type Tokens } from "marked";
 
 export interface MathToken {
   type: "math";
@@ -77,4 +77,21 @@ export function plain(text: string): string {
         : whole;
     },
   );
+}
+
+/** The words of a text without its signs, as they are read aloud. */
+export function spoken(text: string): string {
+  const tokens = blocks(text);
+  return tokens ? tokens.map(words).join(" ").replace(/\s+/g, " ").trim() : text;
+}
+
+function words(given: Token): string {
+  const token = given as Tokens.Generic;
+  if (token.type === "list") return (given as Tokens.List).items.map(words).join(". ");
+  if (token.type === "table") {
+    const { header, rows } = given as Tokens.Table;
+    return [header, ...rows].map((cells) => cells.map((cell) => cell.tokens.map(words).join("")).join(", ")).join(". ");
+  }
+  if (token.tokens) return token.tokens.map(words).join(token.type === "list_item" ? " " : "");
+  return token.type === "checkbox" ? "" : plain((token.text as string | undefined) ?? " ");
 }

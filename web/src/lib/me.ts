@@ -7,6 +7,11 @@ import type { Me } from "./types";
 
 export const me = new Watched<Me>({ version: "", models: [], key: "" });
 
+/** Whose conversations a key's are: those who came by a link share them with the first key. */
+export function ownerOf(key: string): string {
+  return key === "link" || key === "unattended" ? "first" : key;
+}
+
 export async function readMe(): Promise<void> {
   const [found] = await Promise.all([call<Me>("GET", "/api/me"), readBriefs()]);
   me.set(found);

@@ -1,12 +1,11 @@
 // What went wrong with something that has no place of its own on the page to say so.
 
-import { ApiError } from "./api";
+import { asProblem, type ApiError } from "./api";
 import { Watched } from "./external";
 
-/** `null`: nothing; "": the server cannot be reached; otherwise what it said. */
-export const notice = new Watched<string | null>(null);
+export const notice = new Watched<ApiError | null>(null);
 
-/** For `.catch`: says the error until the next thing that is done. */
+/** For `.catch`: says the error until it is closed or something is done again. */
 export function failed(error: unknown): void {
-  notice.set(error instanceof ApiError ? error.message : "");
+  notice.set(asProblem(error));
 }

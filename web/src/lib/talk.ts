@@ -1,6 +1,7 @@
 // The conversations that this page holds. An answer goes on being received while another conversation is shown.
 
-import { ApiError, call, stream } from "./api";
+import { ApiError, asProblem, call, stream } from "./api";
+import { keepDraft } from "./drafts";
 import { Watched } from "./external";
 import { refresh } from "./headings";
 import { failed } from "./notice";
@@ -18,12 +19,19 @@ export interface Live {
   stopping: boolean;
 }
 
+/** A failed question: what was wrong, its words unless the server has kept them, and what came of the answer. */
+export interface Failed {
+  problem: ApiError;
+  content: string | null;
+  parent: number | null;
+  text: string;
+}
+
 export interface Talk {
   heading: Heading | null;
   messages: Message[];
   live: Live | null;
-  /** A failed question: what was wrong, its words unless the server has kept them, and what came of the answer. */
-  failed: { status: number; message: string; content: string | null; parent: number | null; text: string } | null;
+  failed: Failed | null;
   missing: boolean;
 }
 
@@ -88,7 +96,7 @@ export function turnTo(id: string, message: Message): void {
     leaf = next;
   }
   talk.update((now) => ({ ...now, heading: now.heading && { ...now.heading, leaf: leaf.id } }));
-  void call("PATCH", `/api/conversations/${id}`, { leaf: leaf.id }).catch(() => undefined);
+  call("PATCH", `/api/conversations/${id}`, { leaf: leaf.id }).catch(failed);
 }
 
 /** Ask `content` behind `parent`; without content, the question `parent` again. */
@@ -111,7 +119,7 @@ export async function ask(id: string, content: string | null, parent: number | n
     await settled(id);
     let ended = false;
     for await (const event of stream(`/api/conversations/${id}/answers`, { content, parent })) {
-      if ("error" in event) throw new ApiError(500, event.error.message);
+      if ("error" in event) throw new ApiError(500, event.error.message, event.error.code ?? "");
       if (event.type === "begin") {
         const { question, prompt_tokens: promptTokens } = event;
         talk.update((now) => ({
@@ -119,7 +127,7 @@ export async function ask(id: string, content: string | null, parent: number | n
           messages: [...now.messages.filter((one) => one.id !== question.id), question],
           live: now.live && { ...now.live, question, promptTokens },
         }));
-        void refresh();
+        refresh().catch(() => undefined); // the answer itself says whether the server is there
       } else if (event.type === "text") {
         firstAt ??= performance.now();
         text += event.text;
@@ -138,26 +146,31 @@ export async function ask(id: string, content: string | null, parent: number | n
       }
     }
     if (!ended) throw new ApiError(0, "");
-    void refresh();
+    refresh().catch(failed);
   } catch (error) {
     cancelAnimationFrame(frame);
-    const known = error instanceof ApiError ? error : new ApiError(0, "");
+    const problem = asProblem(error);
     const kept = talk.get().live?.question ?? null;
-    const broken = {
-      status: known.status,
-      message: known.message,
-      content: kept ? null : content,
-      parent: kept?.id ?? parent,
-      text,
-    };
+    const broken: Failed = { problem, content: kept ? null : content, parent: kept?.id ?? parent, text };
     talk.update((now) => ({
       ...now,
       live: null,
       failed: broken,
       heading: now.heading && { ...now.heading, leaf: kept?.id ?? now.heading.leaf },
     }));
-    if (kept && known.status !== 0) void load(id).catch(() => undefined);
   }
+}
+
+/** Once more what failed; what the server has kept of it since is shown beside. */
+export async function askAgain(id: string, one: Failed): Promise<void> {
+  try {
+    await load(id, 0);
+  } catch (error) {
+    talkOf(id).update((now) => ({ ...now, failed: { ...one, problem: asProblem(error) } }));
+    return;
+  }
+  if (talkOf(id).get().missing) return;
+  await ask(id, one.content, one.parent);
 }
 
 export async function stop(id: string): Promise<void> {
@@ -182,7 +195,7 @@ export function set(id: string, changed: Partial<Settings>): void {
   clearTimeout(settling.get(id));
   settling.set(
     id,
-    window.setTimeout(() => void settled(id).catch(() => undefined), 400),
+    window.setTimeout(() => void settled(id).catch(failed), 400),
   );
 }
 
@@ -194,8 +207,14 @@ async function settled(id: string): Promise<void> {
 
 export async function change(id: string, changes: Partial<Pick<Heading, "title" | "model">>): Promise<void> {
   const talk = talkOf(id);
+  const before = talk.get().heading;
   talk.update((now) => ({ ...now, heading: now.heading && { ...now.heading, ...changes } }));
-  await call("PATCH", `/api/conversations/${id}`, changes);
+  try {
+    await call("PATCH", `/api/conversations/${id}`, changes);
+  } catch (error) {
+    talk.update((now) => ({ ...now, heading: now.heading && { ...now.heading, ...before } }));
+    throw error;
+  }
   if (changes.title !== undefined) await refresh();
 }
 
@@ -207,6 +226,7 @@ export async function judge(id: string, message: number, verdict: Verdict, corre
 export async function remove(id: string): Promise<void> {
   await call("DELETE", `/api/conversations/${id}`);
   talks.delete(id);
+  keepDraft(id, "");
   await refresh();
 }
 

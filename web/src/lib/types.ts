@@ -75,7 +75,7 @@ export type StreamEvent =
   | { type: "begin"; question: Message; prompt_tokens: number }
   | { type: "text"; text: string; tokens: number }
   | { type: "end"; answer: Message }
-  | { error: { message: string } };
+  | { error: { message: string; code?: string | null } };
 
 export interface Brief {
   name: string;
@@ -84,6 +84,10 @@ export interface Brief {
   base?: string | null;
   task?: "label" | "completion" | "messages" | null;
   labels?: number;
+  /** Tokens of question and answer together. */
+  context?: number | null;
+  /** How well a specialist did, by its first measure. */
+  score?: { metric: string; value: number; rows: number };
   parameters?: number;
   size?: number;
   format?: string;
@@ -106,6 +110,8 @@ export interface Score {
   split: string;
   ms_per_answer: number | null;
   sentence: string | null;
+  /** Name of another contestant -> p of the paired test against the specialist. */
+  p_values: Record<string, number>;
   metrics: Record<string, Metric>;
 }
 
@@ -133,7 +139,7 @@ export interface Made {
   };
   curve: Curve;
   scores: Score[];
-  not_known: string[];
+  not_known: { what: string; about: string; more: string }[];
 }
 
 export interface Card extends Brief {
@@ -159,6 +165,8 @@ export interface Run {
   id: string;
   /** What the specialist will be called. */
   name: string | null;
+  /** What a shell is told to go on. */
+  command: string | null;
   is_running: boolean;
   started_at: string;
   base: string;

@@ -4,10 +4,11 @@ import { Download, FolderDown, PenLine, ThumbsDown, ThumbsUp } from "lucide-reac
 import { useState } from "react";
 import { CopyButton } from "../components/copy-button";
 import { Page, Waiting } from "../components/page";
-import { ApiError, call } from "../lib/api";
+import { call } from "../lib/api";
 import { useLoaded } from "../lib/load";
 import { paths } from "../lib/router";
 import { useNumbers, useSay } from "../lib/say";
+import { told } from "../lib/told";
 import type { Feedback, Judged, RowKind } from "../lib/types";
 
 interface Saved {
@@ -79,19 +80,19 @@ function Kind({ kind, count }: { kind: RowKind; count: number }) {
   const numbers = useNumbers();
   const [saved, setSaved] = useState<Saved | null>(null);
   const [problem, setProblem] = useState("");
+  const rows = (many: number): string => (many === 1 ? say("oneRow") : say("rowCount", numbers.count(many)));
   const save = async (): Promise<void> => {
     try {
       setSaved(await call<Saved>("POST", "/api/feedback/save", { kind }));
       setProblem("");
     } catch (error) {
-      setProblem((error instanceof ApiError && error.message) || say("lost"));
+      setProblem(told(error, say));
     }
   };
   return (
     <li>
       <p className="name">
-        {say(NAMES[kind])}{" "}
-        <span className="small">{count === 1 ? say("oneRow") : say("rowCount", numbers.count(count))}</span>
+        {say(NAMES[kind])} <span className="small">{rows(count)}</span>
       </p>
       <p className="small">{say(`${kind}Said`)}</p>
       {count > 0 && (
@@ -111,13 +112,14 @@ function Kind({ kind, count }: { kind: RowKind; count: number }) {
         <div className="saved" role="status">
           <p className="small">
             {saved.rows < FEWEST
-              ? say("savedFew", numbers.count(saved.rows), numbers.count(FEWEST - saved.rows))
-              : say("savedRows", numbers.count(saved.rows))}
+              ? say("savedFew", rows(saved.rows), numbers.count(FEWEST - saved.rows))
+              : say("savedRows", rows(saved.rows))}
           </p>
           <div className="row">
             <code>{saved.command}</code>
             <CopyButton text={saved.command} />
           </div>
+          <p className="small">{say("theseRowsAlone")}</p>
         </div>
       )}
     </li>

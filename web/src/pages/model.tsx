@@ -2,14 +2,16 @@
 
 import { MessageSquare } from "lucide-react";
 import { LossChart } from "../components/line-chart";
-import { Facts, Page, Waiting } from "../components/page";
+import { Facts, Page, Tags, Waiting } from "../components/page";
 import { RowBrowser } from "../components/row-browser";
 import { ScoreChart } from "../components/score-chart";
 import { TryBox } from "../components/try-box";
+import { verdict } from "../lib/contestants";
 import { useLoaded } from "../lib/load";
 import { paths } from "../lib/router";
-import { useNumbers, useSay } from "../lib/say";
+import { useNumbers, useSay, type Numbers, type Say } from "../lib/say";
 import type { Card, Made } from "../lib/types";
+import type { Words } from "../lib/words";
 import { about } from "./models";
 
 export function ModelPage({ name }: { name: string }) {
@@ -18,7 +20,12 @@ export function ModelPage({ name }: { name: string }) {
   const loaded = useLoaded<Card>(`/api/models/${encodeURIComponent(name)}`);
   const card = loaded.value;
   const said = card ? about({ ...card, licence: card.licence?.id ?? null }, say, numbers) : "";
-  const chat = (
+  const isGone = loaded.problem?.status === 404;
+  const chat = isGone ? (
+    <a className="button" href={`#${paths.models}`}>
+      {say("toModels")}
+    </a>
+  ) : (
     <a className="button primary" href={`#${paths.freshWith(name)}`}>
       <MessageSquare aria-hidden /> {say("chat")}
     </a>
@@ -45,7 +52,8 @@ export function ModelPage({ name }: { name: string }) {
 
 function Scores({ made, name }: { made: Made; name: string }) {
   const say = useSay();
-  const sentence = made.scores.at(-1)?.sentence;
+  const numbers = useNumbers();
+  const sentence = verdict(made.scores, say, numbers);
   return (
     <section className="section">
       <h2>{say("scores")}</h2>
@@ -61,12 +69,15 @@ function Making({ made, name }: { made: Made; name: string }) {
   const numbers = useNumbers();
   const { run } = made;
   const parts = ["train", "dev", "test"];
+  const total = Object.fromEntries(
+    parts.map((part) => [part, made.sources.reduce((sum, source) => sum + (source.rows[part] ?? 0), 0)]),
+  );
   return (
     <>
       <section className="section">
         <h2>{say("rowsAndLicences")}</h2>
         <div className="table" tabIndex={0} role="group" aria-label={say("rowsAndLicences")}>
-          <table>
+          <table className="files">
             <thead>
               <tr>
                 <th scope="col">{say("file")}</th>
@@ -85,9 +96,9 @@ function Making({ made, name }: { made: Made; name: string }) {
                     {source.path}
                     <span className="small hash">sha256:{source.sha256.slice(0, 16)}…</span>
                   </th>
-                  <td>{source.licence}</td>
+                  <td data-label={say("licence")}>{source.licence === "unknown" ? say("unknown") : source.licence}</td>
                   {parts.map((part) => (
-                    <td key={part} className="right">
+                    <td key={part} className="right" data-label={say(part as "train")}>
                       {numbers.count(source.rows[part] ?? 0)}
                     </td>
                   ))}
@@ -108,7 +119,7 @@ function Making({ made, name }: { made: Made; name: string }) {
             </ul>
           </details>
         )}
-        <RowBrowser model={name} />
+        <RowBrowser model={name} total={total} />
       </section>
       <section className="section">
         <h2>{say("howTuned")}</h2>
@@ -148,12 +159,14 @@ function About({ card }: { card: Card }) {
     say("licence"),
     <>
       {licence?.title ?? licence?.id ?? say("licenceUnknown")}
-      {licence?.note && <span className="small"> {licence.note}</span>}
-      {licence?.according_to && <span className="small"> {say("accordingTo", licence.according_to)}</span>}
+      {licence?.note && <span className="small block">{noteOf(licence.id, say) ?? licence.note}</span>}
+      {licence?.according_to && (
+        <span className="small block">{say("accordingTo", whoSays(licence.according_to, say))}</span>
+      )}
     </>,
   ]);
   if (card.label_names?.length) facts.push([say("labels"), <Tags key="labels" names={card.label_names} />]);
-  facts.push([say("trainingData"), card.disclosure?.in_files ?? say("unknown")]);
+  facts.push([say("trainingData"), trainingData(card, say, numbers)]);
   for (const [i, one] of (card.disclosure?.statements ?? []).entries())
     facts.push([
       i === 0 ? say("statements") : "\u00a0".repeat(i),
@@ -163,7 +176,7 @@ function About({ card }: { card: Card }) {
     say("notKnown"),
     card.made ? (
       card.made.not_known.length ? (
-        <List items={card.made.not_known} />
+        <List items={card.made.not_known.map((one) => say(UNKNOWN[one.what] ?? "unknown", one.about, one.more))} />
       ) : (
         say("nothingUnknown")
       )
@@ -185,14 +198,35 @@ function About({ card }: { card: Card }) {
   );
 }
 
-function Tags({ names }: { names: string[] }) {
-  return (
-    <ul className="tags">
-      {names.map((one) => (
-        <li key={one}>{one}</li>
-      ))}
-    </ul>
-  );
+const UNKNOWN: Record<string, keyof Words> = {
+  licence: "unknownLicence",
+  data: "unknownData",
+  ancestor: "unknownAncestor",
+  rows: "unknownRows",
+  end: "unknownEnd",
+  base: "unknownBase",
+  scores: "unknownScores",
+};
+
+function trainingData(card: Card, say: Say, numbers: Numbers): string {
+  const said = card.disclosure?.in_files;
+  if (card.made?.sources.length) {
+    const rows = card.made.sources.reduce((sum, source) => sum + (source.rows.train ?? 0), 0);
+    return say("tunedOnRows", numbers.count(rows), card.made.sources.map((source) => source.path).join(", "));
+  }
+  return !said || said === "not disclosed" ? say("notDisclosed") : said;
+}
+
+/** What the server says of the licences that it knows, in the page's language. */
+function noteOf(licence: string | null, say: Say): string | null {
+  if (licence === "Apache-2.0") return say("noteApache");
+  if (licence === "MIT") return say("noteMit");
+  return licence?.startsWith("llama") ? say("noteCommunity") : null;
+}
+
+function whoSays(by: string, say: Say): string {
+  const base = /^its base, (.+)$/.exec(by)?.[1];
+  return base ? say("itsBase", base) : by;
 }
 
 function List({ items }: { items: string[] }) {
@@ -209,7 +243,7 @@ function Statement({ says, by }: { says: string; by: string }) {
   const say = useSay();
   return (
     <>
-      {says} <span className="small">({say("accordingTo", by)})</span>
+      <span lang="en">{says}</span> <span className="small">({say("accordingTo", whoSays(by, say))})</span>
     </>
   );
 }

@@ -2,6 +2,7 @@
 
 import { MessageSquare } from "lucide-react";
 import { Page, Waiting } from "../components/page";
+import { measureName } from "../lib/contestants";
 import { useLoaded } from "../lib/load";
 import { paths } from "../lib/router";
 import { useNumbers, useSay, type Numbers, type Say } from "../lib/say";
@@ -43,6 +44,7 @@ function Group({ title, models, empty }: { title: string; models: BriefInList[];
               {one.name}
             </a>
             <p className="small">{about(one, say, numbers)}</p>
+            <ScoreLine brief={one} />
             <a className="button" href={`#${paths.freshWith(one.name)}`} aria-label={say("chatWith", one.name)}>
               <MessageSquare aria-hidden /> {say("chat")}
             </a>
@@ -50,6 +52,20 @@ function Group({ title, models, empty }: { title: string; models: BriefInList[];
         ))}
       </ul>
     </section>
+  );
+}
+
+/** How well a specialist did, in a line; nothing for what was not compared. */
+export function ScoreLine({ brief }: { brief: BriefInList }) {
+  const say = useSay();
+  const numbers = useNumbers();
+  const { score } = brief;
+  if (!score) return null;
+  return (
+    <p className="small score">
+      <strong>{numbers.percent(score.value)}</strong> {measureName(score.metric, say)}{" "}
+      {say("heldOut", numbers.count(score.rows))}
+    </p>
   );
 }
 

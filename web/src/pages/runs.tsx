@@ -2,13 +2,16 @@
 
 import { LossChart } from "../components/line-chart";
 import { Facts, Page, Waiting } from "../components/page";
-import { useRef } from "react";
-import { useLoaded } from "../lib/load";
+import { useEffect, useRef } from "react";
+import { CopyButton } from "../components/copy-button";
+import { useLoaded, type Loaded } from "../lib/load";
+import { readMe } from "../lib/me";
+import { failed } from "../lib/notice";
 import { paths } from "../lib/router";
 import { useNumbers, useSay, type Say } from "../lib/say";
 import type { BriefInList, Run } from "../lib/types";
 import { recipe } from "./model";
-import { about } from "./models";
+import { about, ScoreLine } from "./models";
 
 const EVERY_MS = 3000;
 
@@ -17,10 +20,22 @@ interface Runs {
   finished: BriefInList[];
 }
 
+/** The runs as they go on. When one ends, its specialist can be asked in the open page too. */
+function useRuns(): Loaded<Runs> {
+  const loaded = useLoaded<Runs>("/api/runs", EVERY_MS);
+  const ids = loaded.value?.unfinished.map((run) => run.id).join();
+  const before = useRef<string | undefined>(undefined);
+  useEffect(() => {
+    if (before.current && before.current !== ids) readMe().catch(failed);
+    before.current = ids;
+  }, [ids]);
+  return loaded;
+}
+
 export function RunsPage() {
   const say = useSay();
   const numbers = useNumbers();
-  const loaded = useLoaded<Runs>("/api/runs", EVERY_MS);
+  const loaded = useRuns();
   return (
     <Page title={say("runs")} said={say("runsSaid")}>
       <Waiting loaded={loaded}>
@@ -57,6 +72,7 @@ export function RunsPage() {
                       <p className="small">
                         {about(one, say, numbers)} · {one.added_at && numbers.moment(one.added_at)}
                       </p>
+                      <ScoreLine brief={one} />
                     </li>
                   ))}
                 </ul>
@@ -72,14 +88,14 @@ export function RunsPage() {
 export function RunPage({ id }: { id: string }) {
   const say = useSay();
   const numbers = useNumbers();
-  const loaded = useLoaded<Runs>("/api/runs", EVERY_MS);
+  const loaded = useRuns();
   const run = loaded.value?.unfinished.find((one) => one.id === id);
   const seen = useRef<Run | null>(null);
   if (run) seen.current = run;
   const name = seen.current?.name;
   const made = loaded.value?.finished.some((one) => one.name === name);
   return (
-    <Page title={run ? titleOf(run) : say("run")} said={run && say("tunedFrom", run.base)}>
+    <Page title={seen.current ? titleOf(seen.current) : say("run")} said={run && say("tunedFrom", run.base)}>
       <Waiting loaded={loaded}>
         {() =>
           run ? (
@@ -112,7 +128,12 @@ export function RunPage({ id }: { id: string }) {
             </>
           ) : (
             <p className="none">
-              {say("runGone")} {made && name && <a href={`#${paths.model(name)}`}>{say("toCard", name)}</a>}
+              {say("runGone")}{" "}
+              {made && name ? (
+                <a href={`#${paths.model(name)}`}>{say("toCard", name)}</a>
+              ) : (
+                <a href={`#${paths.runs}`}>{say("toRuns")}</a>
+              )}
             </p>
           )
         }
@@ -146,10 +167,18 @@ function State({ run }: { run: Run }) {
   ];
   if (run.is_running && run.seconds_left !== null) words.push(say("timeLeft", numbers.seconds(run.seconds_left)));
   return (
-    <p className="small">
-      <span className={run.is_running ? "lamp on" : "lamp"} /> {words.join(" · ")}
-      {!run.is_running && ` · ${say("goesOn")}`}
-    </p>
+    <>
+      <p className="small">
+        <span className={run.is_running ? "lamp on" : "lamp"} /> {words.join(" · ")}
+        {!run.is_running && ` · ${say(run.command ? "goesOnWith" : "goesOn")}`}
+      </p>
+      {!run.is_running && run.command && (
+        <div className="row command">
+          <code>{run.command}</code>
+          <CopyButton text={run.command} />
+        </div>
+      )}
+    </>
   );
 }
 

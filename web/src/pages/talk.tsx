@@ -10,11 +10,14 @@ import { ModelPicker } from "../components/model-picker";
 import { SettingsPanel } from "../components/settings-panel";
 import { drawer } from "../components/shell";
 import { useWatched, Watched } from "../lib/external";
+import { briefs } from "../lib/briefs";
+import { spoken } from "../lib/markdown";
 import { failed } from "../lib/notice";
 import { lastModel } from "../lib/prefs";
 import { go, paths } from "../lib/router";
 import { useSay } from "../lib/say";
-import { ask, begin, change, load, set, shown, stop, talkOf, type Talk } from "../lib/talk";
+import { told } from "../lib/told";
+import { ask, askAgain, begin, change, load, set, shown, stop, talkOf, type Failed, type Talk } from "../lib/talk";
 import { DEFAULTS, type Settings } from "../lib/types";
 
 const NOBODY = new Watched<Talk>({ heading: null, messages: [], live: null, failed: null, missing: false });
@@ -26,16 +29,20 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
   const talk = useWatched(id ? talkOf(id) : NOBODY);
   const remembered = useWatched(lastModel);
   const settingsNow = useWatched(lastSettings);
-  const [problem, setProblem] = useState("");
+  const [problem, setProblem] = useState<Problem | null>(null);
   const fresh = asked ?? (models.includes(remembered) ? remembered : (models[0] ?? ""));
   const model = talk.heading?.model ?? fresh;
   const settings = { ...DEFAULTS, ...(talk.heading?.settings ?? settingsNow) };
   const path = shown(talk);
+  const brief = useWatched(briefs).find((one) => one.name === model);
 
   useEffect(() => {
-    setProblem("");
-    if (id) load(id).catch(() => setProblem(say("lost")));
-  }, [id, say]);
+    const read = (): void => {
+      setProblem(null);
+      if (id) load(id).catch((error: unknown) => setProblem({ error, again: read }));
+    };
+    read();
+  }, [id]);
   useEffect(() => {
     document.title = talk.heading?.title ? `${talk.heading.title} · Empu` : "Empu";
   }, [talk.heading?.title]);
@@ -51,18 +58,19 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
   };
   const put = useCallback(
     async (content: string): Promise<boolean> => {
+      setProblem(null);
       try {
         const target = id ?? (await begin(model, settings));
         const parent = shown(talkOf(target).get()).at(-1)?.id ?? null;
         if (!id) go(paths.talk(target), true);
         void ask(target, content, parent);
         return true;
-      } catch {
-        setProblem(say("lost"));
+      } catch (error) {
+        setProblem({ error, again: sendAgain });
         return false;
       }
     },
-    [id, model, settings, say],
+    [id, model, settings],
   );
 
   const { end, follow, away } = useFollowing(talk);
@@ -73,14 +81,21 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
       <header className="bar">
         <IconButton className="narrow" label={say("menu")} icon={<MenuIcon />} onClick={() => drawer.set(true)} />
         <ModelPicker models={models} value={model} onChange={choose} />
-        <SettingsPanel settings={settings} onChange={setSettings} />
+        <SettingsPanel
+          settings={settings}
+          longest={brief?.context ?? null}
+          isDrawn={brief?.task !== "label"}
+          onChange={setSettings}
+        />
       </header>
       <h1 className="hidden">{talk.heading?.title || say("fresh")}</h1>
       <div className="scroll" ref={follow}>
         {talk.missing ? (
           <p className="none">{say("notFound")}</p>
         ) : isEmpty && !id ? (
-          <Greeting model={model} />
+          <Greeting model={model} onTry={(text) => void put(text)} />
+        ) : problem && id && !talk.heading ? (
+          <Trouble problem={problem} />
         ) : (
           <div className="thread" role="log" aria-label={say("thread")} aria-live="off">
             {id && path.map((message) => <Turn key={message.id} id={id} talk={talk} message={message} />)}
@@ -97,11 +112,7 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
       </div>
       <div className="below">
         {away && <IconButton className="toend" label={say("toEnd")} icon={<ArrowDown />} onClick={() => away()} />}
-        {problem && (
-          <p className="error" role="alert">
-            {problem}
-          </p>
-        )}
+        {problem && !(id && !talk.heading) && <Trouble problem={problem} />}
         <Composer
           key={id ?? "fresh"}
           place={id ?? "fresh"}
@@ -124,22 +135,36 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
 /** What a screen reader says: a finished answer, once. */
 function announced(talk: Talk): string {
   const last = shown(talk).at(-1);
-  return !talk.live && last?.role === "assistant" ? last.content.replace(/[*_`#>|~$\\]+/g, " ") : "";
+  return !talk.live && last?.role === "assistant" ? spoken(last.content) : "";
 }
 
-function Failure({ id, model, failed: one }: { id: string; model: string; failed: NonNullable<Talk["failed"]> }) {
+interface Problem {
+  error: unknown;
+  again: () => void;
+}
+
+/** The words are back in their field, so that sending them is all there is to do. */
+function sendAgain(): void {
+  document.querySelector<HTMLFormElement>("form.composer")?.requestSubmit();
+}
+
+function Trouble({ problem }: { problem: Problem }) {
   const say = useSay();
+  return (
+    <div className="failure" role="alert">
+      <p>{told(problem.error, say)}</p>
+      <button type="button" onClick={problem.again}>
+        {say("again")}
+      </button>
+    </div>
+  );
+}
+
+function Failure({ id, model, failed: one }: { id: string; model: string; failed: Failed }) {
   return (
     <>
       {one.text && <BrokenAnswer model={model} text={one.text} />}
-      <div className="failure" role="alert">
-        <p>{one.message || say("lost")}</p>
-        {(one.content !== null || one.parent !== null) && (
-          <button type="button" onClick={() => void ask(id, one.content, one.parent)}>
-            {say("again")}
-          </button>
-        )}
-      </div>
+      <Trouble problem={{ error: one.problem, again: () => void askAgain(id, one) }} />
     </>
   );
 }
@@ -163,9 +188,25 @@ function useFollowing(talk: Talk) {
       setAway(rest > 240);
     };
     element.addEventListener("scroll", scrolled, { passive: true });
-    return () => element.removeEventListener("scroll", scrolled);
+    // Formulas and code are drawn after their words, and the end moves on.
+    const grown = new ResizeObserver(() => follows.current && end.current?.scrollIntoView({ block: "end" }));
+    const watch = (): void => {
+      grown.disconnect();
+      for (const child of element.children) grown.observe(child);
+    };
+    const changed = new MutationObserver(watch);
+    changed.observe(element, { childList: true });
+    watch();
+    return () => {
+      element.removeEventListener("scroll", scrolled);
+      changed.disconnect();
+      grown.disconnect();
+    };
   }, []);
   const count = talk.messages.length;
+  useEffect(() => {
+    follows.current = true;
+  }, [talk.heading?.id]);
   const isLive = talk.live !== null;
   useEffect(() => {
     if (isLive) follows.current = true;
