@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--type", default="Q4_0", help="of the random weights")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--kv", choices=["f16", "q8"], default="f16", help="the engine's cache")
+    parser.add_argument("--kv", choices=["bf16", "q8"], default="bf16", help="the engine's cache")
     parser.add_argument("--peer", action="append", default=[], metavar="KIND[:TYPE]=PYTHON")
     parser.add_argument("--case", type=as_case, action="append", metavar="read|write:TOKENS[:STREAMS]", dest="cases")
     parser.add_argument("--save", type=Path, metavar="FILE.json")

@@ -33,7 +33,7 @@ Kind kind_called(const std::string& name) {
 }
 
 CacheKind cache_called(const std::string& name) {
-    if (name == "f16") return CacheKind::Half;
+    if (name == "bf16") return CacheKind::Bfloat;
     if (name == "q8") return CacheKind::Small;
     throw Error("There is no kind of cache called " + name + ".");
 }

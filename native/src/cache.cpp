@@ -6,7 +6,7 @@ namespace {
 
 size_t bytes_of_head(CacheKind kind, int head_dim) {
     const size_t elements = size_t(kBlockKeys) * size_t(head_dim + round_up(head_dim, kLanes));
-    return kind == CacheKind::Half ? elements * sizeof(uint16_t) : elements + 2 * kBlockKeys * sizeof(uint16_t);
+    return kind == CacheKind::Bfloat ? elements * sizeof(uint16_t) : elements + 2 * kBlockKeys * sizeof(uint16_t);
 }
 
 }  // namespace
@@ -104,10 +104,12 @@ SmallBlock Cache::small_block(const Sequence& sequence, int index, int layer, in
     return {keys, values, scales, scales + kBlockKeys};
 }
 
+size_t Cache::value_at(int within) const { return size_t(within / 2 * 2) * size_t(width_) + size_t(within % 2); }
+
 Cache::Slot Cache::slot(const Sequence& sequence, int position, int layer, int head) const {
     auto* keys = reinterpret_cast<uint16_t*>(head_of(sequence, position / kBlockKeys, layer, head));
     const int within = position % kBlockKeys;
-    return {keys + within, keys + size_t(head_dim_) * kBlockKeys + size_t(within) * size_t(width_)};
+    return {keys + 2 * within, keys + size_t(head_dim_) * kBlockKeys + value_at(within)};
 }
 
 Cache::SmallSlot Cache::small_slot(const Sequence& sequence, int position, int layer, int head) const {
@@ -115,7 +117,7 @@ Cache::SmallSlot Cache::small_slot(const Sequence& sequence, int position, int l
     const int within = position % kBlockKeys;
     int8_t* values = keys + size_t(head_dim_) * kBlockKeys;
     auto* scales = reinterpret_cast<uint16_t*>(values + size_t(width_) * kBlockKeys);
-    return {keys + within, values + size_t(within) * size_t(width_), scales + within, scales + kBlockKeys + within};
+    return {keys + 2 * within, values + value_at(within), scales + within, scales + kBlockKeys + within};
 }
 
 }  // namespace empu

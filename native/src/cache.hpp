@@ -1,8 +1,8 @@
 // The key/value cache: sequences made of blocks of 64 positions, each block holding all layers and heads.
 //
 // A block is taken when its first position is written, and may be shared by sequences that began alike; who writes into
-// a shared block gets a copy first. Inside a block, for each layer and head: keys (head_dim, 64), then values
-// (64, padded head_dim), as 16-bit floats; or both as 8-bit numbers, then 64 scales of keys and 64 of values.
+// a shared block gets a copy first. Inside a block, for each layer and head: keys (head_dim / 2, 64, 2), then
+// values (32, padded head_dim, 2), as bfloat16; or both as 8-bit numbers, then 64 scales of keys and 64 of values.
 #pragma once
 
 #include <map>
@@ -22,7 +22,7 @@ struct Sequence {
     std::shared_ptr<const Adapter> adapter;  // none: the model as it is
 };
 
-enum class CacheKind { Half, Small };
+enum class CacheKind { Bfloat, Small };
 
 class Cache {
   public:
@@ -41,7 +41,9 @@ class Cache {
     CacheKind kind() const { return kind_; }
     CacheBlock block(const Sequence& sequence, int index, int layer, int head) const;
     SmallBlock small_block(const Sequence& sequence, int index, int layer, int head) const;
-    // Where key and value of one position begin; the elements of a key stand 64 apart.
+    // Where key and value of one position begin. Pairs of a key's elements stand `kKeyStep` apart, the elements of a
+    // value two.
+    static constexpr int kKeyStep = 2 * kBlockKeys;
     struct Slot {
         uint16_t* key;
         uint16_t* value;
@@ -59,6 +61,7 @@ class Cache {
 
   private:
     size_t reserved_bytes(int capacity) const;
+    size_t value_at(int within) const;
     uint8_t* head_of(const Sequence& sequence, int index, int layer, int head) const;
 
     CacheKind kind_;

@@ -13,6 +13,7 @@ namespace empu {
 inline constexpr int kLanes = 16;      // rows of a weight tile, and elements of one wide step
 inline constexpr int kGroup = 32;      // neighbouring columns that share a scale
 inline constexpr int kBlockKeys = 64;  // positions of one block of the key/value cache
+inline constexpr int kMostHeadDim = 1024;
 
 inline constexpr int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 

@@ -19,28 +19,28 @@ int widest(const Shape& shape) { return round_up(std::max({shape.dim, shape.q_di
 RowMemory::RowMemory(int tokens, int widest)
     : floats_(floats(tokens, widest)),
       numbers_(size_t(tokens) * size_t(widest)),
-      scales_(floats(tokens, widest / kGroup)),
-      sums_(floats(tokens, widest / kGroup)),
-      totals_(floats(tokens, widest / kGroup)) {}
+      scales_(floats(tokens, 2 * widest / kGroup)),
+      sums_(floats(tokens, 2 * widest / kGroup)),
+      totals_(floats(tokens, 2 * widest / kGroup)) {}
 
-Rows RowMemory::rows(int cols) {
+Rows RowMemory::rows(int cols, bool fine) {
     return {cols,
             round_up(cols, kLanes),
             floats_.as<float>(),
             numbers_.as<int8_t>(),
             scales_.as<float>(),
             sums_.as<float>(),
-            totals_.as<int32_t>()};
+            totals_.as<int32_t>(),
+            fine};
 }
 
 Scratch::Scratch(const Shape& shape)
     : rows(kAlone, widest(shape)),
       lowered{RowMemory(kAlone, kMaxRank), RowMemory(kAlone, kMaxRank), RowMemory(kAlone, kMaxRank)},
-      queries(floats(std::max(kTileTokens * shape.group(), shape.heads), shape.head_dim)),
+      queries(size_t(std::max(kTileTokens * shape.group(), shape.heads)) * size_t(shape.head_dim) * sizeof(uint16_t)),
       values(floats(kTileTokens * shape.group(), round_up(shape.head_dim, kLanes))),
-      sum_values(floats(kTileTokens * shape.group(), round_up(shape.head_dim, kLanes))),
-      largest(size_t(2 * kTileTokens * shape.group())),
-      weight(size_t(2 * kTileTokens * shape.group())),
+      largest(size_t(kTileTokens * shape.group())),
+      weight(size_t(kTileTokens * shape.group())),
       low(size_t(kTileTokens * shape.group())),
       high(size_t(kTileTokens * shape.group())) {}
 

@@ -26,7 +26,7 @@ class Engine {
   public:
     // `frequencies`: radians per position of each pair of a head. Throws Error.
     Engine(std::shared_ptr<const Model> model, std::vector<float> frequencies, int threads, std::string_view ops,
-           size_t cache_limit, CacheKind cache = CacheKind::Half);
+           size_t cache_limit, CacheKind cache = CacheKind::Bfloat);
     ~Engine();
 
     // A new sequence. Throws Error for an adapter of another model, or a cache that the limit does not allow.

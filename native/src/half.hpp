@@ -1,4 +1,5 @@
-// 16-bit floats by bits, equal to the processor's own conversions. Free of library templates: see ops_portable.hpp.
+// 16-bit floats of both kinds by bits, equal to the processor's own conversions. Free of library templates: see
+// ops_portable.hpp.
 #pragma once
 
 #include <stdint.h>
@@ -38,6 +39,14 @@ inline uint16_t half_of_float(float value) {
         return (uint16_t)(sign | (bits_of_float(float_of_bits(magnitude) + 0.5f) - 0x3f000000u));
     }
     return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13));
+}
+
+inline float float_of_bfloat(uint16_t bfloat) { return float_of_bits((uint32_t)bfloat << 16); }
+
+// To nearest, ties to even; for finite values well inside the range.
+inline uint16_t bfloat_of_float(float value) {
+    const uint32_t bits = bits_of_float(value);
+    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 }  // namespace

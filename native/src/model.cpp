@@ -5,7 +5,7 @@ namespace empu {
 void Shape::check() const {
     const auto within = [](int n, int most) { return n >= 1 && n <= most; };
     const bool sane = within(layers, 1024) && within(dim, 1 << 17) && within(heads, 4096) && within(kv_heads, 4096) &&
-                      within(head_dim, 1024) && within(ffn_dim, 1 << 20) && within(vocabulary, 1 << 22) &&
+                      within(head_dim, kMostHeadDim) && within(ffn_dim, 1 << 20) && within(vocabulary, 1 << 22) &&
                       heads % kv_heads == 0 && head_dim % 2 == 0 && norm_eps >= 0 && window >= 0;
     if (!sane) throw Error("The model's shape is out of range.");
 }

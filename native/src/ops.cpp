@@ -12,12 +12,13 @@ namespace empu {
 extern const Ops kAvx2Ops;
 extern const Ops kAvxVnniOps;
 extern const Ops kAvx512Ops;
+extern const Ops kAvx512Bf16Ops;
 #elif defined(EMPU_ARM)
 extern const Ops kNeonOps;
 #endif
 
 namespace {
-constexpr int kMostTables = 4;
+constexpr int kMostTables = 5;
 }
 
 int available_ops(const Ops** tables, int limit) {
@@ -31,6 +32,7 @@ int available_ops(const Ops** tables, int limit) {
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vnni")) {
+        if (__builtin_cpu_supports("avx512bf16")) add(kAvx512Bf16Ops);
         add(kAvx512Ops);
     }
     if (avx2 && __builtin_cpu_supports("avxvnni")) add(kAvxVnniOps);

@@ -47,8 +47,8 @@ inline __m256i add_dot(__m256i sum, __m256i numbers, __m256i a) {
 #endif
 }
 
-// Adds to the sums of eight rows the products of one group's numbers with the activations `a` of `T` tokens.
-template <int T>
+// Adds to the sums of eight rows the products of a group's numbers, or of a half, with the activations of `T` tokens.
+template <Span S, int T>
 inline __attribute__((always_inline)) void half_dots_q4(const uint8_t* at, const int8_t* a, size_t groups,
                                                         __m256i (&dot)[T]) {
     const __m256i low_bits = _mm256_set1_epi8(15);
@@ -61,17 +61,17 @@ inline __attribute__((always_inline)) void half_dots_q4(const uint8_t* at, const
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
             const int8_t* row = a + (size_t)t * groups * kGroup + 4 * line;
-            dot[t] = add_dot<true>(dot[t], low, broadcast4(row));
-            dot[t] = add_dot<true>(dot[t], high, broadcast4(row + 16));
+            if constexpr (S != Span::Second) dot[t] = add_dot<true>(dot[t], low, broadcast4(row));
+            if constexpr (S != Span::First) dot[t] = add_dot<true>(dot[t], high, broadcast4(row + 16));
         }
     }
 }
 
-template <int T>
+template <Span S, int T>
 inline __attribute__((always_inline)) void half_dots_q8(const uint8_t* at, const int8_t* a, size_t groups,
                                                         __m256i (&dot)[T]) {
 #pragma GCC unroll 8
-    for (int line = 0; line < 8; ++line) {
+    for (int line = S == Span::Second ? 4 : 0; line < (S == Span::First ? 4 : 8); ++line) {
         const __m256i numbers = load(at + 64 * line);
         _mm_prefetch((const char*)at + kAhead + 64 * line, _MM_HINT_T0);
 #pragma GCC unroll 4
@@ -81,48 +81,68 @@ inline __attribute__((always_inline)) void half_dots_q8(const uint8_t* at, const
     }
 }
 
+// What lies at one group of half a tile, rows 8 * half on.
+struct Place {
+    const uint8_t* numbers;
+    const uint8_t* scales;
+    size_t group;  // of the first token, among all tokens' groups
+};
+
+// Adds the products of a group, or of a half of it, to the sums of eight rows for `T` tokens.
+template <Kind K, Span S, int T>
+inline __attribute__((always_inline)) void add_span(const Place& place, const Rows& rows, __m256 (&sums)[T]) {
+    constexpr int kOffset = K == Kind::Q8 ? 128 : K == Kind::Q4Symmetric ? 8 : 0;
+    const size_t groups = (size_t)rows.groups();
+    const auto entry = [&](int t) {
+        const size_t at = place.group + (size_t)t * groups;
+        return S == Span::Group ? at : 2 * at + (S == Span::Second ? 1 : 0);
+    };
+    __m256i dot[T];
+    for (int t = 0; t < T; ++t) dot[t] = _mm256_set1_epi32(kOffset ? -kOffset * rows.totals[entry(t)] : 0);
+    const int8_t* a = rows.numbers + place.group * kGroup;
+    if constexpr (K == Kind::Q8) {
+        half_dots_q8<S, T>(place.numbers, a, groups, dot);
+    } else {
+        half_dots_q4<S, T>(place.numbers, a, groups, dot);
+    }
+    const __m256 scale = halves(place.scales);
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) {
+        if constexpr (K == Kind::Q4) {
+            sums[t] = _mm256_fmadd_ps(halves(place.scales + 32), _mm256_set1_ps(rows.sums[entry(t)]), sums[t]);
+        }
+        const __m256 factor = _mm256_set1_ps(rows.scales[entry(t)]);
+        sums[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot[t]), factor), scale, sums[t]);
+    }
+}
+
+template <Kind K, int T>
+inline __attribute__((always_inline)) void add_group(const Place& place, const Rows& rows, __m256 (&sums)[T]) {
+    if (rows.fine) {
+        add_span<K, Span::First, T>(place, rows, sums);
+        add_span<K, Span::Second, T>(place, rows, sums);
+    } else {
+        add_span<K, Span::Group, T>(place, rows, sums);
+    }
+}
+
 // Each adds up one half of a tile, rows 8 * half on, for `T` tokens.
 template <int T>
 void half_q4(const uint8_t* tile, int half, const Rows& rows, int token, __m256 (&sums)[T]) {
-    const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
-    const uint8_t* at = tile + 32 * half;
-    const uint8_t* stored = tile + 256 + 16 * half;
-    for (size_t group = 0; group < groups; ++group, at += kQ4GroupBytes, stored += kQ4GroupBytes) {
-        __m256i dot[T];
-        for (int t = 0; t < T; ++t) dot[t] = _mm256_setzero_si256();
-        half_dots_q4<T>(at, rows.numbers + (first + group) * kGroup, groups, dot);
-        const __m256 scale = halves(stored), minimum = halves(stored + 32);
-#pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) {
-            const size_t of = first + (size_t)t * groups + group;
-            const __m256 sum = _mm256_fmadd_ps(minimum, _mm256_set1_ps(rows.sums[of]), sums[t]);
-            const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(dot[t]), _mm256_set1_ps(rows.scales[of]));
-            sums[t] = _mm256_fmadd_ps(product, scale, sum);
-        }
+    const size_t first = (size_t)token * (size_t)rows.groups();
+    for (int group = 0; group < rows.groups(); ++group, tile += kQ4GroupBytes) {
+        add_group<Kind::Q4, T>({tile + 32 * half, tile + 256 + 16 * half, first + (size_t)group}, rows, sums);
     }
 }
 
 template <Kind K, int T>
 void half_in_pairs(const uint8_t* tile, int half, const Rows& rows, int token, __m256 (&sums)[T]) {
     constexpr size_t kNumbers = K == Kind::Q8 ? kQ8Numbers : kQ4Numbers;
-    constexpr int kOffset = K == Kind::Q8 ? 128 : 8;
-    const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
-    for (int group = 0; group < (int)groups; ++group) {
-        const size_t of = first + (size_t)group;
-        const uint8_t* at = tile + numbers_at(kNumbers, group) + 32 * half;
-        __m256i dot[T];
-        for (int t = 0; t < T; ++t) dot[t] = _mm256_set1_epi32(-kOffset * rows.totals[of + (size_t)t * groups]);
-        if constexpr (K == Kind::Q8) {
-            half_dots_q8<T>(at, rows.numbers + of * kGroup, groups, dot);
-        } else {
-            half_dots_q4<T>(at, rows.numbers + of * kGroup, groups, dot);
-        }
-        const __m256 scale = halves(tile + scales_at(kNumbers, (int)groups, group) + 16 * half);
-#pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) {
-            const __m256 factor = _mm256_set1_ps(rows.scales[of + (size_t)t * groups]);
-            sums[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot[t]), factor), scale, sums[t]);
-        }
+    const size_t first = (size_t)token * (size_t)rows.groups();
+    for (int group = 0; group < rows.groups(); ++group) {
+        const uint8_t* scales = tile + scales_at(kNumbers, rows.groups(), group);
+        add_group<K, T>({tile + numbers_at(kNumbers, group) + 32 * half, scales + 16 * half, first + (size_t)group},
+                        rows, sums);
     }
 }
 
@@ -198,55 +218,59 @@ void wide_multiply_gated(const Tiles& tiles, const Matrix& up, const Rows& rows,
     }
 }
 
-// Eight elements of the cache.
-inline __m256 eight(const uint16_t* at) { return halves((const uint8_t*)at); }
-inline __m256 eight(const int8_t* at) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)at)));
+// Eight pairs of the cache.
+struct Pairs {
+    __m256 first, second;
+};
+
+inline Pairs pairs(const uint16_t* at) {
+    const __m256i both = load((const uint8_t*)at);
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(both, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000)))};
+}
+
+inline Pairs pairs(const int8_t* at) {
+    const __m256i both = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)at));
+    return {_mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(both, 16), 16)),
+            _mm256_cvtepi32_ps(_mm256_srai_epi32(both, 16))};
+}
+
+inline __m256 add_pairs(__m256 sum, const Pairs& pairs, const float* factors) {
+    sum = _mm256_fmadd_ps(pairs.second, _mm256_set1_ps(factors[1]), sum);
+    return _mm256_fmadd_ps(pairs.first, _mm256_set1_ps(factors[0]), sum);
 }
 
 // One query against the 64 keys of a block, eight at a time.
 template <typename Element>
-void score(const float* q, const Element* keys, int head_dim, float* scores) {
+void wide_score(const float* q, const Element* keys, int head_dim, float* scores) {
     __m256 sums[kBlockKeys / kHalf];
     for (__m256& sum : sums) sum = _mm256_setzero_ps();
-    for (int d = 0; d < head_dim; ++d, keys += kBlockKeys) {
-        const __m256 value = _mm256_set1_ps(q[d]);
+    for (int d = 0; d < head_dim; d += 2, keys += 2 * kBlockKeys) {
 #pragma GCC unroll 8
-        for (int i = 0; i < kBlockKeys / kHalf; ++i) {
-            sums[i] = _mm256_fmadd_ps(eight(keys + i * kHalf), value, sums[i]);
-        }
+        for (int i = 0; i < kBlockKeys / kHalf; ++i) sums[i] = add_pairs(sums[i], pairs(keys + 2 * kHalf * i), q + d);
     }
     for (int i = 0; i < kBlockKeys / kHalf; ++i) _mm256_storeu_ps(scores + i * kHalf, sums[i]);
 }
 
-// 16 columns of the values of a block, weighed.
+// The values of a block, weighed, 16 columns at a time.
 template <typename Element>
-void weigh(const float* weights, const Element* values, int width, float* out) {
-    __m256 low = _mm256_setzero_ps(), high = _mm256_setzero_ps();
-    for (int key = 0; key < kBlockKeys; ++key, values += width) {
-        const __m256 weight = _mm256_set1_ps(weights[key]);
-        low = _mm256_fmadd_ps(eight(values), weight, low);
-        high = _mm256_fmadd_ps(eight(values + kHalf), weight, high);
+void wide_weigh(const float* weights, const Element* values, int width, float* out) {
+    for (int d = 0; d < width; d += kLanes) {
+        __m256 low = _mm256_setzero_ps(), high = _mm256_setzero_ps();
+        const Element* at = values + 2 * d;
+        for (int key = 0; key < kBlockKeys; key += 2, at += 2 * width) {
+            low = add_pairs(low, pairs(at), weights + key);
+            high = add_pairs(high, pairs(at + kLanes), weights + key);
+        }
+        _mm256_storeu_ps(out + d, low);
+        _mm256_storeu_ps(out + d + kHalf, high);
     }
-    _mm256_storeu_ps(out, low);
-    _mm256_storeu_ps(out + kHalf, high);
 }
 
-template <typename Block>
-void wide_attend(const float* q, int ldq, int queries, const Block& block, int head_dim, const int* low,
-                 const int* high, const Partial& out) {
-    const int width = padded(head_dim);
-    for (int query = 0; query < queries; ++query, q += ldq) {
-        out.weight[query] = 0;
-        if (low[query] >= high[query]) continue;
-        float scores[kBlockKeys];
-        score(q, block.keys, head_dim, scores);
-        scale_scores(block, scores);
-        to_weights(scores, low[query], high[query], out.largest + query, out.weight + query);
-        scale_weights(block, scores);
-        float* values = out.values + (size_t)query * (size_t)width;
-        for (int d = 0; d < width; d += kLanes) weigh(scores, block.values + d, width, values + d);
-    }
+template <typename Block, typename Element>
+void wide_attend(const uint16_t* q, int ldq, int queries, const Block& block, int head_dim, const int* low,
+                 const int* high, const Partial& out, Store store) {
+    attend_each(q, ldq, queries, block, head_dim, low, high, out, store, wide_score<Element>, wide_weigh<Element>);
 }
 
 int64_t wide_products(int rounds, int32_t& sum) {
@@ -275,12 +299,12 @@ const Ops EMPU_TABLE = {EMPU_NAME,
                         wide_multiply_gated,
                         gate,
                         rotate,
-                        to_half,
-                        wide_attend<CacheBlock>,
+                        to_bfloat,
+                        wide_attend<CacheBlock, uint16_t>,
                         merge,
                         finish,
                         wide_products,
                         to_small,
-                        wide_attend<SmallBlock>};
+                        wide_attend<SmallBlock, int8_t>};
 
 }  // namespace empu

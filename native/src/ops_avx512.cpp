@@ -1,47 +1,22 @@
 // AVX-512 with VNNI: one zmm register is one tile's 16 rows, or 16 elements of a row.
-#include <immintrin.h>
-
-#include "ops_portable.hpp"
+#include "attend_avx512.hpp"
+#include "avx512.hpp"
 
 namespace empu {
 extern const Ops kAvx512Ops;
+extern const Ops kAvx512Bf16Ops;
 
 namespace {
 
-constexpr int kMostTokens = 8;    // that one walk through the weights serves; of more, so many go at once:
-constexpr int kTokens = 6;        // more sums than that do not stay in registers
+constexpr int kMostTokens = 8;  // that one walk through the weights serves; of more, so many go at once:
+constexpr int kTokens = 6;      // more sums than that do not stay in registers
 template <int T>
 constexpr int kAhead = T == 1 ? 6 * 1024 : 4 * 1024;  // bytes that the weights are fetched before their use
-
-inline __m512 halves(const uint8_t* at) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i*)at)); }
 
 inline __m512i broadcast4(const int8_t* at) {
     int32_t four;
     memcpy(&four, at, sizeof four);
     return _mm512_set1_epi32(four);
-}
-
-inline float add_lanes(__m512 lanes) {
-    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps(lanes, 1));
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-
-inline float largest_lane(__m512 lanes) { return _mm512_reduce_max_ps(lanes); }
-
-inline __m512 exp2_wide(__m512 x) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-126.0f));
-    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 f = _mm512_sub_ps(x, whole);
-    __m512 p = _mm512_set1_ps(1.5403530e-4f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3333558e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(p, whole);
 }
 
 inline __m512 silu_wide(__m512 x) {
@@ -70,17 +45,26 @@ void wide_quantise(const float* x, const Rows& rows, int token, int begin, int e
     for (int group = begin; group < end; ++group, x += kGroup) {
         const size_t at = first + (size_t)group;
         const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + kLanes);
-        const float largest = largest_lane(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-        const __m512 inverse = _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
-        const __m512i low = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse));
-        const __m512i high = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
+        const __m512 sizes_a = _mm512_abs_ps(a), sizes_b = _mm512_abs_ps(b);
+        const float largest_a = largest_lane(rows.fine ? sizes_a : _mm512_max_ps(sizes_a, sizes_b));
+        const float largest_b = rows.fine ? largest_lane(sizes_b) : largest_a;
+        const auto numbers = [](__m512 half, float most) {
+            return _mm512_cvtps_epi32(_mm512_mul_ps(half, _mm512_set1_ps(most > 0 ? 127.0f / most : 0.0f)));
+        };
+        const __m512i low = numbers(a, largest_a), high = numbers(b, largest_b);
         _mm_storeu_si128((__m128i*)(rows.numbers + at * kGroup), _mm512_cvtepi32_epi8(low));
         _mm_storeu_si128((__m128i*)(rows.numbers + at * kGroup + kLanes), _mm512_cvtepi32_epi8(high));
-        const int32_t total = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
-        const float scale = largest / 127.0f;
-        rows.scales[at] = scale;
-        rows.totals[at] = total;
-        rows.sums[at] = (float)total * scale;
+        const auto note = [&](size_t entry, float most, __m512i total) {
+            rows.scales[entry] = most / 127.0f;
+            rows.totals[entry] = _mm512_reduce_add_epi32(total);
+            rows.sums[entry] = (float)rows.totals[entry] * rows.scales[entry];
+        };
+        if (rows.fine) {
+            note(2 * at, largest_a, low);
+            note(2 * at + 1, largest_b, high);
+        } else {
+            note(at, largest_a, _mm512_add_epi32(low, high));
+        }
     }
 }
 
@@ -106,17 +90,24 @@ struct Columns {
     size_t groups;
 
     Columns(const Rows& rows, int token) : groups((size_t)rows.groups()) {
-        const size_t first = (size_t)token * groups;
+        const size_t first = (size_t)token * groups, entry = rows.fine ? 2 * first : first;
         numbers = rows.numbers + first * kGroup;
-        scales = rows.scales + first;
-        sums = rows.sums + first;
-        totals = rows.totals + first;
+        scales = rows.scales + entry;
+        sums = rows.sums + entry;
+        totals = rows.totals + entry;
+    }
+
+    // Where scale, sum and total of a group, or of a half, of token t are.
+    template <Span S>
+    size_t entry(int t, size_t group) const {
+        const size_t at = (size_t)t * groups + group;
+        return S == Span::Group ? at : 2 * at + (S == Span::Second ? 1 : 0);
     }
 };
 
-// Adds to the sums of `R` tiles the products of one group's numbers, `offset` bytes from `at`, with the activations
-// `a` of `T` tokens.
-template <int R, int T>
+// Adds to the sums of `R` tiles the products of the numbers of a group, or of a half, `offset` bytes from `at`, with
+// the group's activations `a` of `T` tokens.
+template <Span S, int R, int T>
 inline __attribute__((always_inline)) void add_dots_q4(const uint8_t* const* at, size_t offset, const int8_t* a,
                                                        size_t groups, __m512i (&dot)[R][T]) {
     const __m512i low_bits = _mm512_set1_epi8(15);
@@ -126,7 +117,9 @@ inline __attribute__((always_inline)) void add_dots_q4(const uint8_t* const* at,
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) {
             const __m512i both = _mm512_load_si512(at[r] + offset + 64 * line);
-            _mm_prefetch((const char*)at[r] + offset + kAhead<T> + 64 * line, _MM_HINT_T0);
+            if constexpr (S != Span::Second) {
+                _mm_prefetch((const char*)at[r] + offset + kAhead<T> + 64 * line, _MM_HINT_T0);
+            }
             low[r] = _mm512_and_si512(both, low_bits);
             high[r] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_bits);
         }
@@ -136,18 +129,18 @@ inline __attribute__((always_inline)) void add_dots_q4(const uint8_t* const* at,
             const __m512i a_low = broadcast4(row + 4 * line), a_high = broadcast4(row + 16 + 4 * line);
 #pragma GCC unroll 2
             for (int r = 0; r < R; ++r) {
-                dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], low[r], a_low);
-                dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], high[r], a_high);
+                if constexpr (S != Span::Second) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], low[r], a_low);
+                if constexpr (S != Span::First) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], high[r], a_high);
             }
         }
     }
 }
 
-template <int R, int T>
+template <Span S, int R, int T>
 inline __attribute__((always_inline)) void add_dots_q8(const uint8_t* const* at, size_t offset, const int8_t* a,
                                                        size_t groups, __m512i (&dot)[R][T]) {
 #pragma GCC unroll 8
-    for (int line = 0; line < 8; ++line) {
+    for (int line = S == Span::Second ? 4 : 0; line < (S == Span::First ? 4 : 8); ++line) {
         __m512i weights[R];
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) {
@@ -163,70 +156,69 @@ inline __attribute__((always_inline)) void add_dots_q8(const uint8_t* const* at,
     }
 }
 
-template <int R, int T>
-inline __attribute__((always_inline)) void tiles_q4(const uint8_t* const* tiles, const Rows& rows, int token,
-                                                    Sums<R, T>& sums) {
-    const Columns columns(rows, token);
-    const size_t groups = columns.groups;
-    clear(sums);
-    const uint8_t* at[R];
-    for (int r = 0; r < R; ++r) at[r] = tiles[r];
-    for (size_t group = 0; group < groups; ++group) {
-        __m512i dot[R][T];
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-            for (int t = 0; t < T; ++t) dot[r][t] = _mm512_setzero_si512();
-        }
-        add_dots_q4<R, T>(at, 0, columns.numbers + group * kGroup, groups, dot);
-#pragma GCC unroll 2
-        for (int r = 0; r < R; ++r) {
-            const __m512 scale = halves(at[r] + 256), minimum = halves(at[r] + 288);
-            _mm_prefetch((const char*)at[r] + kAhead<T> + 256, _MM_HINT_T0);
-#pragma GCC unroll 16
-            for (int t = 0; t < T; ++t) {
-                const size_t of = (size_t)t * groups + group;
-                const __m512 sum = _mm512_fmadd_ps(minimum, _mm512_set1_ps(columns.sums[of]), sums.of[r][t]);
-                const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[r][t]), _mm512_set1_ps(columns.scales[of]));
-                sums.of[r][t] = _mm512_fmadd_ps(product, scale, sum);
-            }
-            at[r] += kQ4GroupBytes;
-        }
-    }
-}
-
-// One group of a kind in pairs, its numbers and its scales so many bytes from `at`.
-template <Kind K, int R, int T>
-inline __attribute__((always_inline)) void group_in_pair(const uint8_t* const* at, size_t numbers, size_t scales,
-                                                         const Columns& columns, size_t group, Sums<R, T>& sums) {
-    constexpr int kOffset = K == Kind::Q8 ? 128 : 8;
-    const size_t groups = columns.groups;
+// Adds to the sums the products of a group, or of a half, whose numbers and scales are so many bytes from `at`.
+template <Kind K, Span S, int R, int T>
+inline __attribute__((always_inline)) void add_span(const uint8_t* const* at, size_t numbers, size_t scales,
+                                                    const Columns& columns, size_t group, Sums<R, T>& sums) {
+    constexpr int kOffset = K == Kind::Q8 ? 128 : K == Kind::Q4Symmetric ? 8 : 0;
     __m512i dot[R][T];
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) {
-        const __m512i start = _mm512_set1_epi32(-kOffset * columns.totals[(size_t)t * groups + group]);
+        const __m512i start = _mm512_set1_epi32(kOffset ? -kOffset * columns.totals[columns.entry<S>(t, group)] : 0);
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) dot[r][t] = start;
     }
     const int8_t* a = columns.numbers + group * kGroup;
     if constexpr (K == Kind::Q8) {
-        add_dots_q8<R, T>(at, numbers, a, groups, dot);
+        add_dots_q8<S, R, T>(at, numbers, a, columns.groups, dot);
     } else {
-        add_dots_q4<R, T>(at, numbers, a, groups, dot);
+        add_dots_q4<S, R, T>(at, numbers, a, columns.groups, dot);
     }
 #pragma GCC unroll 2
     for (int r = 0; r < R; ++r) {
         const __m512 scale = halves(at[r] + scales);
+        [[maybe_unused]] const __m512 minimum = K == Kind::Q4 ? halves(at[r] + scales + kScales) : scale;
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
-            const __m512 factor = _mm512_set1_ps(columns.scales[(size_t)t * groups + group]);
-            const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[r][t]), factor);
+            const size_t of = columns.entry<S>(t, group);
+            if constexpr (K == Kind::Q4) {
+                sums.of[r][t] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(columns.sums[of]), sums.of[r][t]);
+            }
+            const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[r][t]), _mm512_set1_ps(columns.scales[of]));
             sums.of[r][t] = _mm512_fmadd_ps(product, scale, sums.of[r][t]);
         }
     }
 }
 
-template <Kind K, int R, int T>
+template <Kind K, bool Fine, int R, int T>
+inline __attribute__((always_inline)) void add_group(const uint8_t* const* at, size_t numbers, size_t scales,
+                                                     const Columns& columns, size_t group, Sums<R, T>& sums) {
+    if constexpr (Fine) {
+        add_span<K, Span::First, R, T>(at, numbers, scales, columns, group, sums);
+        add_span<K, Span::Second, R, T>(at, numbers, scales, columns, group, sums);
+    } else {
+        add_span<K, Span::Group, R, T>(at, numbers, scales, columns, group, sums);
+    }
+}
+
+template <bool Fine, int R, int T>
+inline __attribute__((always_inline)) void tiles_q4(const uint8_t* const* tiles, const Rows& rows, int token,
+                                                    Sums<R, T>& sums) {
+    const Columns columns(rows, token);
+    clear(sums);
+    const uint8_t* at[R];
+    for (int r = 0; r < R; ++r) at[r] = tiles[r];
+    for (size_t group = 0; group < columns.groups; ++group) {
+        add_group<Kind::Q4, Fine, R, T>(at, 0, kQ4Numbers, columns, group, sums);
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r) {
+            _mm_prefetch((const char*)at[r] + kAhead<T> + kQ4Numbers, _MM_HINT_T0);
+            at[r] += kQ4GroupBytes;
+        }
+    }
+}
+
+template <Kind K, bool Fine, int R, int T>
 inline __attribute__((always_inline)) void tiles_in_pairs(const uint8_t* const* tiles, const Rows& rows, int token,
                                                           Sums<R, T>& sums) {
     constexpr size_t kNumbers = K == Kind::Q8 ? kQ8Numbers : kQ4Numbers;
@@ -238,8 +230,8 @@ inline __attribute__((always_inline)) void tiles_in_pairs(const uint8_t* const* 
     size_t group = 0;
     while (group < in_pairs) {
         if constexpr (T <= 2) {  // one turn for both, where that is not too much code to be read quickly
-            group_in_pair<K, R, T>(at, 0, 2 * kNumbers, columns, group, sums);
-            group_in_pair<K, R, T>(at, kNumbers, 2 * kNumbers + kScales, columns, group + 1, sums);
+            add_group<K, Fine, R, T>(at, 0, 2 * kNumbers, columns, group, sums);
+            add_group<K, Fine, R, T>(at, kNumbers, 2 * kNumbers + kScales, columns, group + 1, sums);
             for (int r = 0; r < R; ++r) {
                 _mm_prefetch((const char*)at[r] + kAhead<T> + 2 * kNumbers, _MM_HINT_T0);
                 at[r] += pair_bytes(kNumbers);
@@ -247,12 +239,12 @@ inline __attribute__((always_inline)) void tiles_in_pairs(const uint8_t* const* 
             group += 2;
         } else {
             const bool second = group % 2;
-            group_in_pair<K, R, T>(at, 0, second ? kNumbers + kScales : 2 * kNumbers, columns, group, sums);
+            add_group<K, Fine, R, T>(at, 0, second ? kNumbers + kScales : 2 * kNumbers, columns, group, sums);
             for (int r = 0; r < R; ++r) at[r] += second ? kNumbers + 2 * kScales : kNumbers;
             ++group;
         }
     }
-    if (group < columns.groups) group_in_pair<K, R, T>(at, 0, kNumbers, columns, group, sums);
+    if (group < columns.groups) add_group<K, Fine, R, T>(at, 0, kNumbers, columns, group, sums);
 }
 
 template <int R, int T>
@@ -273,15 +265,15 @@ inline __attribute__((always_inline)) void tiles_float32(const uint8_t* const* t
     }
 }
 
-template <Kind K, int R, int T>
+template <Kind K, bool Fine, int R, int T>
 inline __attribute__((always_inline)) void multiply_tiles(const uint8_t* const* tiles, const Rows& rows, int token,
                                                           Sums<R, T>& sums) {
     if constexpr (K == Kind::Float32) {
         tiles_float32<R, T>(tiles, rows, token, sums);
     } else if constexpr (K == Kind::Q4) {
-        tiles_q4<R, T>(tiles, rows, token, sums);
+        tiles_q4<Fine, R, T>(tiles, rows, token, sums);
     } else {
-        tiles_in_pairs<K, R, T>(tiles, rows, token, sums);
+        tiles_in_pairs<K, Fine, R, T>(tiles, rows, token, sums);
     }
 }
 
@@ -291,10 +283,10 @@ struct Target {
     Store store;
 };
 
-template <Kind K, int R, int T>
+template <Kind K, bool Fine, int R, int T>
 __attribute__((noinline)) void plain(const uint8_t* const* tiles, const Rows& rows, int token, const Target& target) {
     Sums<R, T> sums;
-    multiply_tiles<K, R, T>(tiles, rows, token, sums);
+    multiply_tiles<K, Fine, R, T>(tiles, rows, token, sums);
     for (int t = 0; t < T; ++t) {
         for (int r = 0; r < R; ++r) {
             float* out = target.out + (size_t)(token + t) * target.ld + (size_t)r * kLanes;
@@ -308,7 +300,7 @@ template <Kind K, int R, int T>
 __attribute__((noinline)) void gated(const uint8_t* const* tiles, const Rows& rows, int token, const Target& target) {
     static_assert(R == 2);
     Sums<R, T> sums;
-    multiply_tiles<K, R, T>(tiles, rows, token, sums);
+    multiply_tiles<K, false, R, T>(tiles, rows, token, sums);
     for (int t = 0; t < T; ++t) {
         _mm512_storeu_ps(target.out + (size_t)(token + t) * target.ld,
                          _mm512_mul_ps(silu_wide(sums.of[0][t]), sums.of[1][t]));
@@ -317,10 +309,10 @@ __attribute__((noinline)) void gated(const uint8_t* const* tiles, const Rows& ro
 
 using Step = void (*)(const uint8_t* const* tiles, const Rows& rows, int token, const Target& target);
 
-template <Kind K, int R>
-constexpr Step kPlain[kMostTokens + 1] = {nullptr,        plain<K, R, 1>, plain<K, R, 2>,
-                                          plain<K, R, 3>, plain<K, R, 4>, plain<K, R, 5>,
-                                          plain<K, R, 6>, plain<K, R, 7>, plain<K, R, 8>};
+template <Kind K, bool Fine, int R>
+constexpr Step kPlain[kMostTokens + 1] = {nullptr,              plain<K, Fine, R, 1>, plain<K, Fine, R, 2>,
+                                          plain<K, Fine, R, 3>, plain<K, Fine, R, 4>, plain<K, Fine, R, 5>,
+                                          plain<K, Fine, R, 6>, plain<K, Fine, R, 7>, plain<K, Fine, R, 8>};
 template <Kind K>
 constexpr Step kGated[kMostTokens + 1] = {nullptr,        gated<K, 2, 1>, gated<K, 2, 2>,
                                           gated<K, 2, 3>, gated<K, 2, 4>, gated<K, 2, 5>,
@@ -334,7 +326,7 @@ void all_tokens(const Step* steps, const uint8_t* const* tiles, const Rows& rows
     }
 }
 
-template <Kind K>
+template <Kind K, bool Fine>
 void multiply_kind(const Tiles& tiles, const Rows& rows, int tokens, float* out, size_t ld, Store store) {
     const Matrix& matrix = *tiles.matrix;
     const uint8_t* start = matrix.memory.bytes();
@@ -343,21 +335,27 @@ void multiply_kind(const Tiles& tiles, const Rows& rows, int tokens, float* out,
                                 start + matrix.tile_bytes * (size_t)(tile + 1)};
         const Target target = {out + (size_t)tile * kLanes, ld, store};
         const bool two = tile + 1 < tiles.end && tokens > 1;  // for one token, one stream from memory is fastest
-        all_tokens(two ? kPlain<K, 2> : kPlain<K, 1>, at, rows, tokens, target);
+        all_tokens(two ? kPlain<K, Fine, 2> : kPlain<K, Fine, 1>, at, rows, tokens, target);
         tile += two ? 2 : 1;
     }
+}
+
+template <Kind K>
+void multiply_rows(const Tiles& tiles, const Rows& rows, int tokens, float* out, size_t ld, Store store) {
+    if (rows.fine) return multiply_kind<K, true>(tiles, rows, tokens, out, ld, store);
+    multiply_kind<K, false>(tiles, rows, tokens, out, ld, store);
 }
 
 void wide_multiply(const Tiles& tiles, const Rows& rows, int tokens, float* out, size_t ld, Store store) {
     switch (tiles.matrix->kind) {
         case Kind::Q4:
-            return multiply_kind<Kind::Q4>(tiles, rows, tokens, out, ld, store);
+            return multiply_rows<Kind::Q4>(tiles, rows, tokens, out, ld, store);
         case Kind::Q4Symmetric:
-            return multiply_kind<Kind::Q4Symmetric>(tiles, rows, tokens, out, ld, store);
+            return multiply_rows<Kind::Q4Symmetric>(tiles, rows, tokens, out, ld, store);
         case Kind::Q8:
-            return multiply_kind<Kind::Q8>(tiles, rows, tokens, out, ld, store);
+            return multiply_rows<Kind::Q8>(tiles, rows, tokens, out, ld, store);
         case Kind::Float32:
-            return multiply_kind<Kind::Float32>(tiles, rows, tokens, out, ld, store);
+            return multiply_kind<Kind::Float32, false>(tiles, rows, tokens, out, ld, store);
     }
 }
 
@@ -380,119 +378,6 @@ void wide_gate(float* gate, const float* up, int n) {
     }
 }
 
-// 16 elements of the cache.
-inline __m512 sixteen(const uint16_t* at) { return halves((const uint8_t*)at); }
-inline __m512 sixteen(const int8_t* at) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const __m128i*)at)));
-}
-
-// C = A B for `Q` queries: A (Q, depth) floats, B (depth, width) elements of the cache, of which 64 columns are taken.
-constexpr int kCacheAhead = 4096;  // bytes: values follow keys in memory, and the next head's keys the values
-
-template <int Q, int W, bool Ahead, typename Element>
-inline __attribute__((always_inline)) void product(const float* a, size_t lda, const Element* b, size_t ldb, int depth,
-                                                   __m512 (&c)[Q][W]) {
-    for (int q = 0; q < Q; ++q) {
-        for (int w = 0; w < W; ++w) c[q][w] = _mm512_setzero_ps();
-    }
-    for (int d = 0; d < depth; ++d, b += ldb) {
-        __m512 row[W];
-        if constexpr (Ahead) {
-            for (size_t at = 0; at < W * kLanes * sizeof(Element); at += 64) {
-                _mm_prefetch((const char*)b + kCacheAhead + at, _MM_HINT_T0);
-            }
-        }
-#pragma GCC unroll 4
-        for (int w = 0; w < W; ++w) row[w] = sixteen(b + w * kLanes);
-#pragma GCC unroll 8
-        for (int q = 0; q < Q; ++q) {
-            const __m512 value = _mm512_set1_ps(a[(size_t)q * lda + (size_t)d]);
-#pragma GCC unroll 4
-            for (int w = 0; w < W; ++w) c[q][w] = _mm512_fmadd_ps(row[w], value, c[q][w]);
-        }
-    }
-}
-
-constexpr int kMostQueries = 6;
-
-template <int Q, int W, typename Element>
-inline void weigh_columns(const float* p, const Element* values, int width, float* out) {
-    __m512 c[Q][W];
-    product<Q, W, (W == 4)>(p, kBlockKeys, values, (size_t)width, kBlockKeys, c);
-    for (int q = 0; q < Q; ++q) {
-        for (int w = 0; w < W; ++w) _mm512_storeu_ps(out + (size_t)q * (size_t)width + (size_t)w * kLanes, c[q][w]);
-    }
-}
-
-// The scales of 16 positions, and a score or weight times its own.
-struct NoScales {};
-inline NoScales key_scales(const CacheBlock&, int) { return {}; }
-inline NoScales value_scales(const CacheBlock&, int) { return {}; }
-inline __m512 key_scales(const SmallBlock& block, int w) { return sixteen(block.key_scales + w * kLanes); }
-inline __m512 value_scales(const SmallBlock& block, int w) { return sixteen(block.value_scales + w * kLanes); }
-inline __m512 scaled(__m512 x, NoScales) { return x; }
-inline __m512 scaled(__m512 x, __m512 scales) { return _mm512_mul_ps(x, scales); }
-
-template <int Q, typename Block>
-void attend_some(const float* q, int ldq, const Block& block, int head_dim, const int* low, const int* high,
-                 float* largest, float* weight, float* values) {
-    alignas(64) float p[Q][kBlockKeys];
-    {
-        __m512 scores[Q][4];
-        product<Q, 4, true>(q, (size_t)ldq, block.keys, kBlockKeys, head_dim, scores);
-        for (int w = 0; w < 4; ++w) {
-            const auto scales = key_scales(block, w);
-            for (int i = 0; i < Q; ++i) scores[i][w] = scaled(scores[i][w], scales);
-        }
-        for (int i = 0; i < Q; ++i) {
-            const bool any = low[i] < high[i];
-            const uint64_t until = high[i] >= kBlockKeys ? ~0ull : any ? (1ull << high[i]) - 1 : 0;
-            const uint64_t seen = any ? until & ~((1ull << low[i]) - 1) : 0;
-            __m512 most = _mm512_set1_ps(kNothing);
-            for (int w = 0; w < 4; ++w) {
-                most = _mm512_mask_max_ps(most, (__mmask16)(seen >> 16 * w), scores[i][w], most);
-            }
-            const float top = largest_lane(most);
-            for (int w = 0; w < 4; ++w) {
-                const __m512 power = exp2_wide(_mm512_sub_ps(scores[i][w], _mm512_set1_ps(top)));
-                scores[i][w] = _mm512_maskz_mov_ps((__mmask16)(seen >> 16 * w), power);
-                _mm512_store_ps(p[i] + w * kLanes, scaled(scores[i][w], value_scales(block, w)));
-            }
-            largest[i] = top;
-            weight[i] = add_lanes(
-                _mm512_add_ps(_mm512_add_ps(scores[i][0], scores[i][1]), _mm512_add_ps(scores[i][2], scores[i][3])));
-        }
-    }
-    const int width = padded(head_dim);
-    int column = 0;
-    for (; column + 64 <= width; column += 64) weigh_columns<Q, 4>(p[0], block.values + column, width, values + column);
-    for (; column < width; column += kLanes) weigh_columns<Q, 1>(p[0], block.values + column, width, values + column);
-}
-
-template <typename Block>
-using AttendSome = void (*)(const float*, int, const Block&, int, const int*, const int*, float*, float*, float*);
-template <typename Block>
-constexpr AttendSome<Block> kAttendSome[kMostQueries + 1] = {
-    nullptr,
-    attend_some<1, Block>,
-    attend_some<2, Block>,
-    attend_some<3, Block>,
-    attend_some<4, Block>,
-    attend_some<5, Block>,
-    attend_some<6, Block>,
-};
-
-template <typename Block>
-void wide_attend(const float* q, int ldq, int queries, const Block& block, int head_dim, const int* low,
-                 const int* high, const Partial& out) {
-    for (int i = 0; i < queries;) {
-        const int count = queries - i < kMostQueries ? queries - i : kMostQueries;
-        kAttendSome<Block>[count](q + (size_t)i*(size_t)ldq, ldq, block, head_dim, low + i, high + i, out.largest + i,
-                                  out.weight + i, out.values + (size_t)i*(size_t)padded(head_dim));
-        i += count;
-    }
-}
-
 void wide_merge(const Partial& sum, const Partial& part, int head_dim) {
     if (*part.weight == 0) return;
     const bool first = *sum.weight == 0;
@@ -509,14 +394,16 @@ void wide_merge(const Partial& sum, const Partial& part, int head_dim) {
     }
 }
 
-void wide_to_half(const float* x, int n, uint16_t* out) {
+void wide_to_bfloat(const float* x, int n, uint16_t* out) {
+    const __m512 most = _mm512_set1_ps(0x1p50f), least = _mm512_set1_ps(-0x1p50f);
     int i = 0;
-    const __m512 most = _mm512_set1_ps(65504.0f), least = _mm512_set1_ps(-65504.0f);
     for (; i + kLanes <= n; i += kLanes) {
         const __m512 v = _mm512_max_ps(_mm512_min_ps(_mm512_loadu_ps(x + i), most), least);
-        _mm256_storeu_si256((__m256i*)(out + i), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        const __mmask16 large = _mm512_cmp_ps_mask(_mm512_abs_ps(v), _mm512_set1_ps(0x1p-50f), _CMP_NLT_UQ);
+        const __m512i bits = _mm512_castps_si512(round_to_bfloat(v));
+        _mm256_storeu_si256((__m256i*)(out + i), _mm512_maskz_cvtepi32_epi16(large, _mm512_srli_epi32(bits, 16)));
     }
-    to_half(x + i, n - i, out + i);
+    to_bfloat(x + i, n - i, out + i);
 }
 
 int64_t wide_products(int rounds, int32_t& sum) {
@@ -535,21 +422,14 @@ int64_t wide_products(int rounds, int32_t& sum) {
     return int64_t(rounds) * kSums * 64;
 }
 
+constexpr Ops table(const char* name, decltype(Ops::attend) attend, decltype(Ops::attend_small) attend_small) {
+    return {name,           wide_rms_norm, wide_quantise, wide_multiply, wide_multiply_gated, wide_gate, rotate,
+            wide_to_bfloat, attend,        wide_merge,    finish,        wide_products,       to_small,  attend_small};
+}
+
 }  // namespace
 
-const Ops kAvx512Ops = {"avx512",
-                        wide_rms_norm,
-                        wide_quantise,
-                        wide_multiply,
-                        wide_multiply_gated,
-                        wide_gate,
-                        rotate,
-                        wide_to_half,
-                        wide_attend<CacheBlock>,
-                        wide_merge,
-                        finish,
-                        wide_products,
-                        to_small,
-                        wide_attend<SmallBlock>};
+const Ops kAvx512Ops = table("avx512", avx512_attend, avx512_attend_small);
+const Ops kAvx512Bf16Ops = table("avx512-bf16", avx512_bf16_attend, avx512_bf16_attend_small);
 
 }  // namespace empu

@@ -28,7 +28,7 @@ struct Group {
 
 inline Group group_of(const int8_t* at) { return {vld1q_s8(at), vld1q_s8(at + 16)}; }
 
-template <int T, int Line>
+template <Span S, int T, int Line>
 inline void line_q4(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][kRegisters]) {
     __builtin_prefetch(at + kAhead + 64 * Line);
     for (int r = 0; r < kRegisters; ++r) {
@@ -36,8 +36,8 @@ inline void line_q4(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][
         const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(both, vdupq_n_u8(15)));
         const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(both, 4));
         for (int t = 0; t < T; ++t) {
-            dot[t][r] = add_dot<Line>(dot[t][r], low, a[t].low);
-            dot[t][r] = add_dot<Line>(dot[t][r], high, a[t].high);
+            if constexpr (S != Span::Second) dot[t][r] = add_dot<Line>(dot[t][r], low, a[t].low);
+            if constexpr (S != Span::First) dot[t][r] = add_dot<Line>(dot[t][r], high, a[t].high);
         }
     }
 }
@@ -54,79 +54,90 @@ inline void line_q8(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][
     }
 }
 
-template <int T>
-inline void half_dots_q4(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][kRegisters]) {
-    line_q4<T, 0>(at, a, dot);
-    line_q4<T, 1>(at, a, dot);
-    line_q4<T, 2>(at, a, dot);
-    line_q4<T, 3>(at, a, dot);
+template <Kind K, Span S, int T>
+inline void half_dots(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][kRegisters]) {
+    if constexpr (K == Kind::Q8) {
+        if constexpr (S != Span::Second) {
+            line_q8<T, 0>(at, a, dot);
+            line_q8<T, 1>(at, a, dot);
+            line_q8<T, 2>(at, a, dot);
+            line_q8<T, 3>(at, a, dot);
+        }
+        if constexpr (S != Span::First) {
+            line_q8<T, 4>(at, a, dot);
+            line_q8<T, 5>(at, a, dot);
+            line_q8<T, 6>(at, a, dot);
+            line_q8<T, 7>(at, a, dot);
+        }
+    } else {
+        line_q4<S, T, 0>(at, a, dot);
+        line_q4<S, T, 1>(at, a, dot);
+        line_q4<S, T, 2>(at, a, dot);
+        line_q4<S, T, 3>(at, a, dot);
+    }
 }
 
-template <int T>
-inline void half_dots_q8(const uint8_t* at, const Group (&a)[T], int32x4_t (&dot)[T][kRegisters]) {
-    line_q8<T, 0>(at, a, dot);
-    line_q8<T, 1>(at, a, dot);
-    line_q8<T, 2>(at, a, dot);
-    line_q8<T, 3>(at, a, dot);
-    line_q8<T, 4>(at, a, dot);
-    line_q8<T, 5>(at, a, dot);
-    line_q8<T, 6>(at, a, dot);
-    line_q8<T, 7>(at, a, dot);
+// What lies at one group of half a tile, rows 8 * half on.
+struct Place {
+    const uint8_t* numbers;
+    const uint8_t* scales;
+    size_t group;  // of the first token, among all tokens' groups
+};
+
+// Adds the products of a group, or of a half of it, to the sums of eight rows for `T` tokens. Numbers of Q8 become
+// signed where they are read; those of Q4Symmetric have their offset taken off by the start.
+template <Kind K, Span S, int T>
+inline void add_span(const Place& place, const Rows& rows, float32x4_t (&sums)[T][kRegisters]) {
+    constexpr int kOffset = K == Kind::Q4Symmetric ? 8 : 0;
+    const size_t groups = (size_t)rows.groups();
+    Group a[T];
+    size_t entry[T];
+    int32x4_t dot[T][kRegisters];
+    for (int t = 0; t < T; ++t) {
+        const size_t at = place.group + (size_t)t * groups;
+        entry[t] = S == Span::Group ? at : 2 * at + (S == Span::Second ? 1 : 0);
+        a[t] = group_of(rows.numbers + at * kGroup);
+        for (int32x4_t& one : dot[t]) one = vdupq_n_s32(-kOffset * rows.totals[entry[t]]);
+    }
+    half_dots<K, S, T>(place.numbers, a, dot);
+    for (int r = 0; r < kRegisters; ++r) {
+        const float32x4_t scale = halves(place.scales + 8 * r);
+        for (int t = 0; t < T; ++t) {
+            if constexpr (K == Kind::Q4) {
+                sums[t][r] = vfmaq_n_f32(sums[t][r], halves(place.scales + 32 + 8 * r), rows.sums[entry[t]]);
+            }
+            sums[t][r] = vfmaq_f32(sums[t][r], vmulq_n_f32(vcvtq_f32_s32(dot[t][r]), rows.scales[entry[t]]), scale);
+        }
+    }
+}
+
+template <Kind K, int T>
+inline void add_group(const Place& place, const Rows& rows, float32x4_t (&sums)[T][kRegisters]) {
+    if (rows.fine) {
+        add_span<K, Span::First, T>(place, rows, sums);
+        add_span<K, Span::Second, T>(place, rows, sums);
+    } else {
+        add_span<K, Span::Group, T>(place, rows, sums);
+    }
 }
 
 // Each adds up one half of a tile, rows 8 * half on, for `T` tokens.
 template <int T>
 void half_q4(const uint8_t* tile, int half, const Rows& rows, int token, float32x4_t (&sums)[T][kRegisters]) {
-    const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
-    const uint8_t* at = tile + 32 * half;
-    const uint8_t* stored = tile + 256 + 16 * half;
-    for (size_t group = 0; group < groups; ++group, at += kQ4GroupBytes, stored += kQ4GroupBytes) {
-        Group a[T];
-        int32x4_t dot[T][kRegisters];
-        for (int t = 0; t < T; ++t) {
-            a[t] = group_of(rows.numbers + (first + (size_t)t * groups + group) * kGroup);
-            for (int32x4_t& one : dot[t]) one = vdupq_n_s32(0);
-        }
-        half_dots_q4<T>(at, a, dot);
-        for (int r = 0; r < kRegisters; ++r) {
-            const float32x4_t scale = halves(stored + 8 * r), minimum = halves(stored + 32 + 8 * r);
-            for (int t = 0; t < T; ++t) {
-                const size_t of = first + (size_t)t * groups + group;
-                const float32x4_t sum = vfmaq_n_f32(sums[t][r], minimum, rows.sums[of]);
-                sums[t][r] = vfmaq_f32(sum, vmulq_n_f32(vcvtq_f32_s32(dot[t][r]), rows.scales[of]), scale);
-            }
-        }
+    const size_t first = (size_t)token * (size_t)rows.groups();
+    for (int group = 0; group < rows.groups(); ++group, tile += kQ4GroupBytes) {
+        add_group<Kind::Q4, T>({tile + 32 * half, tile + 256 + 16 * half, first + (size_t)group}, rows, sums);
     }
 }
 
-// Numbers of Q8 become signed where they are read; those of Q4Symmetric have their offset taken off by the start.
 template <Kind K, int T>
 void half_in_pairs(const uint8_t* tile, int half, const Rows& rows, int token, float32x4_t (&sums)[T][kRegisters]) {
     constexpr size_t kNumbers = K == Kind::Q8 ? kQ8Numbers : kQ4Numbers;
-    constexpr int kOffset = K == Kind::Q8 ? 0 : 8;
-    const size_t groups = (size_t)rows.groups(), first = (size_t)token * groups;
-    for (int group = 0; group < (int)groups; ++group) {
-        const size_t of = first + (size_t)group;
-        const uint8_t* at = tile + numbers_at(kNumbers, group) + 32 * half;
-        Group a[T];
-        int32x4_t dot[T][kRegisters];
-        for (int t = 0; t < T; ++t) {
-            a[t] = group_of(rows.numbers + (of + (size_t)t * groups) * kGroup);
-            for (int32x4_t& one : dot[t]) one = vdupq_n_s32(-kOffset * rows.totals[of + (size_t)t * groups]);
-        }
-        if constexpr (K == Kind::Q8) {
-            half_dots_q8<T>(at, a, dot);
-        } else {
-            half_dots_q4<T>(at, a, dot);
-        }
-        const uint8_t* stored = tile + scales_at(kNumbers, (int)groups, group) + 16 * half;
-        for (int r = 0; r < kRegisters; ++r) {
-            const float32x4_t scale = halves(stored + 8 * r);
-            for (int t = 0; t < T; ++t) {
-                const float32x4_t product = vmulq_n_f32(vcvtq_f32_s32(dot[t][r]), rows.scales[of + (size_t)t * groups]);
-                sums[t][r] = vfmaq_f32(sums[t][r], product, scale);
-            }
-        }
+    const size_t first = (size_t)token * (size_t)rows.groups();
+    for (int group = 0; group < rows.groups(); ++group) {
+        const uint8_t* scales = tile + scales_at(kNumbers, rows.groups(), group);
+        add_group<K, T>({tile + numbers_at(kNumbers, group) + 32 * half, scales + 16 * half, first + (size_t)group},
+                        rows, sums);
     }
 }
 
@@ -206,52 +217,59 @@ void wide_multiply_gated(const Tiles& tiles, const Matrix& up, const Rows& rows,
     }
 }
 
-// Four elements of the cache.
-inline float32x4_t four(const uint16_t* at) { return halves((const uint8_t*)at); }
-inline float32x4_t four(const int8_t* at) {
-    const int32_t numbers[kQuarter] = {at[0], at[1], at[2], at[3]};
-    return vcvtq_f32_s32(vld1q_s32(numbers));
+// Four pairs of the cache.
+struct Pairs {
+    float32x4_t first, second;
+};
+
+inline Pairs pairs(const uint16_t* at) {
+    const uint32x4_t both = vreinterpretq_u32_u16(vld1q_u16(at));
+    return {vreinterpretq_f32_u32(vshlq_n_u32(both, 16)),
+            vreinterpretq_f32_u32(vandq_u32(both, vdupq_n_u32(0xffff0000u)))};
+}
+
+inline Pairs pairs(const int8_t* at) {
+    const int32x4_t both = vreinterpretq_s32_s16(vmovl_s8(vld1_s8(at)));
+    return {vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(both, 16), 16)), vcvtq_f32_s32(vshrq_n_s32(both, 16))};
+}
+
+inline float32x4_t add_pairs(float32x4_t sum, const Pairs& pairs, const float* factors) {
+    return vfmaq_n_f32(vfmaq_n_f32(sum, pairs.second, factors[1]), pairs.first, factors[0]);
 }
 
 // One query against the 64 keys of a block, four at a time.
 template <typename Element>
-void score(const float* q, const Element* keys, int head_dim, float* scores) {
+void wide_score(const float* q, const Element* keys, int head_dim, float* scores) {
     float32x4_t sums[kBlockKeys / kQuarter];
     for (float32x4_t& sum : sums) sum = vdupq_n_f32(0);
-    for (int d = 0; d < head_dim; ++d, keys += kBlockKeys) {
-        for (int i = 0; i < kBlockKeys / kQuarter; ++i) sums[i] = vfmaq_n_f32(sums[i], four(keys + kQuarter * i), q[d]);
+    for (int d = 0; d < head_dim; d += 2, keys += 2 * kBlockKeys) {
+        for (int i = 0; i < kBlockKeys / kQuarter; ++i) {
+            sums[i] = add_pairs(sums[i], pairs(keys + 2 * kQuarter * i), q + d);
+        }
     }
     for (int i = 0; i < kBlockKeys / kQuarter; ++i) vst1q_f32(scores + kQuarter * i, sums[i]);
 }
 
-// 16 columns of the values of a block, weighed.
+// The values of a block, weighed, 16 columns at a time.
 template <typename Element>
-void weigh(const float* weights, const Element* values, int width, float* out) {
-    float32x4_t sums[kLanes / kQuarter];
-    for (float32x4_t& sum : sums) sum = vdupq_n_f32(0);
-    for (int key = 0; key < kBlockKeys; ++key, values += width) {
-        for (int i = 0; i < kLanes / kQuarter; ++i) {
-            sums[i] = vfmaq_n_f32(sums[i], four(values + kQuarter * i), weights[key]);
+void wide_weigh(const float* weights, const Element* values, int width, float* out) {
+    for (int d = 0; d < width; d += kLanes) {
+        float32x4_t sums[kLanes / kQuarter];
+        for (float32x4_t& sum : sums) sum = vdupq_n_f32(0);
+        const Element* at = values + 2 * d;
+        for (int key = 0; key < kBlockKeys; key += 2, at += 2 * width) {
+            for (int i = 0; i < kLanes / kQuarter; ++i) {
+                sums[i] = add_pairs(sums[i], pairs(at + 2 * kQuarter * i), weights + key);
+            }
         }
+        for (int i = 0; i < kLanes / kQuarter; ++i) vst1q_f32(out + d + kQuarter * i, sums[i]);
     }
-    for (int i = 0; i < kLanes / kQuarter; ++i) vst1q_f32(out + kQuarter * i, sums[i]);
 }
 
-template <typename Block>
-void wide_attend(const float* q, int ldq, int queries, const Block& block, int head_dim, const int* low,
-                 const int* high, const Partial& out) {
-    const int width = padded(head_dim);
-    for (int query = 0; query < queries; ++query, q += ldq) {
-        out.weight[query] = 0;
-        if (low[query] >= high[query]) continue;
-        float scores[kBlockKeys];
-        score(q, block.keys, head_dim, scores);
-        scale_scores(block, scores);
-        to_weights(scores, low[query], high[query], out.largest + query, out.weight + query);
-        scale_weights(block, scores);
-        float* values = out.values + (size_t)query * (size_t)width;
-        for (int d = 0; d < width; d += kLanes) weigh(scores, block.values + d, width, values + d);
-    }
+template <typename Block, typename Element>
+void wide_attend(const uint16_t* q, int ldq, int queries, const Block& block, int head_dim, const int* low,
+                 const int* high, const Partial& out, Store store) {
+    attend_each(q, ldq, queries, block, head_dim, low, high, out, store, wide_score<Element>, wide_weigh<Element>);
 }
 
 int64_t wide_products(int rounds, int32_t& sum) {
@@ -281,12 +299,12 @@ const Ops kNeonOps = {"neon",
                       wide_multiply_gated,
                       gate,
                       rotate,
-                      to_half,
-                      wide_attend<CacheBlock>,
+                      to_bfloat,
+                      wide_attend<CacheBlock, uint16_t>,
                       merge,
                       finish,
                       wide_products,
                       to_small,
-                      wide_attend<SmallBlock>};
+                      wide_attend<SmallBlock, int8_t>};
 
 }  // namespace empu

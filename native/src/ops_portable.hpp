@@ -10,8 +10,6 @@
 namespace empu {
 namespace {
 
-constexpr float kNothing = -3.0e38f;  // below every score
-
 inline float larger(float a, float b) { return a > b ? a : b; }
 inline float smaller(float a, float b) { return a < b ? a : b; }
 inline float magnitude(float x) { return float_of_bits(bits_of_float(x) & 0x7fffffffu); }
@@ -57,24 +55,34 @@ void rms_norm(const float* x, const float* weight, int n, float eps, float* out)
     for (int i = 0; i < padded(n); ++i) out[i] = x[i] * scale * weight[i];
 }
 
+// The numbers of `count` elements, and entry `at` of scales, sums and totals.
+void quantise_span(const float* x, int count, const Rows& rows, int8_t* numbers, size_t at) {
+    float largest = 0;
+    for (int i = 0; i < count; ++i) largest = larger(magnitude(x[i]), largest);
+    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    int32_t total = 0;
+    for (int i = 0; i < count; ++i) {
+        // The sum with 1.5 * 2^23 has the rounded number in its lowest bits.
+        numbers[i] = (int8_t)(uint8_t)(bits_of_float(x[i] * inverse + 12582912.0f) & 0xffu);
+        total += numbers[i];
+    }
+    const float scale = largest / 127.0f;
+    rows.scales[at] = scale;
+    rows.totals[at] = total;
+    rows.sums[at] = (float)total * scale;
+}
+
 void quantise(const float* x, const Rows& rows, int token, int begin, int end) {
     const size_t first = (size_t)token * (size_t)rows.groups();
     for (int group = begin; group < end; ++group, x += kGroup) {
         const size_t at = first + (size_t)group;
-        float largest = 0;
-        for (int i = 0; i < kGroup; ++i) largest = larger(magnitude(x[i]), largest);
-        const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-        int32_t total = 0;
-        for (int i = 0; i < kGroup; ++i) {
-            // The sum with 1.5 * 2^23 has the rounded number in its lowest bits.
-            const int8_t number = (int8_t)(uint8_t)(bits_of_float(x[i] * inverse + 12582912.0f) & 0xffu);
-            rows.numbers[at * kGroup + (size_t)i] = number;
-            total += number;
+        int8_t* numbers = rows.numbers + at * kGroup;
+        if (rows.fine) {
+            quantise_span(x, kGroup / 2, rows, numbers, 2 * at);
+            quantise_span(x + kGroup / 2, kGroup / 2, rows, numbers + kGroup / 2, 2 * at + 1);
+        } else {
+            quantise_span(x, kGroup, rows, numbers, at);
         }
-        const float scale = largest / 127.0f;
-        rows.scales[at] = scale;
-        rows.totals[at] = total;
-        rows.sums[at] = (float)total * scale;
     }
 }
 
@@ -86,39 +94,53 @@ void tile_float32(const uint8_t* tile, const Rows& rows, int token, float* acc) 
     }
 }
 
-// Adds to each row's sum the products of a group's numbers with the activations.
-void add_dots_q4(const uint8_t* numbers, const int8_t* a, int32_t* dot) {
+// Adds to each row's sum the products of the numbers of a group, or of a half, with the group's activations.
+void add_dots_q4(const uint8_t* numbers, const int8_t* a, Span span, int32_t* dot) {
+    const int low_bits = span == Span::Second ? 0 : 15, high_bits = span == Span::First ? 0 : 15;
     for (int line = 0; line < 4; ++line) {
         for (int l = 0; l < kLanes; ++l) {
             for (int i = 0; i < 4; ++i) {
                 const int both = numbers[line * 64 + l * 4 + i];
-                dot[l] += (both & 15) * a[line * 4 + i] + (both >> 4) * a[16 + line * 4 + i];
+                dot[l] += (both & low_bits) * a[line * 4 + i] + (both >> 4 & high_bits) * a[16 + line * 4 + i];
             }
         }
     }
 }
 
-void add_dots_q8(const uint8_t* numbers, const int8_t* a, int32_t* dot) {
-    for (int line = 0; line < 8; ++line) {
+void add_dots_q8(const uint8_t* numbers, const int8_t* a, Span span, int32_t* dot) {
+    for (int line = span == Span::Second ? 4 : 0; line < (span == Span::First ? 4 : 8); ++line) {
         for (int l = 0; l < kLanes; ++l) {
             for (int i = 0; i < 4; ++i) dot[l] += numbers[line * 64 + l * 4 + i] * a[line * 4 + i];
         }
     }
 }
 
+// Calls `each(span, entry)` with what has a scale of its own in a group, and its entry in scales, sums and totals.
+template <typename Each>
+inline void spans(const Rows& rows, size_t group, const Each& each) {
+    if (rows.fine) {
+        each(Span::First, 2 * group);
+        each(Span::Second, 2 * group + 1);
+    } else {
+        each(Span::Group, group);
+    }
+}
+
 void tile_q4(const uint8_t* tile, const Rows& rows, int token, float* acc) {
     const size_t first = (size_t)token * (size_t)rows.groups();
     for (int group = 0; group < rows.groups(); ++group, tile += kQ4GroupBytes) {
-        int32_t dot[kLanes] = {};
-        add_dots_q4(tile, rows.numbers + (first + (size_t)group) * kGroup, dot);
-        const float scale = rows.scales[first + (size_t)group], sum = rows.sums[first + (size_t)group];
         uint16_t scales[kLanes], minima[kLanes];
         memcpy(scales, tile + 256, sizeof scales);
         memcpy(minima, tile + 288, sizeof minima);
-        for (int l = 0; l < kLanes; ++l) {
-            acc[l] = __builtin_fmaf(float_of_half(minima[l]), sum, acc[l]);
-            acc[l] = __builtin_fmaf((float)dot[l] * scale, float_of_half(scales[l]), acc[l]);
-        }
+        const size_t at = first + (size_t)group;
+        spans(rows, at, [&](Span span, size_t entry) {
+            int32_t dot[kLanes] = {};
+            add_dots_q4(tile, rows.numbers + at * kGroup, span, dot);
+            for (int l = 0; l < kLanes; ++l) {
+                acc[l] = __builtin_fmaf(float_of_half(minima[l]), rows.sums[entry], acc[l]);
+                acc[l] = __builtin_fmaf((float)dot[l] * rows.scales[entry], float_of_half(scales[l]), acc[l]);
+            }
+        });
     }
 }
 
@@ -128,15 +150,17 @@ void tile_in_pairs(const uint8_t* tile, const Rows& rows, int token, size_t numb
                    const AddDots& add_dots) {
     const size_t first = (size_t)token * (size_t)rows.groups();
     for (int group = 0; group < rows.groups(); ++group) {
-        int32_t dot[kLanes] = {};
-        add_dots(tile + numbers_at(numbers, group), rows.numbers + (first + (size_t)group) * kGroup, dot);
-        const float scale = rows.scales[first + (size_t)group];
-        const int32_t total = rows.totals[first + (size_t)group];
         uint16_t scales[kLanes];
         memcpy(scales, tile + scales_at(numbers, rows.groups(), group), sizeof scales);
-        for (int l = 0; l < kLanes; ++l) {
-            acc[l] = __builtin_fmaf((float)(dot[l] - offset * total) * scale, float_of_half(scales[l]), acc[l]);
-        }
+        const size_t at = first + (size_t)group;
+        spans(rows, at, [&](Span span, size_t entry) {
+            int32_t dot[kLanes] = {};
+            add_dots(tile + numbers_at(numbers, group), rows.numbers + at * kGroup, span, dot);
+            for (int l = 0; l < kLanes; ++l) {
+                const float product = (float)(dot[l] - offset * rows.totals[entry]) * rows.scales[entry];
+                acc[l] = __builtin_fmaf(product, float_of_half(scales[l]), acc[l]);
+            }
+        });
     }
 }
 
@@ -193,8 +217,11 @@ void rotate(const float* x, const float* cosines, const float* sines, int pairs,
     }
 }
 
-void to_half(const float* x, int n, uint16_t* out) {
-    for (int i = 0; i < n; ++i) out[i] = half_of_float(x[i]);
+void to_bfloat(const float* x, int n, uint16_t* out) {
+    for (int i = 0; i < n; ++i) {
+        const float within = larger(smaller(x[i], 0x1p50f), -0x1p50f);
+        out[i] = magnitude(within) < 0x1p-50f ? (uint16_t)0 : bfloat_of_float(within);
+    }
 }
 
 void to_small(const float* x, int n, int8_t* out, uint16_t* scale) {
@@ -210,8 +237,10 @@ void to_small(const float* x, int n, int8_t* out, uint16_t* scale) {
     }
 }
 
-inline float cached(const uint16_t* at) { return float_of_half(*at); }
+inline float cached(const uint16_t* at) { return float_of_bfloat(*at); }
 inline float cached(const int8_t* at) { return (float)*at; }
+
+inline float rounded(float x) { return float_of_bfloat(bfloat_of_float(x)); }
 
 // What the 64 scores, or the 64 weights of the values, are multiplied by.
 inline void scale_scores(const CacheBlock&, float*) {}
@@ -220,7 +249,22 @@ inline void scale_scores(const SmallBlock& block, float* scores) {
     for (int key = 0; key < kBlockKeys; ++key) scores[key] *= float_of_half(block.key_scales[key]);
 }
 inline void scale_weights(const SmallBlock& block, float* weights) {
-    for (int key = 0; key < kBlockKeys; ++key) weights[key] *= float_of_half(block.value_scales[key]);
+    for (int key = 0; key < kBlockKeys; ++key) {
+        weights[key] = rounded(weights[key] * float_of_half(block.value_scales[key]));
+    }
+}
+
+constexpr float kLeastPower = -40.0f;  // weights below 2 to it are zero
+
+// 2^x for x in [-40, 0] within 1/13,000, a small part of what the rounding to bfloat16 changes.
+inline float coarse_exp2(float x) {
+    const float whole = round_even(x);
+    const float f = x - whole;
+    float p = 0.05517167f;
+    p = __builtin_fmaf(p, f, 0.24261112f);
+    p = __builtin_fmaf(p, f, 0.69326099f);
+    p = __builtin_fmaf(p, f, 0.99992807f);
+    return p * float_of_bits((uint32_t)((int32_t)whole + 127) << 23);
 }
 
 // Scores (64,) become weights relative to the largest one of those in [low, high), and zero outside.
@@ -228,49 +272,16 @@ void to_weights(float* scores, int low, int high, float* top, float* sum) {
     float largest = kNothing;
     for (int key = low; key < high; ++key) largest = larger(scores[key], largest);
     for (int key = 0; key < kBlockKeys; ++key) {
-        const float power = exp2_of(smaller(scores[key] - largest, 0.0f));
-        scores[key] = low <= key && key < high ? power : 0.0f;
+        const float x = scores[key] - largest;
+        const float power = rounded(coarse_exp2(larger(smaller(x, 0.0f), kLeastPower)));
+        scores[key] = low <= key && key < high && x >= kLeastPower ? power : 0.0f;
     }
     float lanes[kLanes];
-    for (int l = 0; l < kLanes; ++l) lanes[l] = (scores[l] + scores[l + 16]) + (scores[l + 32] + scores[l + 48]);
+    for (int l = 0; l < kLanes; ++l) {
+        lanes[l] = ((scores[2 * l + 1] + scores[2 * l]) + scores[2 * l + 33]) + scores[2 * l + 32];
+    }
     *top = largest;
     *sum = add_lanes(lanes);
-}
-
-template <typename Block>
-void attend_to(const float* q, int ldq, int queries, const Block& block, int head_dim, const int* low, const int* high,
-               const Partial& out) {
-    const int width = padded(head_dim);
-    for (int query = 0; query < queries; ++query, q += ldq) {
-        float* values = out.values + (size_t)query * (size_t)width;
-        out.weight[query] = 0;
-        if (low[query] >= high[query]) continue;
-        float scores[kBlockKeys] = {};
-        for (int d = 0; d < head_dim; ++d) {
-            const auto* keys = block.keys + (size_t)d * kBlockKeys;
-            for (int key = 0; key < kBlockKeys; ++key) {
-                scores[key] = __builtin_fmaf(cached(keys + key), q[d], scores[key]);
-            }
-        }
-        scale_scores(block, scores);
-        to_weights(scores, low[query], high[query], out.largest + query, out.weight + query);
-        scale_weights(block, scores);
-        for (int d = 0; d < width; ++d) values[d] = 0;
-        for (int key = 0; key < kBlockKeys; ++key) {
-            const auto* row = block.values + (size_t)key * (size_t)width;
-            for (int d = 0; d < width; ++d) values[d] = __builtin_fmaf(cached(row + d), scores[key], values[d]);
-        }
-    }
-}
-
-void attend(const float* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
-            const int* high, const Partial& out) {
-    attend_to(q, ldq, queries, block, head_dim, low, high, out);
-}
-
-void attend_small(const float* q, int ldq, int queries, const SmallBlock& block, int head_dim, const int* low,
-                  const int* high, const Partial& out) {
-    attend_to(q, ldq, queries, block, head_dim, low, high, out);
 }
 
 void merge(const Partial& sum, const Partial& part, int head_dim) {
@@ -284,6 +295,65 @@ void merge(const Partial& sum, const Partial& part, int head_dim) {
     for (int d = 0; d < padded(head_dim); ++d) {
         sum.values[d] = __builtin_fmaf(first ? 0.0f : sum.values[d], old_share, part.values[d] * new_share);
     }
+}
+
+// Each query for itself. `score(q, keys, head_dim, scores)` gives the 64 scores, `weigh(weights, values, width, out)`
+// the sum of the 64 weighted values.
+template <typename Block, typename Score, typename Weigh>
+inline void attend_each(const uint16_t* q, int ldq, int queries, const Block& block, int head_dim, const int* low,
+                        const int* high, const Partial& out, Store store, const Score& score, const Weigh& weigh) {
+    const int width = padded(head_dim);
+    for (int i = 0; i < queries; ++i, q += ldq) {
+        const Partial target = {out.largest + i, out.weight + i, out.values + (size_t)i * (size_t)width};
+        if (store == Store::Set) *target.weight = 0;
+        if (low[i] >= high[i]) continue;
+        float query[kMostHeadDim], scores[kBlockKeys], values[kMostHeadDim], largest, weight;
+        for (int d = 0; d < head_dim; ++d) query[d] = float_of_bfloat(q[d]);
+        score(query, block.keys, head_dim, scores);
+        scale_scores(block, scores);
+        to_weights(scores, low[i], high[i], &largest, &weight);
+        scale_weights(block, scores);
+        const Partial part = {&largest, &weight, store == Store::Set ? target.values : values};
+        weigh(scores, block.values, width, part.values);
+        if (store == Store::Add) {
+            merge(target, part, head_dim);
+        } else {
+            *target.largest = largest;
+            *target.weight = weight;
+        }
+    }
+}
+
+template <typename Element>
+void score(const float* q, const Element* keys, int head_dim, float* scores) {
+    for (int key = 0; key < kBlockKeys; ++key) scores[key] = 0;
+    for (int d = 0; d < head_dim; d += 2, keys += 2 * kBlockKeys) {
+        for (int key = 0; key < kBlockKeys; ++key) {
+            scores[key] = __builtin_fmaf(cached(keys + 2 * key + 1), q[d + 1], scores[key]);
+            scores[key] = __builtin_fmaf(cached(keys + 2 * key), q[d], scores[key]);
+        }
+    }
+}
+
+template <typename Element>
+void weigh(const float* weights, const Element* values, int width, float* out) {
+    for (int d = 0; d < width; ++d) out[d] = 0;
+    for (int key = 0; key < kBlockKeys; key += 2, values += 2 * width) {
+        for (int d = 0; d < width; ++d) {
+            out[d] = __builtin_fmaf(cached(values + 2 * d + 1), weights[key + 1], out[d]);
+            out[d] = __builtin_fmaf(cached(values + 2 * d), weights[key], out[d]);
+        }
+    }
+}
+
+void attend(const uint16_t* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
+            const int* high, const Partial& out, Store store) {
+    attend_each(q, ldq, queries, block, head_dim, low, high, out, store, score<uint16_t>, weigh<uint16_t>);
+}
+
+void attend_small(const uint16_t* q, int ldq, int queries, const SmallBlock& block, int head_dim, const int* low,
+                  const int* high, const Partial& out, Store store) {
+    attend_each(q, ldq, queries, block, head_dim, low, high, out, store, score<int8_t>, weigh<int8_t>);
 }
 
 int64_t products(int rounds, int32_t& sum) {

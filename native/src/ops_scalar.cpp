@@ -3,6 +3,6 @@
 namespace empu {
 
 const Ops kScalarOps = {"scalar", rms_norm, quantise, multiply, multiply_gated, gate,     rotate,
-                        to_half,  attend,   merge,    finish,   products,       to_small, attend_small};
+                        to_bfloat,  attend,   merge,    finish,   products,       to_small, attend_small};
 
 }  // namespace empu

@@ -26,10 +26,11 @@ Rows beginning_at(const Rows& rows, int first) {
     Rows later = rows;
     const size_t groups = size_t(first) * size_t(rows.groups());
     later.floats += size_t(first) * size_t(rows.stride);
+    const size_t entries = rows.fine ? 2 * groups : groups;
     later.numbers += groups * kGroup;
-    later.scales += groups;
-    later.sums += groups;
-    later.totals += groups;
+    later.scales += entries;
+    later.sums += entries;
+    later.totals += entries;
     return later;
 }
 
@@ -74,13 +75,13 @@ class Walk {
 
     // Fills rows 0 to count - 1 with `fill(rows, row)`: few of them by every thread for itself, many by all together.
     template <typename Fill>
-    Rows prepare(int cols, int count, const Fill& fill) {
+    Rows prepare(int cols, int count, const Fill& fill, bool fine = false) {
         if (count <= kAlone) {
-            const Rows rows = mine_.rows.rows(cols);
+            const Rows rows = mine_.rows.rows(cols, fine);
             for (int row = 0; row < count; ++row) fill(rows, row);
             return rows;
         }
-        const Rows rows = work_.rows.rows(cols);
+        const Rows rows = work_.rows.rows(cols, fine);
         const Share part = my(count);
         for (int row = part.begin; row < part.end; ++row) fill(rows, row);
         pool_.wait();
@@ -179,43 +180,54 @@ class Walk {
         const size_t at = size_t(t) * size_t(work_.kv_stride) + size_t(head) * size_t(shape_.head_dim);
         const Sequence& sequence = *pass_.runs[size_t(token.run)].sequence;
         const float* value = work_.v.as<float>() + at;
-        float turned[1024];
+        float turned[kMostHeadDim];
         ops_.rotate(work_.k.as<float>() + at, cosines(token.position), sines(token.position), shape_.head_dim / 2, 1.0f,
                     turned);
         if (cache_.kind() == CacheKind::Small) {
             const Cache::SmallSlot slot = cache_.small_slot(sequence, token.position, layer, head);
-            int8_t numbers[1024];
-            ops_.to_small(turned, shape_.head_dim, numbers, slot.key_scale);
-            for (int d = 0; d < shape_.head_dim; ++d) slot.key[d * kBlockKeys] = numbers[d];
-            ops_.to_small(value, shape_.head_dim, slot.value, slot.value_scale);
-            return;
+            int8_t key_numbers[kMostHeadDim], value_numbers[kMostHeadDim];
+            ops_.to_small(turned, shape_.head_dim, key_numbers, slot.key_scale);
+            ops_.to_small(value, shape_.head_dim, value_numbers, slot.value_scale);
+            put(key_numbers, value_numbers, slot.key, slot.value);
+        } else {
+            const Cache::Slot slot = cache_.slot(sequence, token.position, layer, head);
+            uint16_t key_numbers[kMostHeadDim], value_numbers[kMostHeadDim];
+            ops_.to_bfloat(turned, shape_.head_dim, key_numbers);
+            ops_.to_bfloat(value, shape_.head_dim, value_numbers);
+            put(key_numbers, value_numbers, slot.key, slot.value);
         }
-        const Cache::Slot slot = cache_.slot(sequence, token.position, layer, head);
-        uint16_t halves[1024];
-        ops_.to_half(turned, shape_.head_dim, halves);
-        for (int d = 0; d < shape_.head_dim; ++d) slot.key[d * kBlockKeys] = halves[d];
-        ops_.to_half(value, shape_.head_dim, slot.value);
     }
 
-    void attend_to(const Sequence& sequence, int block, int layer, int head, const float* queries, int count,
-                   const Partial& out) {
+    // Puts key and value of one position, (head_dim,) each, into a block.
+    template <typename Number>
+    void put(const Number* key, const Number* value, Number* key_slot, Number* value_slot) const {
+        for (int d = 0; d < shape_.head_dim; d += 2) {
+            std::memcpy(key_slot + size_t(d / 2) * Cache::kKeyStep, key + d, 2 * sizeof(Number));
+        }
+        for (int d = 0; d < shape_.head_dim; ++d) value_slot[2 * d] = value[d];
+    }
+
+    void attend_to(const Sequence& sequence, int block, int layer, int head, const uint16_t* queries, int count,
+                   const Partial& out, Store store) {
         const int *low = mine_.low.data(), *high = mine_.high.data();
         if (cache_.kind() == CacheKind::Small) {
             ops_.attend_small(queries, shape_.head_dim, count, cache_.small_block(sequence, block, layer, head),
-                              shape_.head_dim, low, high, out);
+                              shape_.head_dim, low, high, out, store);
         } else {
             ops_.attend(queries, shape_.head_dim, count, cache_.block(sequence, block, layer, head), shape_.head_dim,
-                        low, high, out);
+                        low, high, out, store);
         }
     }
 
-    void rotate_queries(int t, int kv_head, float* out) {
+    void rotate_queries(int t, int kv_head, uint16_t* out) {
         const Token& token = pass_.tokens[size_t(t)];
         const float factor = float(1.4426950408889634 / std::sqrt(double(shape_.head_dim)));  // scores to base 2
         for (int i = 0; i < shape_.group(); ++i, out += shape_.head_dim) {
             const int head = kv_head * shape_.group() + i;
             const float* q = work_.q.as<float>() + size_t(t) * size_t(work_.q_stride) + size_t(head * shape_.head_dim);
-            ops_.rotate(q, cosines(token.position), sines(token.position), shape_.head_dim / 2, factor, out);
+            float turned[kMostHeadDim];
+            ops_.rotate(q, cosines(token.position), sines(token.position), shape_.head_dim / 2, factor, turned);
+            ops_.to_bfloat(turned, shape_.head_dim, out);
         }
     }
 
@@ -267,10 +279,12 @@ class Walk {
             mine_.high[size_t(i)] = high;
         }
         attend_to(*run.sequence, piece.index, layer, piece.head, queries_of(piece.head), shape_.group(),
-                  partial(slot_of(run, piece.head, piece.index)));
+                  partial(slot_of(run, piece.head, piece.index)), Store::Set);
     }
 
-    float* queries_of(int kv_head) { return mine_.queries.as<float>() + kv_head * shape_.group() * shape_.head_dim; }
+    uint16_t* queries_of(int kv_head) {
+        return mine_.queries.as<uint16_t>() + kv_head * shape_.group() * shape_.head_dim;
+    }
 
     int slot_of(const Run& run, int head, int block) const {
         const int first = first_seen(run.position) / kBlockKeys, blocks = run.position / kBlockKeys + 1 - first;
@@ -285,20 +299,17 @@ class Walk {
         const int group = shape_.group(), queries = count * group;
         const int position = run.position + begin - run.first;
         for (int t = 0; t < count; ++t) {
-            rotate_queries(begin + t, piece.head, mine_.queries.as<float>() + t * group * shape_.head_dim);
+            rotate_queries(begin + t, piece.head, mine_.queries.as<uint16_t>() + t * group * shape_.head_dim);
         }
-        const Partial part = {mine_.largest.data(), mine_.weight.data(), mine_.values.as<float>()};
-        const Partial sum = {part.largest + kTileTokens * group, part.weight + kTileTokens * group,
-                             mine_.sum_values.as<float>()};
-        std::fill_n(sum.weight, queries, 0.0f);
+        const Partial sum = {mine_.largest.data(), mine_.weight.data(), mine_.values.as<float>()};
+        nothing_seen(sum, queries, work_.width);
         for (int block = first_seen(position) / kBlockKeys; block * kBlockKeys < position + count; ++block) {
             for (int i = 0; i < queries; ++i) {
                 const int own = position + i / group;
                 mine_.low[size_t(i)] = std::max(first_seen(own) - block * kBlockKeys, 0);
                 mine_.high[size_t(i)] = std::min(own + 1 - block * kBlockKeys, kBlockKeys);
             }
-            attend_to(*run.sequence, block, layer, piece.head, mine_.queries.as<float>(), queries, part);
-            for (int i = 0; i < queries; ++i) ops_.merge(one_of(sum, i), one_of(part, i), shape_.head_dim);
+            attend_to(*run.sequence, block, layer, piece.head, mine_.queries.as<uint16_t>(), queries, sum, Store::Add);
         }
         for (int i = 0; i < queries; ++i) {
             const int head = piece.head * group + i % group;
@@ -326,7 +337,7 @@ class Walk {
         const int first = first_seen(run.position) / kBlockKeys, last = run.position / kBlockKeys;
         for (int head = 0; head < shape_.heads; ++head) {
             const int kv_head = head / shape_.group(), i = head % shape_.group();
-            const Partial sum = {mine_.largest.data(), mine_.weight.data(), mine_.sum_values.as<float>()};
+            const Partial sum = {mine_.largest.data(), mine_.weight.data(), mine_.values.as<float>()};
             *sum.weight = 0;
             if (head + 1 < shape_.heads) fetch_partials(run, head + 1, first, last);
             for (int block = first; block <= last; ++block) {
@@ -402,9 +413,11 @@ class Walk {
         const int count = int(pass_.wanted.size());
         if (count == 0) return;
         const Matrix& output = model_.output_matrix();
-        const Rows rows = prepare(shape_.dim, count, [&](const Rows& to, int row) {
+        const auto fill = [&](const Rows& to, int row) {
             normalise(to, row, pass_.wanted[size_t(row)], model_.norm, takes_numbers(output));
-        });
+        };
+        // Rounding straight before the logits is three tenths of what all rounding does to them; so it is done finely.
+        const Rows rows = prepare(shape_.dim, count, fill, true);
         multiply(output, rows, count, pass_.logits, size_t(output.tiles) * kLanes, Store::Set);
     }
 

@@ -64,11 +64,11 @@ struct Engine::Pass {
     }
 };
 
-// Room for activations of some tokens, floats and 8-bit, lent out as Rows of any width up to `widest`.
+// Room for activations of some tokens, floats and quantised, lent out as Rows of any width up to `widest`.
 class RowMemory {
   public:
     RowMemory(int tokens, int widest);
-    Rows rows(int cols);
+    Rows rows(int cols, bool fine = false);
 
   private:
     Memory floats_, numbers_, scales_, sums_, totals_;
@@ -79,7 +79,7 @@ struct Scratch {
     explicit Scratch(const Shape& shape);
     RowMemory rows;
     std::array<RowMemory, 3> lowered;  // what adapters make of the activations, for matrices that share them
-    Memory queries, values, sum_values;
+    Memory queries, values;
     std::vector<float> largest, weight;
     std::vector<int> low, high;
 };

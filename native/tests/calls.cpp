@@ -22,7 +22,7 @@ class Calls {
         : random_(random),
           model_(std::move(model)),
           other_(random_model(random)),
-          cache_(chance(random, 2) ? CacheKind::Half : CacheKind::Small),
+          cache_(chance(random, 2) ? CacheKind::Bfloat : CacheKind::Small),
           engine_(engine_of(model_, between(random, 1, 3), ops, cache_, size_t(between(random, 1, 4)) << 20)),
           oracle_(engine_of(model_, 1, "scalar", cache_)),
           adapter_(random_adapter(random, model_)),

@@ -21,7 +21,7 @@ void try_model(Random& random) {
     const auto model = random_model(random);
     const Ops* tables[8];
     const int count = available_ops(tables, 8);
-    const CacheKind cache = between(random, 0, 1) ? CacheKind::Half : CacheKind::Small;
+    const CacheKind cache = between(random, 0, 1) ? CacheKind::Bfloat : CacheKind::Small;
     const auto scalar = engine_of(model, 1, "scalar", cache);
     const auto other = engine_of(model, between(random, 1, 3), tables[between(random, 0, count - 1)]->name, cache);
     using Held = std::shared_ptr<const Adapter>;

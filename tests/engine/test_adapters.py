@@ -62,7 +62,7 @@ def test_logits_are_those_of_merged_weights(type_name: str, rank: int) -> None:
     plain, expected = Reference(checkpoint).logits(tokens), merged_logits(checkpoint, adapter, tokens)
     effect = np.abs(plain - expected).mean()
     got = all_logits(open_native(checkpoint, threads=2).adapted(adapter), tokens)
-    assert np.abs(got - expected).mean() < (0.002 if type_name == "F32" else 0.05) * effect
+    assert np.abs(got - expected).mean() < (0.007 if type_name == "F32" else 0.05) * effect
     in_torch = all_logits(open_torch(checkpoint).adapted(adapter), tokens)
     assert np.abs(in_torch - expected).max() < 1e-3 * effect
 

@@ -98,7 +98,7 @@ def test_a_long_text_costs_little(default_gguf: Path) -> None:
     tokens = words(default_gguf, 300)
     with open_checkpoint(default_gguf) as checkpoint:
         for weights, most in ((in_floats(checkpoint), 0.002), (checkpoint, 0.01)):
-            wide, small = (all_logits(open_native(weights, storage=Storage(kv=kv)), tokens) for kv in ("f16", "q8"))
+            wide, small = (all_logits(open_native(weights, storage=Storage(kv=kv)), tokens) for kv in ("bf16", "q8"))
             kl = divergence(wide, small)
             agreement = float((wide.argmax(axis=-1) == small.argmax(axis=-1)).mean())
             assert 0 < kl < most, f"KL {kl:.5f}, top-1 {agreement:.3f}"
@@ -116,13 +116,13 @@ def words(model: Path, count: int) -> npt.NDArray[np.int32]:
 def test_twice_as_many_tokens_fit() -> None:
     """All but the scales: 2 bytes for the 64 of a head."""
     checkpoint = random_checkpoint(GROUPED)
-    wide, small = (open_native(checkpoint, storage=Storage(kv=kv)) for kv in ("f16", "q8"))
+    wide, small = (open_native(checkpoint, storage=Storage(kv=kv)) for kv in ("bf16", "q8"))
     values = 2 * GROUPED.n_layers * GROUPED.n_kv_heads
     assert wide.cache_bytes_per_token == values * 64 * 2
     assert small.cache_bytes_per_token == values * (64 + 2)
     model = build_model(checkpoint)
     limit = 64 * 10 * wide.cache_bytes_per_token
-    for kv, blocks in (("f16", 10), ("q8", 19)):
+    for kv, blocks in (("bf16", 10), ("q8", 19)):
         backend = NativeBackend(GROUPED, model, kv=kv, cache_bytes=limit)
         backend.allocate(64 * blocks)
         with pytest.raises(EmpuError, match="shorter context or fewer sequences"):
@@ -134,13 +134,13 @@ def test_the_memory_is_what_was_said() -> None:
     """In processes of their own: what another test leaves behind is given back at any time, and counts there."""
     with ProcessPoolExecutor(mp_context=get_context("spawn"), max_tasks_per_child=1) as processes:
         taken = {}
-        for kv in ("f16", "q8"):
+        for kv in ("bf16", "q8"):
             taken[kv], said = processes.submit(memory_of_a_long_sequence, kv).result()
             assert 0.8 * said < taken[kv] < 1.3 * said + (4 << 20), (kv, taken[kv], said)
-    assert taken["q8"] < 0.65 * taken["f16"]
+    assert taken["q8"] < 0.65 * taken["bf16"]
 
 
-def memory_of_a_long_sequence(kv: Literal["f16", "q8"]) -> tuple[int, int]:
+def memory_of_a_long_sequence(kv: Literal["bf16", "q8"]) -> tuple[int, int]:
     """The bytes that 2,048 positions take in this process, and those that the engine says they take."""
     config = ModelConfig(
         n_layers=8, dim=64, n_heads=8, n_kv_heads=8, head_dim=128, ffn_dim=32, vocab_size=32, context_length=4096
@@ -159,7 +159,7 @@ def resident() -> int:
 
 
 def test_other_words_are_refused(default_gguf: Path) -> None:
-    with pytest.raises(EmpuError, match="kept as 'q4'; there are f16, q8"):
+    with pytest.raises(EmpuError, match="kept as 'q4'; there are bf16, q8"):
         Storage(kv="q4")
     with open_checkpoint(default_gguf) as checkpoint, pytest.raises(EmpuError, match="leave --kv"):
         open_backend(checkpoint, engine="torch", storage=SMALL)

@@ -61,7 +61,7 @@ def open_located(
     threads: int | None = None,
     context: int | None = None,
     quant: str | None = None,
-    kv: str = "f16",
+    kv: str = "bf16",
 ) -> LanguageModel:
     """Open a model for answering."""
     from empu.engine.language_model import open_model

@@ -89,8 +89,8 @@ OPENING: tuple[Decorator, ...] = (
     ),
     click.option(
         "--kv",
-        type=click.Choice(["f16", "q8"]),
-        default="f16",
+        type=click.Choice(["bf16", "q8"]),
+        default="bf16",
         show_default=True,
         help="Keep what was read in 16 bits, or in 8 and half the memory (native engine).",
     ),

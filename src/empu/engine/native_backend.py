@@ -44,7 +44,7 @@ class NativeBackend:
         threads: int | None = None,
         context: int | None = None,
         instructions: str = "",
-        kv: str = "f16",
+        kv: str = "bf16",
         cache_bytes: int | None = None,
     ) -> None:
         """``instructions`` names one of :func:`available_instructions`, the best by default; ``kv`` as in

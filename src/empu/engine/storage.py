@@ -10,7 +10,7 @@ from typing import Any
 from empu.errors import UsageError
 
 QUANTS = ("q8", "q4")
-CACHES = ("f16", "q8")
+CACHES = ("bf16", "q8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Storage:
     quant: str | None = None
     """``q8`` or ``q4``: weights of more bits are rounded to so many when they are packed; ``None``: as the engine keeps
     each type."""
-    kv: str = "f16"
-    """Keys and values of earlier tokens: ``f16``, or ``q8``, 8-bit numbers with a 16-bit scale for each position and
+    kv: str = "bf16"
+    """Keys and values of earlier tokens: ``bf16``, or ``q8``, 8-bit numbers with a 16-bit scale for each position and
     head, in half the memory."""
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class Storage:
         """Raise for an engine that knows none of these wishes. Packed weights are no wish: they change nothing."""
         if self.quant is not None:
             raise UsageError(f"The {engine} engine takes weights as they are stored; leave --quant, or --engine, away.")
-        if self.kv != "f16":
+        if self.kv != "bf16":
             raise UsageError(
                 f"The {engine} engine keeps keys and values in its own way; leave --kv, or --engine, away."
             )
