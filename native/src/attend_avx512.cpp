@@ -183,9 +183,10 @@ inline Shares add_weights(const float* tops, const float* sums, float* largest, 
 }
 
 template <int Q, int W, Store S, typename Number>
-inline void weigh_columns(const Factor* p, const Number* values, int width, const Shares& shares, float* out) {
+inline void weigh_columns(const Factor* p, int keys, const Number* values, int width, const Shares& shares,
+                          float* out) {
     __m512 c[Q][W];
-    product<Q, W, (W == 4)>(p, kBlockKeys, values, 2 * (size_t)width, kBlockKeys, c);
+    product<Q, W, (W == 4)>(p, kBlockKeys, values, 2 * (size_t)width, keys, c);
     for (int q = 0; q < Q; ++q, out += width) {
         for (int w = 0; w < W; ++w) {
             __m512 value = c[q][w];
@@ -198,16 +199,32 @@ inline void weigh_columns(const Factor* p, const Number* values, int width, cons
     }
 }
 
+// The scores of the first 16 W keys of a block, zeros for others.
+template <int Q, int W, typename Block>
+inline void score_keys(const uint16_t* q, int ldq, const Block& block, int head_dim, __m512 (&scores)[Q][4]) {
+    Factor room[kFactorRoom];
+    __m512 some[Q][W];
+    product<Q, W, true>(factors_of(q, ldq, Q, head_dim, room), factor_stride(ldq, head_dim), block.keys, 2 * kBlockKeys,
+                        head_dim, some);
+    for (int i = 0; i < Q; ++i) {
+        for (int w = 0; w < 4; ++w) scores[i][w] = w < W ? some[i][w < W ? w : 0] : _mm512_setzero_ps();
+    }
+}
+
 template <int Q, Store S, typename Block>
 void attend_some(const uint16_t* q, int ldq, const Block& block, int head_dim, const int* low, const int* high,
                  float* largest, float* weight, float* values) {
     alignas(64) Factor p[Q][kBlockKeys];
     alignas(64) float tops[kLanes], sums[kLanes];
+    int keys = 0;  // that any of the queries sees; values past them have weights of zero, which change no sum
+    for (int i = 0; i < Q; ++i) keys = high[i] > keys ? high[i] : keys;
     {
-        Factor room[kFactorRoom];
         __m512 scores[Q][4];
-        product<Q, 4, true>(factors_of(q, ldq, Q, head_dim, room), factor_stride(ldq, head_dim), block.keys,
-                            2 * kBlockKeys, head_dim, scores);
+        if (keys <= kBlockKeys / 2) {
+            score_keys<Q, 2>(q, ldq, block, head_dim, scores);
+        } else {
+            score_keys<Q, 4>(q, ldq, block, head_dim, scores);
+        }
         for (int i = 0; i < Q; ++i) {
             scale_scores(block, scores[i]);
             const bool any = low[i] < high[i];
@@ -237,8 +254,9 @@ void attend_some(const uint16_t* q, int ldq, const Block& block, int head_dim, c
     }
     const int width = padded(head_dim);
     int d = 0;
-    for (; d + 64 <= width; d += 64) weigh_columns<Q, 4, S>(p[0], block.values + 2 * d, width, shares, values + d);
-    for (; d < width; d += kLanes) weigh_columns<Q, 1, S>(p[0], block.values + 2 * d, width, shares, values + d);
+    for (; d + 64 <= width; d += 64)
+        weigh_columns<Q, 4, S>(p[0], keys, block.values + 2 * d, width, shares, values + d);
+    for (; d < width; d += kLanes) weigh_columns<Q, 1, S>(p[0], keys, block.values + 2 * d, width, shares, values + d);
 }
 
 template <typename Block>
