@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -112,6 +112,7 @@ def test_draw_inverts_the_cumulative_distribution(logits: sampling.Logits, unifo
 
 
 @given(rows, st.floats(0.05, 20.0), st.integers(1, 60), st.floats(0.01, 1.0))
+@example(np.array([0.0, 2.0**-23], dtype=np.float32), 3.0, 1, 0.5)
 def test_the_highest_is_zero_behind_every_filter(logits: sampling.Logits, temperature: float, k: int, p: float) -> None:
     scaled = sampling.scale_temperature(logits, temperature)
     for after in (

@@ -137,7 +137,7 @@ def keep_top_p(logits: Logits, p: float) -> Logits:
     # Sorting the whole vocabulary would take longer than a step of a small model; the likeliest few nearly always do.
     for floor in (1e-3, 1e-6, 0.0):
         candidates = np.flatnonzero(probabilities >= floor)
-        order = candidates[np.argsort(-probabilities[candidates], kind="stable")]
+        order = candidates[np.argsort(-logits[candidates], kind="stable")]  # different logits may have one probability
         reached = np.cumsum(probabilities[order], dtype=np.float64)
         if reached[-1] >= p * total or floor == 0.0:
             break
