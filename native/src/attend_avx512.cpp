@@ -254,8 +254,9 @@ void attend_some(const uint16_t* q, int ldq, const Block& block, int head_dim, c
     }
     const int width = padded(head_dim);
     int d = 0;
-    for (; d + 64 <= width; d += 64)
+    for (; d + 64 <= width; d += 64) {
         weigh_columns<Q, 4, S>(p[0], keys, block.values + 2 * d, width, shares, values + d);
+    }
     for (; d < width; d += kLanes) weigh_columns<Q, 1, S>(p[0], keys, block.values + 2 * d, width, shares, values + d);
 }
 
