@@ -1,4 +1,4 @@
-#include "attend_avx512.hpp"
+#include "attend_x86.hpp"
 
 #include "avx512.hpp"
 

@@ -1,5 +1,5 @@
 // AVX-512 with VNNI: one zmm register is one tile's 16 rows, or 16 elements of a row.
-#include "attend_avx512.hpp"
+#include "attend_x86.hpp"
 #include "avx512.hpp"
 
 namespace empu {
