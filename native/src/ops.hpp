@@ -17,6 +17,7 @@
 #pragma once
 
 #include "matrix.hpp"
+#include "tune_ops.hpp"
 
 namespace empu {
 
@@ -108,6 +109,7 @@ struct Ops {
     // `attend` for a block in 8 bits.
     void (*attend_small)(const uint16_t* q, int ldq, int queries, const SmallBlock& block, int head_dim, const int* low,
                          const int* high, const Partial& out, Store store);
+    const TuneOps* tuning;  // what tuning uses besides
 };
 
 extern const Ops kScalarOps;

@@ -398,8 +398,8 @@ int64_t wide_products(int rounds, int32_t& sum) {
 
 }  // namespace
 
-const Ops EMPU_TABLE = {EMPU_NAME, wide_rms_norm, wide_quantise, wide_multiply,    wide_multiply_gated,
-                        wide_gate, rotate,        to_bfloat,     avx2_attend,      merge,
-                        finish,    wide_products, to_small,      avx2_attend_small};
+const Ops EMPU_TABLE = {EMPU_NAME, wide_rms_norm, wide_quantise, wide_multiply,     wide_multiply_gated,
+                        wide_gate, rotate,        to_bfloat,     avx2_attend,       merge,
+                        finish,    wide_products, to_small,      avx2_attend_small, &kAvx2TuneOps};
 
 }  // namespace empu

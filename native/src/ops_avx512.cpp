@@ -423,8 +423,9 @@ int64_t wide_products(int rounds, int32_t& sum) {
 }
 
 constexpr Ops table(const char* name, decltype(Ops::attend) attend, decltype(Ops::attend_small) attend_small) {
-    return {name,           wide_rms_norm, wide_quantise, wide_multiply, wide_multiply_gated, wide_gate, rotate,
-            wide_to_bfloat, attend,        wide_merge,    finish,        wide_products,       to_small,  attend_small};
+    return {name,      wide_rms_norm, wide_quantise,  wide_multiply, wide_multiply_gated,
+            wide_gate, rotate,        wide_to_bfloat, attend,        wide_merge,
+            finish,    wide_products, to_small,       attend_small,  &kAvx512TuneOps};
 }
 
 }  // namespace

@@ -305,6 +305,7 @@ const Ops kNeonOps = {"neon",
                       finish,
                       wide_products,
                       to_small,
-                      wide_attend<SmallBlock, int8_t>};
+                      wide_attend<SmallBlock, int8_t>,
+                      &kScalarTuneOps};
 
 }  // namespace empu

@@ -5,20 +5,6 @@
 
 namespace empu {
 
-extern const TuneOps kScalarTuneOps;
-#if defined(EMPU_X86)
-extern const TuneOps kAvx2TuneOps;
-extern const TuneOps kAvx512TuneOps;
-#endif
-
-const TuneOps& tune_ops([[maybe_unused]] std::string_view name) {
-#if defined(EMPU_X86)
-    if (name == "avx512") return kAvx512TuneOps;
-    if (name.starts_with("avx")) return kAvx2TuneOps;
-#endif
-    return kScalarTuneOps;
-}
-
 namespace {
 
 constexpr int kChunk = 96;    // tokens that go through a layer's products at once: what they need stays in the cache
@@ -63,7 +49,7 @@ struct Tuner::Scratch {
 Tuner::~Tuner() = default;
 
 Tuner::Tuner(const TuneShape& shape, int threads, const std::string& ops)
-    : shape_(shape), ops_(choose_ops(ops)), verbs_(tune_ops(ops_.name)), pool_(threads) {
+    : shape_(shape), ops_(choose_ops(ops)), verbs_(*ops_.tuning), pool_(threads) {
     const int sizes[] = {shape.dim, shape.q_dim(), shape.kv_dim(), shape.ffn_dim};
     for (int size : sizes) {
         if (size < kGroup || size % kGroup != 0) {

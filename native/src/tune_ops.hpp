@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <string_view>
 
 namespace empu {
 
@@ -41,7 +40,8 @@ struct TuneOps {
     float (*dot)(const float* a, const float* b, int n);
 };
 
-// The table for the instruction set that `choose_ops` calls `name`.
-const TuneOps& tune_ops(std::string_view name);
+extern const TuneOps kScalarTuneOps;
+extern const TuneOps kAvx2TuneOps;
+extern const TuneOps kAvx512TuneOps;
 
 }  // namespace empu

@@ -1,4 +1,4 @@
-// The verbs of tuning on vectors of 16 floats, which the compiler maps to what each instruction set has. Included by one
+// The verbs of tuning on vectors of floats, which the compiler maps to what each instruction set has. Included by one
 // file for each of them; see ops_portable.hpp for why everything is in an anonymous namespace.
 #pragma once
 
@@ -10,15 +10,15 @@
 namespace empu {
 namespace {
 
-typedef float Wide __attribute__((vector_size(64)));
-typedef int32_t WideInt __attribute__((vector_size(64)));
-constexpr int kWide = 16;
-
 #if defined(__AVX512F__)
-constexpr int kRows = 6, kColumns = 4;  // 24 sums of 16 floats fit the registers
+constexpr int kWide = 16, kRows = 6, kColumns = 4;  // 24 sums fit the registers
+#elif defined(__AVX2__)
+constexpr int kWide = 8, kRows = 6, kColumns = 2;
 #else
-constexpr int kRows = 4, kColumns = 1;
+constexpr int kWide = 4, kRows = 4, kColumns = 2;
 #endif
+typedef float Wide __attribute__((vector_size(kWide * sizeof(float))));
+typedef int32_t WideInt __attribute__((vector_size(kWide * sizeof(float))));
 
 inline Wide load(const float* at) {
     Wide x;
@@ -27,6 +27,11 @@ inline Wide load(const float* at) {
 }
 inline void store(float* at, Wide x) { memcpy(at, &x, sizeof x); }
 inline Wide all(float x) { return x - Wide{}; }
+inline WideInt lanes() {
+    WideInt numbers{};
+    for (int i = 0; i < kWide; ++i) numbers[i] = i;
+    return numbers;
+}
 
 inline float add(Wide x) {
     float lanes[kWide];
@@ -37,9 +42,7 @@ inline float add(Wide x) {
     return lanes[0];
 }
 
-inline Wide choose(WideInt where, Wide yes, Wide no) {
-    return (Wide)((where & (WideInt)yes) | (~where & (WideInt)no));
-}
+inline Wide choose(WideInt where, Wide yes, Wide no) { return (Wide)((where & (WideInt)yes) | (~where & (WideInt)no)); }
 
 // e^x for x <= 0 (clipped at 2^-126): 2^(x / ln 2), the whole part in the exponent, a polynomial for the rest.
 inline Wide power(Wide x) {
@@ -144,7 +147,7 @@ void gate_back(float* gate, float* up, int n, const float* g) {
 }
 
 void rotate(float* x, const float* cosines, const float* sines, int n, bool back) {
-    const WideInt swap = {1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14};
+    const WideInt swap = lanes() ^ 1;
     const Wide sign = all(back ? -1.0f : 1.0f);
     for (int i = 0; i < n; i += kWide) {
         const Wide v = load(x + i);
@@ -153,10 +156,9 @@ void rotate(float* x, const float* cosines, const float* sines, int n, bool back
 }
 
 void weights(float* scores, int seen, int n, float log_sum) {
-    const WideInt lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int i = 0; i < n; i += kWide) {
         const Wide p = power(load(scores + i) - all(log_sum));
-        store(scores + i, i + kWide <= seen ? p : choose(lanes < seen - i, p, Wide{}));
+        store(scores + i, i + kWide <= seen ? p : choose(lanes() < seen - i, p, Wide{}));
     }
 }
 
