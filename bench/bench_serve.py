@@ -186,7 +186,7 @@ def engine(given: argparse.Namespace) -> Iterator[Callable[[float], dict[str, An
     from empu.engine.generation import Completion, Piece
     from empu.engine.language_model import open_model
     from empu.engine.prompting import encode_prompt
-    from empu.engine.sampling import SamplingParams
+    from empu.engine.sampling import USUAL_TEMPERATURE, USUAL_TOP_P, SamplingParams
     from empu.engine.scheduler import Limits, Scheduler
 
     model = open_model(Path(given.model), engine=given.engine)
@@ -204,7 +204,7 @@ def engine(given: argparse.Namespace) -> Iterator[Callable[[float], dict[str, An
                 prompt = encode_prompt(
                     model.text, [{"role": "user", "content": QUESTION.format(number)}], limit=model.context - 1
                 )
-                params = SamplingParams(temperature=1.0, seed=number, max_tokens=given.tokens)
+                params = SamplingParams(USUAL_TEMPERATURE, USUAL_TOP_P, seed=number, max_tokens=given.tokens)
                 scheduler.submit(prompt, params, updates.put)
                 running += 1
             update = updates.get()

@@ -9,6 +9,7 @@
 
 #include "engine.hpp"
 #include "limits.hpp"
+#include "sample.hpp"
 #include "tune_bind.hpp"
 
 namespace nb = nanobind;
@@ -128,8 +129,8 @@ NB_MODULE(_native, module) {
 
     nb::class_<Adapter>(module, "Adapter")
         .def(
-            "__init__",
-            [](Adapter* self, std::shared_ptr<Model> model) { new (self) Adapter(std::move(model)); }, "model"_a)
+            "__init__", [](Adapter* self, std::shared_ptr<Model> model) { new (self) Adapter(std::move(model)); },
+            "model"_a)
         .def(
             "add",
             [](Adapter& self, const std::string& name, int rank, const Floats& a, const Floats& b) {
@@ -185,6 +186,14 @@ NB_MODULE(_native, module) {
         for (int i = 0; i < count; ++i) names.emplace_back(tables[i]->name);
         return names;
     });
+    module.def(
+        "draw",
+        [](const Floats& logits, float temperature, int top_k, float top_p, float min_p, double uniform,
+           const std::string& ops) {
+            const Filters filters = {temperature, top_k, top_p, min_p};
+            return draw(choose_ops(ops), {logits.data(), logits.size()}, filters, uniform);
+        },
+        "logits"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "uniform"_a, "ops"_a = "");
     module.def(
         "product_rate",
         [](const std::string& ops, int threads, int rounds) {

@@ -109,6 +109,8 @@ struct Ops {
     // `attend` for a block in 8 bits.
     void (*attend_small)(const uint16_t* q, int ldq, int queries, const SmallBlock& block, int head_dim, const int* low,
                          const int* high, const Partial& out, Store store);
+    // out = 2^((x - largest) * factor), nothing below 2^-100; gives their sum. n is a multiple of 16.
+    float (*powers)(const float* x, int n, float largest, float factor, float* out);
     const TuneOps* tuning;  // what tuning uses besides
 };
 

@@ -379,6 +379,21 @@ void wide_multiply_gated(const Tiles& tiles, const Matrix& up, const Rows& rows,
     }
 }
 
+float wide_powers(const float* x, int n, float largest, float factor, float* out) {
+    __m256 sums[] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    for (int i = 0; i < n; i += kLanes) {
+        for (int half = 0; half < 2; ++half) {
+            const __m256 below = _mm256_sub_ps(_mm256_loadu_ps(x + i + kHalf * half), _mm256_set1_ps(largest));
+            const __m256 exponent = _mm256_mul_ps(below, _mm256_set1_ps(factor));
+            const __m256 kept = _mm256_cmp_ps(exponent, _mm256_set1_ps(kLeastOfPowers), _CMP_GE_OQ);
+            const __m256 power = _mm256_and_ps(kept, exp2_wide(exponent));
+            _mm256_storeu_ps(out + i + kHalf * half, power);
+            sums[half] = _mm256_add_ps(sums[half], power);
+        }
+    }
+    return add_lanes(sums[0], sums[1]);
+}
+
 int64_t wide_products(int rounds, int32_t& sum) {
     constexpr int kSums = 8;
     __m256i numbers = _mm256_set1_epi8(15);
@@ -398,8 +413,9 @@ int64_t wide_products(int rounds, int32_t& sum) {
 
 }  // namespace
 
-const Ops EMPU_TABLE = {EMPU_NAME, wide_rms_norm, wide_quantise, wide_multiply,     wide_multiply_gated,
-                        wide_gate, rotate,        to_bfloat,     avx2_attend,       merge,
-                        finish,    wide_products, to_small,      avx2_attend_small, &kAvx2TuneOps};
+const Ops EMPU_TABLE = {EMPU_NAME,    wide_rms_norm, wide_quantise, wide_multiply,     wide_multiply_gated,
+                        wide_gate,    rotate,        to_bfloat,     avx2_attend,       merge,
+                        finish,       wide_products, to_small,      avx2_attend_small, wide_powers,
+                        &kAvx2TuneOps};
 
 }  // namespace empu

@@ -406,6 +406,19 @@ void wide_to_bfloat(const float* x, int n, uint16_t* out) {
     to_bfloat(x + i, n - i, out + i);
 }
 
+float wide_powers(const float* x, int n, float largest, float factor, float* out) {
+    __m512 sum = _mm512_setzero_ps();
+    for (int i = 0; i < n; i += kLanes) {
+        const __m512 below = _mm512_sub_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(largest));
+        const __m512 exponent = _mm512_mul_ps(below, _mm512_set1_ps(factor));
+        const __mmask16 kept = _mm512_cmp_ps_mask(exponent, _mm512_set1_ps(kLeastOfPowers), _CMP_GE_OQ);
+        const __m512 power = _mm512_maskz_mov_ps(kept, exp2_wide(exponent));
+        _mm512_storeu_ps(out + i, power);
+        sum = _mm512_add_ps(sum, power);
+    }
+    return add_lanes(sum);
+}
+
 int64_t wide_products(int rounds, int32_t& sum) {
     constexpr int kSums = 16;
     const __m512i numbers = _mm512_set1_epi8(15), others = _mm512_set1_epi8(-3);
@@ -423,9 +436,9 @@ int64_t wide_products(int rounds, int32_t& sum) {
 }
 
 constexpr Ops table(const char* name, decltype(Ops::attend) attend, decltype(Ops::attend_small) attend_small) {
-    return {name,      wide_rms_norm, wide_quantise,  wide_multiply, wide_multiply_gated,
-            wide_gate, rotate,        wide_to_bfloat, attend,        wide_merge,
-            finish,    wide_products, to_small,       attend_small,  &kAvx512TuneOps};
+    return {name,           wide_rms_norm,  wide_quantise, wide_multiply, wide_multiply_gated, wide_gate, rotate,
+            wide_to_bfloat, attend,         wide_merge,    finish,        wide_products,       to_small,  attend_small,
+            wide_powers,    &kAvx512TuneOps};
 }
 
 }  // namespace

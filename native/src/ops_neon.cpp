@@ -306,6 +306,7 @@ const Ops kNeonOps = {"neon",
                       wide_products,
                       to_small,
                       wide_attend<SmallBlock, int8_t>,
+                      powers,
                       &kScalarTuneOps};
 
 }  // namespace empu

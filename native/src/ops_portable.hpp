@@ -356,6 +356,20 @@ void attend_small(const uint16_t* q, int ldq, int queries, const SmallBlock& blo
     attend_each(q, ldq, queries, block, head_dim, low, high, out, store, score<int8_t>, weigh<int8_t>);
 }
 
+constexpr float kLeastOfPowers = -100.0f;
+
+float powers(const float* x, int n, float largest, float factor, float* out) {
+    float lanes[kLanes] = {};
+    for (int i = 0; i < n; i += kLanes) {
+        for (int l = 0; l < kLanes; ++l) {
+            const float exponent = (x[i + l] - largest) * factor;
+            out[i + l] = exponent >= kLeastOfPowers ? exp2_of(exponent) : 0.0f;
+            lanes[l] += out[i + l];
+        }
+    }
+    return add_lanes(lanes);
+}
+
 int64_t products(int rounds, int32_t& sum) {
     constexpr int kNumbers = 256;
     uint8_t numbers[kNumbers];

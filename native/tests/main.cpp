@@ -1,4 +1,4 @@
-// Random models, random calls, random tuning; meant for builds with sanitizers: `make sanitize`.
+// Random models, random calls, random draws, random tuning; meant for builds with sanitizers: `make sanitize`.
 //
 //     empu_native_tests [MODELS [CALLS [TUNINGS [SEED]]]]
 #include <cstdio>
@@ -33,6 +33,8 @@ int main(int count, char** arguments) {
     std::printf("%d random models gave the same bits everywhere\n", models);
     tried("calls", calls / kCallsOfAModel, [](empu::Random& random) { empu::try_calls(random, kCallsOfAModel); });
     std::printf("%d random calls left everything else as it was\n", calls);
+    tried("draws", calls, empu::try_drawing);
+    std::printf("%d random draws kept to their filters\n", calls);
     tried("tuning", tunings, empu::try_tuning);
     std::printf("%d random shapes were tuned\n", tunings);
 }

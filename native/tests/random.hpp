@@ -39,6 +39,8 @@ void expect_same(const float* a, const float* b, size_t count, const std::string
 void try_model(Random& random);
 // So many random calls, right and wrong ones: only our errors come back, and what a call does not name stays as it was.
 void try_calls(Random& random, int count);
+// One random row of logits and filters: every instruction set draws the same token, and one that the filters leave.
+void try_drawing(Random& random);
 // One random shape of tuning, forward and back.
 void try_tuning(Random& random);
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from empu.engine import sampling
+from empu.engine import _native, sampling
+from empu.engine.native_backend import available_instructions
 from empu.engine.sampling import Sampler, SamplingParams
 from empu.errors import UsageError
 
@@ -135,6 +137,73 @@ def test_seen_tokens_are_penalised_as_all_of_the_text_is(logits: sampling.Logits
         written.append(expected)
         sampler.note(len(written) % 60)
         written.append(len(written) % 60)
+
+
+filters = st.builds(
+    SamplingParams,
+    temperature=st.floats(0.05, 5.0),
+    top_k=st.none() | st.integers(1, 70),
+    top_p=st.none() | st.floats(0.01, 1.0),
+    min_p=st.none() | st.floats(0.0, 1.0),
+)
+
+
+@given(rows, filters, st.floats(0, 1, exclude_max=True), st.integers(1, 40))
+def test_the_compiled_draw_is_that_of_the_functions_on_arrays(
+    logits: sampling.Logits, params: SamplingParams, uniform: float, times: int
+) -> None:
+    row = np.tile(logits, times)  # with ties, and more than one block
+    exact = np.exp(sampling.filtered(row, params).astype(np.float64))
+    reached = np.cumsum(exact) / exact.sum()
+    token = compiled_draw(row, params, uniform)
+    expected = sampling.draw(sampling.filtered(row, params), uniform)
+    if token == expected:
+        return
+    # Where a filter's border lies within a rounding, the sets may differ by what the border goes through.
+    near = abs(reached[min(token, expected)] - uniform) < 1e-5
+    assert near or on_a_border(row, params), (token, expected)
+
+
+def compiled_draw(row: sampling.Logits, params: SamplingParams, uniform: float, instructions: str = "") -> int:
+    return _native.draw(
+        row, params.temperature, params.top_k or 0, params.top_p or 1.0, params.min_p or 0.0, uniform, instructions
+    )
+
+
+def on_a_border(row: sampling.Logits, params: SamplingParams) -> bool:
+    """Whether top-p or min-p, moved by a rounding, keeps other tokens."""
+    found = {
+        tuple(np.flatnonzero(np.isfinite(sampling.filtered(row, moved))))
+        for by in (1 - 1e-5, 1.0, 1 + 1e-5)
+        for moved in [
+            replace(
+                params,
+                top_p=params.top_p and min(params.top_p * by, 1.0),
+                min_p=params.min_p and min(params.min_p * by, 1.0),
+            )
+        ]
+    }
+    return len(found) > 1
+
+
+@given(rows, filters, st.floats(0, 1, exclude_max=True))
+def test_every_instruction_set_draws_the_same(logits: sampling.Logits, params: SamplingParams, uniform: float) -> None:
+    row = np.tile(logits, 20)
+    assert len({compiled_draw(row, params, uniform, name) for name in available_instructions()}) == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_token_is_drawn_where_none_is_left(value: float) -> None:
+    with pytest.raises(_native.Error, match="not finite"):
+        compiled_draw(np.full(40, value, dtype=np.float32), SamplingParams(), 0.5)
+
+
+def test_without_the_extension_the_functions_on_arrays_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.random.default_rng(0).normal(size=3000).astype(np.float32)
+    params = SamplingParams(temperature=0.9, top_p=0.8, seed=5)
+    compiled = [Sampler(replace(params, seed=seed)).choose(logits) for seed in range(200)]
+    monkeypatch.setattr(sampling, "_COMPILED", False)
+    assert [Sampler(replace(params, seed=seed)).choose(logits) for seed in range(200)] == compiled
 
 
 def test_draws_follow_the_distribution() -> None:
