@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMPS := $(VENV)/stamps
 PYTEST_WORKERS ?= 2
+TUNE_DATA ?= examples/helpdesk/tickets.csv
 TUNE_FLAGS ?=
 SERVE_FLAGS ?=
 PAGE := src/empu/server/web/index.html
@@ -18,7 +19,7 @@ help:  ## show this list
 
 run: $(STAMPS)/run page  ## install, build, and make a specialist of the example company's tickets, and start the assistant
 	@$(BIN)/empu pull default
-	@$(BIN)/empu tune examples/helpdesk/tickets.csv --name helpdesk --licence CC0-1.0 $(TUNE_FLAGS)
+	@$(BIN)/empu tune $(TUNE_DATA) --name helpdesk --licence CC0-1.0 $(TUNE_FLAGS)
 	@echo; echo "The command is $(BIN)/empu; after '. $(BIN)/activate' it is empu. Starting the assistant; Ctrl-C ends it."
 	@$(BIN)/empu serve helpdesk default $(SERVE_FLAGS) --unattended "The meter shows three dots and nothing else since the update."
 
