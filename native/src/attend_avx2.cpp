@@ -63,10 +63,7 @@ inline __m256 scaled_weight(const SmallBlock& block, int key, __m256 weight) {
 inline __m256 coarse_exp2_wide(__m256 x) {
     const __m256 whole = to_whole(x);
     const __m256 f = _mm256_sub_ps(x, whole);
-    __m256 p = _mm256_set1_ps(0.05517167f);
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.24261112f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.69326099f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.99992807f));
+    const __m256 p = polynomial(kCoarseExp2, f);
     return times_power(p, whole);
 }
 
@@ -186,33 +183,13 @@ void attend_some(const uint16_t* q, int ldq, const Block& block, int head_dim, c
 }
 
 template <Store S, typename Block>
-inline void attend_queries(const uint16_t* q, int ldq, int queries, const Block& block, int head_dim, const int* low,
-                           const int* high, const Partial& out) {
-    const size_t width = (size_t)padded(head_dim);
-    for (int i = 0; i < queries; i += kMostQueries) {
-        const auto some = [&](auto attend) {
-            attend(q + (size_t)i * (size_t)ldq, ldq, block, head_dim, low + i, high + i, out.largest + i,
-                   out.weight + i, out.values + (size_t)i * width);
-        };
-        if (queries - i == 1) {
-            some(attend_some<1, S, Block>);
-        } else if (queries - i == 2) {
-            some(attend_some<2, S, Block>);
-        } else if (queries - i == 3) {
-            some(attend_some<3, S, Block>);
-        } else {
-            some(attend_some<kMostQueries, S, Block>);
-        }
-    }
-}
+constexpr AttendSome<Block> kAttendSome[] = {nullptr, attend_some<1, S, Block>, attend_some<2, S, Block>,
+                                             attend_some<3, S, Block>, attend_some<kMostQueries, S, Block>};
 
 template <typename Block>
 inline EMPU_ATTEND(attend_block, Block) {
-    if (store == Store::Set) {
-        attend_queries<Store::Set>(q, ldq, queries, block, head_dim, low, high, out);
-    } else {
-        attend_queries<Store::Add>(q, ldq, queries, block, head_dim, low, high, out);
-    }
+    attend_in_turn(store == Store::Set ? kAttendSome<Store::Set, Block> : kAttendSome<Store::Add, Block>, kMostQueries,
+                   q, ldq, queries, block, head_dim, low, high, out);
 }
 
 }  // namespace

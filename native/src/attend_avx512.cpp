@@ -1,5 +1,4 @@
 #include "attend_x86.hpp"
-
 #include "avx512.hpp"
 
 namespace empu {
@@ -155,10 +154,7 @@ inline __attribute__((always_inline)) void product(const Factor* a, size_t lda, 
 inline __m512 coarse_exp2_wide(__mmask16 kept, __m512 x) {
     const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m512 f = _mm512_sub_ps(x, whole);
-    __m512 p = _mm512_set1_ps(0.05517167f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.24261112f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.69326099f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.99992807f));
+    const __m512 p = polynomial(kCoarseExp2, f);
     return _mm512_maskz_scalef_ps(kept, p, whole);
 }
 
@@ -260,8 +256,6 @@ void attend_some(const uint16_t* q, int ldq, const Block& block, int head_dim, c
     for (; d < width; d += kLanes) weigh_columns<Q, 1, S>(p[0], keys, block.values + 2 * d, width, shares, values + d);
 }
 
-template <typename Block>
-using AttendSome = void (*)(const uint16_t*, int, const Block&, int, const int*, const int*, float*, float*, float*);
 template <Store S, typename Block>
 constexpr AttendSome<Block> kAttendSome[] = {
     nullptr,
@@ -275,14 +269,8 @@ constexpr AttendSome<Block> kAttendSome[] = {
 
 template <typename Block>
 inline EMPU_ATTEND(attend_block, Block) {
-    const AttendSome<Block>* some =
-        store == Store::Set ? kAttendSome<Store::Set, Block> : kAttendSome<Store::Add, Block>;
-    for (int i = 0; i < queries;) {
-        const int count = queries - i < kMostQueries ? queries - i : kMostQueries;
-        some[count](q + (size_t)i * (size_t)ldq, ldq, block, head_dim, low + i, high + i, out.largest + i,
-                    out.weight + i, out.values + (size_t)i * (size_t)padded(head_dim));
-        i += count;
-    }
+    attend_in_turn(store == Store::Set ? kAttendSome<Store::Set, Block> : kAttendSome<Store::Add, Block>, kMostQueries,
+                   q, ldq, queries, block, head_dim, low, high, out);
 }
 
 }  // namespace

@@ -44,17 +44,19 @@ inline __m256 times_power(__m256 x, __m256 whole) {
     return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
 }
 
+template <size_t N>
+inline __m256 polynomial(const float (&factors)[N], __m256 f) {
+    __m256 p = _mm256_set1_ps(factors[0]);
+#pragma GCC unroll 8
+    for (size_t i = 1; i < N; ++i) p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(factors[i]));
+    return p;
+}
+
 inline __m256 exp2_wide(__m256 x) {
     x = _mm256_max_ps(x, _mm256_set1_ps(-126.0f));
     const __m256 whole = to_whole(x);
     const __m256 f = _mm256_sub_ps(x, whole);
-    __m256 p = _mm256_set1_ps(1.5403530e-4f);
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.3333558e-3f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(9.6181291e-3f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(5.5504109e-2f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(2.4022651e-1f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(6.9314718e-1f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0f));
+    const __m256 p = polynomial(kExp2, f);
     return times_power(p, whole);
 }
 

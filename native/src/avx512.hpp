@@ -27,17 +27,19 @@ inline __m512 round_to_bfloat(__m512 x) {
 
 inline float largest_lane(__m512 lanes) { return _mm512_reduce_max_ps(lanes); }
 
+template <size_t N>
+inline __m512 polynomial(const float (&factors)[N], __m512 f) {
+    __m512 p = _mm512_set1_ps(factors[0]);
+#pragma GCC unroll 8
+    for (size_t i = 1; i < N; ++i) p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(factors[i]));
+    return p;
+}
+
 inline __m512 exp2_wide(__m512 x) {
     x = _mm512_max_ps(x, _mm512_set1_ps(-126.0f));
     const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m512 f = _mm512_sub_ps(x, whole);
-    __m512 p = _mm512_set1_ps(1.5403530e-4f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3333558e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+    const __m512 p = polynomial(kExp2, f);
     return _mm512_scalef_ps(p, whole);
 }
 

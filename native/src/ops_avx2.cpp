@@ -68,16 +68,11 @@ void wide_quantise(const float* x, const Rows& rows, int token, int begin, int e
         const __m256i low = rounded_numbers(a, largest_a), high = rounded_numbers(b, largest_b);
         _mm256_storeu_si256((__m256i*)(rows.numbers + at * kGroup),
                             _mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xd8));
-        const auto note = [&](size_t entry, float most, __m256i numbers) {
-            rows.scales[entry] = most / 127.0f;
-            rows.totals[entry] = total_of_numbers(numbers);
-            rows.sums[entry] = (float)rows.totals[entry] * rows.scales[entry];
-        };
         if (rows.fine) {
-            note(2 * at, largest_a, low);
-            note(2 * at + 1, largest_b, high);
+            note_span(rows, 2 * at, largest_a, total_of_numbers(low));
+            note_span(rows, 2 * at + 1, largest_b, total_of_numbers(high));
         } else {
-            note(at, largest_a, _mm256_add_epi16(low, high));
+            note_span(rows, at, largest_a, total_of_numbers(_mm256_add_epi16(low, high)));
         }
     }
 }

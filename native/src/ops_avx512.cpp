@@ -54,16 +54,11 @@ void wide_quantise(const float* x, const Rows& rows, int token, int begin, int e
         const __m512i low = numbers(a, largest_a), high = numbers(b, largest_b);
         _mm_storeu_si128((__m128i*)(rows.numbers + at * kGroup), _mm512_cvtepi32_epi8(low));
         _mm_storeu_si128((__m128i*)(rows.numbers + at * kGroup + kLanes), _mm512_cvtepi32_epi8(high));
-        const auto note = [&](size_t entry, float most, __m512i total) {
-            rows.scales[entry] = most / 127.0f;
-            rows.totals[entry] = _mm512_reduce_add_epi32(total);
-            rows.sums[entry] = (float)rows.totals[entry] * rows.scales[entry];
-        };
         if (rows.fine) {
-            note(2 * at, largest_a, low);
-            note(2 * at + 1, largest_b, high);
+            note_span(rows, 2 * at, largest_a, _mm512_reduce_add_epi32(low));
+            note_span(rows, 2 * at + 1, largest_b, _mm512_reduce_add_epi32(high));
         } else {
-            note(at, largest_a, _mm512_add_epi32(low, high));
+            note_span(rows, at, largest_a, _mm512_reduce_add_epi32(_mm512_add_epi32(low, high)));
         }
     }
 }

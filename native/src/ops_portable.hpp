@@ -25,19 +25,24 @@ inline float add_lanes(float* lanes) {
 // To nearest, ties to even, for |x| below 2^22.
 inline float round_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
+// Polynomials for 2^f, f in [-0.5, 0.5], the highest power first. The wide verbs take the same ones, in the same order.
+constexpr float kExp2[] = {1.5403530e-4f, 1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f,
+                           2.4022651e-1f, 6.9314718e-1f, 1.0f};
+constexpr float kCoarseExp2[] = {0.05517167f, 0.24261112f, 0.69326099f, 0.99992807f};
+
+template <size_t N>
+inline float polynomial(const float (&factors)[N], float f) {
+    float p = factors[0];
+    for (size_t i = 1; i < N; ++i) p = __builtin_fmaf(p, f, factors[i]);
+    return p;
+}
+
 // 2^x for x <= 0 within two units in the last place, 1 for 0; a polynomial for the fraction in [-0.5, 0.5].
 inline float exp2_of(float x) {
     x = larger(x, -126.0f);
     const float whole = round_even(x);
     const float f = x - whole;
-    float p = 1.5403530e-4f;
-    p = __builtin_fmaf(p, f, 1.3333558e-3f);
-    p = __builtin_fmaf(p, f, 9.6181291e-3f);
-    p = __builtin_fmaf(p, f, 5.5504109e-2f);
-    p = __builtin_fmaf(p, f, 2.4022651e-1f);
-    p = __builtin_fmaf(p, f, 6.9314718e-1f);
-    p = __builtin_fmaf(p, f, 1.0f);
-    return p * float_of_bits((uint32_t)((int32_t)whole + 127) << 23);
+    return polynomial(kExp2, f) * float_of_bits((uint32_t)((int32_t)whole + 127) << 23);
 }
 
 // x / (1 + e^-x), written with the power of -|x| so that nothing overflows.
@@ -55,6 +60,14 @@ void rms_norm(const float* x, const float* weight, int n, float eps, float* out)
     for (int i = 0; i < padded(n); ++i) out[i] = x[i] * scale * weight[i];
 }
 
+// Entry `at` of scales, sums and totals, for numbers of this total of elements of which this is the largest.
+inline void note_span(const Rows& rows, size_t at, float largest, int32_t total) {
+    const float scale = largest / 127.0f;
+    rows.scales[at] = scale;
+    rows.totals[at] = total;
+    rows.sums[at] = (float)total * scale;
+}
+
 // The numbers of `count` elements, and entry `at` of scales, sums and totals.
 void quantise_span(const float* x, int count, const Rows& rows, int8_t* numbers, size_t at) {
     float largest = 0;
@@ -66,10 +79,7 @@ void quantise_span(const float* x, int count, const Rows& rows, int8_t* numbers,
         numbers[i] = (int8_t)(uint8_t)(bits_of_float(x[i] * inverse + 12582912.0f) & 0xffu);
         total += numbers[i];
     }
-    const float scale = largest / 127.0f;
-    rows.scales[at] = scale;
-    rows.totals[at] = total;
-    rows.sums[at] = (float)total * scale;
+    note_span(rows, at, largest, total);
 }
 
 void quantise(const float* x, const Rows& rows, int token, int begin, int end) {
@@ -260,11 +270,7 @@ constexpr float kLeastPower = -40.0f;  // weights below 2 to it are zero
 inline float coarse_exp2(float x) {
     const float whole = round_even(x);
     const float f = x - whole;
-    float p = 0.05517167f;
-    p = __builtin_fmaf(p, f, 0.24261112f);
-    p = __builtin_fmaf(p, f, 0.69326099f);
-    p = __builtin_fmaf(p, f, 0.99992807f);
-    return p * float_of_bits((uint32_t)((int32_t)whole + 127) << 23);
+    return polynomial(kCoarseExp2, f) * float_of_bits((uint32_t)((int32_t)whole + 127) << 23);
 }
 
 // Scores (64,) become weights relative to the largest one of those in [low, high), and zero outside.
