@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 
 from empu.config import ModelConfig
-from empu.model.rope import inverse_frequencies
 from empu.model.transformer import Transformer
 
 
@@ -29,5 +28,5 @@ def build(
         model = Transformer(config)
     state = {name: torch.from_numpy(array).to(device=device, dtype=dtype) for name, array in tensors}
     model.load_state_dict(state, strict=True, assign=True)
-    model.frequencies = inverse_frequencies(config).to(device)
+    model.frequencies = model.frequencies.to(device)
     return model.requires_grad_(False).eval()

@@ -87,11 +87,15 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        # Neither a random draw here nor the frequencies' division happens on torch's "meta" device: there each first
+        # imports the compiler of PyTorch, which takes seconds.
+        table = torch.empty(config.vocab_size, config.dim)
+        self.embedding = nn.Embedding(config.vocab_size, config.dim, _weight=table)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.output = None if config.tie_embeddings else nn.Linear(config.dim, config.vocab_size, bias=False)
-        self.register_buffer("frequencies", inverse_frequencies(config), persistent=False)
+        with torch.device("cpu"):
+            self.register_buffer("frequencies", inverse_frequencies(config), persistent=False)
 
     def hidden(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """(T, dim): the stream after the last norm."""
@@ -109,10 +113,14 @@ class Transformer(nn.Module):
             x = block(x, turn, attend)
         return x
 
+    @property
+    def output_weight(self) -> Tensor:
+        """(vocab_size, dim): the output layer's, which may be the embedding's."""
+        return self.embedding.weight if self.output is None else self.output.weight
+
     def logits(self, hidden: Tensor) -> Tensor:
         """(N, vocab_size) float32 from (N, dim)."""
-        weight = self.embedding.weight if self.output is None else self.output.weight
-        return F.linear(hidden, weight).float()
+        return F.linear(hidden.to(self.output_weight.dtype), self.output_weight).float()
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """(T, vocab_size) float32."""

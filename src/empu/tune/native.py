@@ -50,10 +50,6 @@ class NativeTransformer(Transformer):
         out: Tensor = _Layers.apply(x.float(), self, places, torch.is_grad_enabled(), *self._adapters)  # type: ignore[no-untyped-call]
         return out
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        weight = self.embedding.weight if self.output is None else self.output.weight
-        return super().logits(hidden.to(weight.dtype))
-
 
 class _Layers(torch.autograd.Function):
     @staticmethod

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from empu.model.transformer import Transformer
 from empu.tune.examples import Batch, Example
+from empu.tune.loss import cross_entropy
 from empu.tune.trainer import Trainer
 
 
@@ -39,7 +40,7 @@ def margins(model: Transformer, pairs: Sequence[Pair], prefix: Sequence[int] = (
     sides = [side for pair in pairs for side in pair.sides()]
     batch = Batch.of(sides, prefix)
     hidden = model.hidden(batch.tokens, batch.attend.positions(), batch.attend)
-    losses = F.cross_entropy(model.logits(hidden[batch.read]), batch.targets, reduction="none")
+    losses = cross_entropy(hidden[batch.read], model.output_weight, batch.targets)
     answers = torch.split(losses, [len(side.answer) for side in sides])
     sums = torch.stack([-answer.sum() for answer in answers])
     return sums[0::2] - sums[1::2], len(batch.tokens)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from empu.errors import CancelledError, UsageError
 from empu.model.transformer import Transformer
 from empu.tune.examples import Batch, Example, common_prefix, epoch_batches
+from empu.tune.loss import cross_entropy
 from empu.tune.recipe import Recipe
 from empu.tune.state import Counters, as_tensors, load_state, save_state, trained
 
@@ -224,12 +224,12 @@ class Trainer:
             noise = torch.rand(x.shape, generator=self._random) * 2 - 1
             x = x + (noise * self._noise_size).to(x.device, x.dtype)
         hidden = self.model.hidden_of(x, batch.attend.positions(), batch.attend)
-        logits = self.model.logits(hidden[batch.read])
+        weight = self.model.output_weight
         smoothing = self.recipe.smoothing if training else 0.0
-        loss = F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
+        loss = cross_entropy(hidden[batch.read], weight, batch.targets, smoothing).sum()
         if training and self.recipe.reading:
-            read = self.model.logits(hidden[batch.prompt_read])
-            loss = loss + self.recipe.reading * F.cross_entropy(read, batch.prompt_targets, reduction="sum")
+            read = cross_entropy(hidden[batch.prompt_read], weight, batch.prompt_targets).sum()
+            loss = loss + self.recipe.reading * read
         return loss, len(batch.tokens)
 
     def _parts(self, order: Sequence[int], rows: Sequence[Example]) -> Iterator[list[Example]]:
