@@ -69,7 +69,8 @@ void forward(Engine& engine, const std::vector<int64_t>& sequences, const std::v
 }  // namespace
 
 NB_MODULE(_native, module) {
-    nb::exception<Error>(module, "Error");
+    const auto error = nb::exception<Error>(module, "Error");
+    nb::exception<NoRoom>(module, "NoRoomError", error);
     nb::set_leak_warnings(false);  // objects that live until the process ends are no fault
 
     nb::class_<Memory>(module, "FileMemory")
@@ -175,6 +176,7 @@ NB_MODULE(_native, module) {
     bind_tune(module);
 
     module.attr("layout_version") = kLayoutVersion;
+    module.attr("most_threads") = Pool::kMost;
     module.def(
         "matrix_bytes",
         [](const std::string& kind, int rows, int cols) { return matrix_bytes(kind_called(kind), rows, cols); },

@@ -28,9 +28,9 @@ int64_t Cache::allocate(int capacity, std::shared_ptr<const Adapter> adapter) {
     if (capacity < 1) throw Error("A sequence needs room for at least one token.");
     const size_t need = reserved_bytes(capacity);
     if (need > limit_ - reserved_) {
-        throw Error("A cache for " + std::to_string(capacity) + " tokens needs " + std::to_string(need >> 20) +
-                    " MiB and " + std::to_string((limit_ - reserved_) >> 20) +
-                    " MiB are left; ask for a shorter context or fewer sequences at once.");
+        throw NoRoom("A cache for " + std::to_string(capacity) + " tokens needs " + std::to_string(need >> 20) +
+                     " MiB and " + std::to_string((limit_ - reserved_) >> 20) +
+                     " MiB are left; ask for a shorter context or fewer sequences at once.");
     }
     reserved_ += need;
     Sequence& sequence = sequences_[next_];

@@ -22,6 +22,11 @@ struct Error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// There is no room for another sequence now; there may be later.
+struct NoRoom : Error {
+    using Error::Error;
+};
+
 // Zeroed memory on a cache-line border; large pieces ask the system for huge pages, without which a walk through many
 // megabytes waits for addresses. Throws std::bad_alloc. Parts keep the whole alive.
 class Memory {

@@ -68,7 +68,7 @@ Engine::Engine(std::shared_ptr<const Model> model, std::vector<float> frequencie
     : model_(std::move(model)),
       frequencies_(std::move(frequencies)),
       ops_(choose_ops(ops)),
-      pool_(threads >= 1 && threads <= 256 ? threads : throw Error("The number of threads must be from 1 to 256.")),
+      pool_(threads),
       cache_(cache, model_->shape.layers, model_->shape.kv_heads, model_->shape.head_dim, cache_limit) {
     model_->check_complete();
     if (frequencies_.size() != size_t(model_->shape.head_dim / 2)) {
@@ -108,6 +108,8 @@ void Engine::check(std::span<const Chunk> batch) {
 
 void Engine::extend_rotations(int positions) {
     const size_t pairs = frequencies_.size();
+    cosines_.reserve(size_t(positions) * pairs);  // so that no memory is missing between one table and the other
+    sines_.reserve(size_t(positions) * pairs);
     for (size_t position = cosines_.size() / pairs; position < size_t(positions); ++position) {
         for (const float frequency : frequencies_) {
             const float angle = float(position) * frequency;

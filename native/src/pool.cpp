@@ -1,12 +1,17 @@
 #include "pool.hpp"
 
+#include <system_error>
+
+#include "common.hpp"
+
 namespace empu {
 
 namespace {
 
 constexpr int kSpins = 1500;     // some tens of microseconds: longer than the threads of one phase drift apart
 constexpr int kYields = 500;     // then others may have the core; a busy neighbour would otherwise stop all threads
-constexpr uint32_t kTask = 512;  // above the most threads
+constexpr uint32_t kTask = 512;
+static_assert(kTask > uint32_t(Pool::kMost));
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -19,7 +24,17 @@ inline void relax() {
 }  // namespace
 
 Pool::Pool(int threads) {
-    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+    if (threads < 1 || threads > kMost) {
+        throw Error("The number of threads must be from 1 to " + std::to_string(kMost) + ".");
+    }
+    workers_.reserve(size_t(threads));
+    try {
+        for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+    } catch (const std::system_error&) {
+        end();
+        throw Error("The system starts no more than " + std::to_string(workers_.size() + 1) +
+                    " threads here; use fewer with --threads.");
+    }
 }
 
 Pool::~Pool() {
@@ -27,6 +42,10 @@ Pool::~Pool() {
         for (std::thread& worker : workers_) worker.detach();
         return;
     }
+    end();
+}
+
+void Pool::end() {
     stop_.store(true);
     started_.fetch_add(kTask);
     started_.notify_all();

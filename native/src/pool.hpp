@@ -14,6 +14,9 @@ namespace empu {
 
 class Pool {
   public:
+    static constexpr int kMost = 256;  // threads
+
+    // Throws Error for fewer than 1 or more than `kMost`, or where the system starts no more.
     explicit Pool(int threads);
     ~Pool();
     Pool(const Pool&) = delete;
@@ -31,6 +34,7 @@ class Pool {
     std::chrono::nanoseconds stalled() const { return std::chrono::nanoseconds(stalled_.load()); }
 
   private:
+    void end();
     bool forked() const { return getpid() != process_; }
     void work(int thread);
     uint32_t await_task(uint32_t seen);

@@ -153,12 +153,12 @@ void Tuner::reserve(int tokens, int layers) {
         }
     }
     if (tokens <= reserved_tokens_ && layers <= reserved_layers_) return;
-    reserved_tokens_ = std::max(tokens, reserved_tokens_);
-    reserved_layers_ = std::max(layers, reserved_layers_);
+    const int more_tokens = std::max(tokens, reserved_tokens_), more_layers = std::max(layers, reserved_layers_);
+    reserved_tokens_ = reserved_layers_ = 0;  // until all of it is there
     const auto room = [&](std::vector<Memory>& of, int width, int extra = 0) {
         of.clear();
-        for (int i = 0; i < reserved_layers_ + extra; ++i) {
-            of.emplace_back(size_t(reserved_tokens_) * size_t(width) * sizeof(float));
+        for (int i = 0; i < more_layers + extra; ++i) {
+            of.emplace_back(size_t(more_tokens) * size_t(width) * sizeof(float));
         }
     };
     kept_ = {};
@@ -172,19 +172,21 @@ void Tuner::reserve(int tokens, int layers) {
     room(kept_.gate, shape_.ffn_dim);
     room(kept_.up, shape_.ffn_dim);
     kept_.low.clear();
-    kept_.low.resize(size_t(reserved_layers_));
+    kept_.low.resize(size_t(more_layers));
     for (auto& low : kept_.low) {
         for (int target = 0; target < kParts; ++target) {
             if (!shape_.adapted[size_t(target)]) continue;
-            low[size_t(target)] = Memory(size_t(reserved_tokens_) * size_t(shape_.padded_rank()) * sizeof(float));
+            low[size_t(target)] = Memory(size_t(more_tokens) * size_t(shape_.padded_rank()) * sizeof(float));
         }
     }
-    const auto one = [&](Memory& of, int width) { of = Memory(size_t(reserved_tokens_) * size_t(width) * sizeof(float)); };
+    const auto one = [&](Memory& of, int width) { of = Memory(size_t(more_tokens) * size_t(width) * sizeof(float)); };
     one(dx_, shape_.dim);
     one(dq_, shape_.q_dim());
     one(dk_, shape_.kv_dim());
     one(dv_, shape_.kv_dim());
     one(dattended_, shape_.q_dim());
+    reserved_tokens_ = more_tokens;
+    reserved_layers_ = more_layers;
 }
 
 void Tuner::read_parameters(int layer, const float* parameters) {

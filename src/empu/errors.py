@@ -57,6 +57,10 @@ class DownloadError(EmpuError):
     """A file could not be fetched, or what came is not what was asked for."""
 
 
+class NoRoomError(EmpuError):
+    """The memory for sequences is taken; there is room again when others have ended."""
+
+
 class MissingDependencyError(EmpuError):
     """An optional part is not installed; the message says which command installs it."""
 

@@ -10,9 +10,12 @@ import pytest
 
 from empu.engine.backend import Chunk, Want
 from empu.engine.choices import ChoiceTrie, choose
+from empu.engine.native_backend import NativeBackend, open_native
 from empu.engine.sampling import log_probabilities
 from empu.engine.torch_backend import TorchBackend
-from empu.errors import PromptTooLongError, UsageError
+from empu.errors import NoRoomError, PromptTooLongError, UsageError
+from tests.engine.native_reference import random_checkpoint
+from tests.engine.test_adapters import SHAPE
 from tests.tune.making import tiny_model
 
 ANSWERS = [(10, 11, 5), (10, 12, 5), (10, 12, 13, 5), (20, 5), (21, 22, 23, 5), (21, 22, 24, 5)]
@@ -65,6 +68,23 @@ def test_no_sequence_is_left_behind(backend: TorchBackend) -> None:
     next(left_early)
     del left_early
     assert not backend._caches
+
+
+def test_prompts_that_do_not_fit_together_are_asked_one_after_the_other() -> None:
+    checkpoint = random_checkpoint(SHAPE, "Q4_1")
+    prompts = [[i % 190, *range(2, 60)] for i in range(70)]
+    ample = open_native(checkpoint, threads=1)
+    expected = list(choose(ample, prompts, ChoiceTrie(ANSWERS), count=2))
+    block = 64 * ample.cache_bytes_per_token
+    for sequences in (2, 5, 64):
+        tight = NativeBackend(checkpoint.config, ample._model, threads=1, cache_bytes=sequences * block)
+        assert list(choose(tight, prompts, ChoiceTrie(ANSWERS), count=2)) == expected
+    nothing = NativeBackend(checkpoint.config, ample._model, threads=1, cache_bytes=block)
+    with pytest.raises(NoRoomError, match="MiB are left"):
+        list(choose(nothing, prompts, ChoiceTrie(ANSWERS)))
+    short = NativeBackend(checkpoint.config, ample._model, threads=1, context=40)
+    with pytest.raises(PromptTooLongError, match="59 tokens and at most 36"):
+        list(choose(short, prompts, ChoiceTrie(ANSWERS)))
 
 
 def test_what_cannot_be_chosen_from_is_said(backend: TorchBackend) -> None:

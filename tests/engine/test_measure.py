@@ -16,7 +16,7 @@ CASES = (Case(False, 40), Case(True, 20), Case(True, 8, 3))
 
 
 def test_each_case_is_measured_as_often_as_asked() -> None:
-    backend = open_native(random_checkpoint(SHAPE.replace(context_length=90), "Q4_1"), threads=1)
+    backend = open_native(random_checkpoint(SHAPE, "Q4_1"), threads=1, context=90)
     told: list[str] = []
     figures, limits = measure(backend, threads=1, cases=(*CASES, Case(False, 80)), runs=2, tell=told.append)
     assert [figure.case for figure in figures] == list(CASES), "80 tokens and those after them do not fit"

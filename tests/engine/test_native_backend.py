@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -262,6 +263,23 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         open_native(wrong)
     with pytest.raises(UsageError, match="instruction set"):
         open_native(random_checkpoint(TINY), instructions="abacus")
+
+
+def test_threads_that_cannot_be_had_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="from 1 to 256"):
+        open_native(random_checkpoint(TINY), threads=257)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(384))
+    assert native_backend.processors() == 256
+    code = (
+        "import resource; from tests.engine import test_native_backend as here; from empu.errors import EmpuError\n"
+        "checkpoint = here.random_checkpoint(here.TINY)\n"
+        "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (taken + (400 << 20),) * 2)  # of the stacks, 8 MiB each, some fit\n"
+        "try: here.open_native(checkpoint, threads=256)\n"
+        "except EmpuError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "use fewer with --threads" in done.stdout
 
 
 def test_weights_beyond_the_memory_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from empu.engine.prompting import Prompt
 from empu.engine.sampling import SamplingParams
 from empu.engine.scheduler import CROWD, Limits, Scheduler
 from empu.engine.torch_backend import TorchBackend
-from empu.errors import BusyError, EmpuError, PromptTooLongError, UsageError
+from empu.errors import BusyError, EmpuError, NoRoomError, PromptTooLongError, UsageError
 from empu.text.base import Text
 from tests.engine.letters import Letters
 from tests.tune.making import tiny_model
@@ -34,26 +34,31 @@ CONTEXT = 200
 
 
 class Uniform:
-    """Every token is as likely as any other. Records each batch; holds at most ``memory`` sequences."""
+    """Every token is as likely as any other. Records each batch; holds at most ``memory`` sequences, which have room
+    for at most ``room`` tokens together.
+    """
 
     name = "uniform"
     exact = True
     config = preset("tiny")
+    context = 200
 
-    def __init__(self, memory: int = 1000) -> None:
+    def __init__(self, memory: int = 1000, room: int = 1_000_000) -> None:
         self.held: dict[SequenceId, list[int]] = {}
         self.batches: list[list[Chunk]] = []
         self.gate: threading.Event | None = None
         self.capacities: dict[SequenceId, int] = {}
         self._memory = memory
+        self._room = room
         self._numbers = itertools.count(1)
 
     def adapted(self, adapter: Adapter) -> Self:
         return copy.copy(self)
 
     def allocate(self, capacity: int) -> SequenceId:
-        if len(self.held) >= self._memory:
-            raise EmpuError("There is no room for another sequence; wait.")
+        taken = sum(self.capacities[sequence] for sequence in self.held)
+        if len(self.held) >= self._memory or taken + capacity > self._room:
+            raise NoRoomError("There is no room for another sequence; wait.")
         sequence = SequenceId(next(self._numbers))
         self.held[sequence] = []
         self.capacities[sequence] = capacity
@@ -328,6 +333,28 @@ def test_a_model_that_never_fits_is_an_error_for_the_request(made: list[Schedule
     assert "no room" in str(ask(scheduler, [5])[1].error)
 
 
+def test_a_request_that_waits_for_room_is_not_overtaken(made: list[Scheduler]) -> None:
+    backend = Uniform(room=100)
+    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots=4, queue=20))
+    made.append(scheduler)
+    prompts = [[10] * 5, [11] * 5, [12] * 60, *([20 + i] * 5 for i in range(12))]
+    readers = [ask(scheduler, ids, max_tokens=30)[1] for ids in prompts]
+    scheduler.start()
+    assert [reader.completion.completion_tokens for reader in readers] == [30] * len(prompts)
+    begun = {int(chunk.tokens[0]): None for batch in backend.batches for chunk in batch if len(chunk.tokens) > 1}
+    assert list(begun) == [ids[0] for ids in prompts]
+    never = ask(scheduler, [9] * 99, max_tokens=30)[1]
+    assert isinstance(never.error, NoRoomError)
+
+
+def test_a_token_that_the_model_does_not_know_is_refused_before_it_meets_others(made: list[Scheduler]) -> None:
+    scheduler = Scheduler(Uniform(), Letters(eos=()), CONTEXT)
+    made.append(scheduler)
+    unknown = Uniform.config.vocab_size
+    with pytest.raises(UsageError, match=f"token {unknown:,}"):
+        ask(scheduler, [5, unknown, 6])
+
+
 def test_a_reader_that_is_gone_cancels(made: list[Scheduler]) -> None:
     backend = Uniform()
     scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(prefixes=0))
@@ -387,6 +414,24 @@ def test_other_work_takes_its_turn_between_steps(made: list[Scheduler]) -> None:
     with pytest.raises(ZeroDivisionError):
         scheduler.call(lambda: 1 // 0).result(10)
     assert reader.completion.completion_tokens == 150
+
+
+def test_what_is_kept_makes_room_for_other_work(made: list[Scheduler]) -> None:
+    backend = Uniform(room=100)
+    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT)
+    made.append(scheduler)
+    scheduler.start()
+    assert ask(scheduler, [5] * 40, max_tokens=40)[1].completion.completion_tokens == 40
+    assert backend.held, "the dialogue is kept"
+
+    def work() -> int:
+        sequence = backend.allocate(90)
+        backend.release(sequence)
+        return 7
+
+    assert scheduler.call(work).result(10) == 7
+    with pytest.raises(NoRoomError):
+        scheduler.call(lambda: backend.allocate(101)).result(10)
 
 
 def test_limits_that_cannot_be_kept_are_refused() -> None:

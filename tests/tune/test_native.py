@@ -99,6 +99,8 @@ def test_what_does_not_fit_is_said() -> None:
         attach_native(tiny_model(), rank=4, alpha=4.0, targets=("query",))
     with pytest.raises(UsageError, match="rank is 0"):
         attach_native(tiny_model(), rank=0, alpha=4.0)
+    with pytest.raises(UsageError, match="threads must be from 1 to 256"):
+        attach_native(tiny_model(), rank=2, alpha=2.0, threads=600)
     model = attach_native(tiny_model(), rank=2, alpha=2.0)
     assert isinstance(model, NativeTransformer)
     tokens = torch.arange(3)

@@ -79,7 +79,7 @@ SAMPLING: tuple[Decorator, ...] = (
 OPENING: tuple[Decorator, ...] = (
     click.option("--engine", default="auto", show_default=True, help="What computes: auto, native, torch."),
     click.option(
-        "--threads", metavar="N", type=click.IntRange(1, 1024), help="CPU threads; as many as help where not given."
+        "--threads", metavar="N", type=click.IntRange(1, 256), help="CPU threads; as many as help where not given."
     ),
     click.option(
         "--context",

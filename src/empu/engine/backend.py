@@ -44,6 +44,8 @@ class Backend(Protocol):
     name: str
     """Shown to users, for example ``torch-cpu-float32``."""
     config: ModelConfig
+    context: int
+    """The most tokens that a sequence may have."""
     exact: bool
     """Whether logits are the same bits however tokens are divided into chunks and whatever else is in a batch."""
 
@@ -53,7 +55,7 @@ class Backend(Protocol):
         """
 
     def allocate(self, capacity: int) -> SequenceId:
-        """Reserve a cache for up to ``capacity`` tokens; raises :class:`~empu.errors.EmpuError` when memory does not
+        """Reserve a cache for up to ``capacity`` tokens; raises :class:`~empu.errors.NoRoomError` when memory does not
         allow it.
         """
 

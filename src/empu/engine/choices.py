@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from empu.engine.backend import Backend, Chunk, SequenceId, Want
-from empu.errors import PromptTooLongError, UsageError
+from empu.errors import NoRoomError, PromptTooLongError, UsageError
 
 BATCH = 48
 """Questions that are answered side by side."""
@@ -80,7 +80,7 @@ def choose(
     if not prompts:
         return
     longest = max(map(len, trie.answers))
-    limit = backend.config.context_length - longest
+    limit = backend.context - longest
     for prompt in prompts:
         if len(prompt) > limit:
             raise PromptTooLongError(len(prompt), limit, "shorten it")
@@ -89,8 +89,11 @@ def choose(
     try:
         if shared:
             backend.forward([Chunk(root, np.asarray(shared, dtype=np.int32), Want.NONE)])
-        for start in range(0, len(prompts), BATCH):
-            yield from _batch(backend, prompts[start : start + BATCH], trie, count, root, len(shared), longest)
+        done = 0
+        while done < len(prompts):
+            found = _batch(backend, prompts[done : done + BATCH], trie, count, root, len(shared), longest)
+            yield from found
+            done += len(found)
     finally:
         backend.release(root)
 
@@ -104,10 +107,16 @@ def _batch(
     shared: int,
     longest: int,
 ) -> list[list[Choice]]:
+    """The answers to as many of the prompts as there is room for at once, at least one."""
     questions: list[_Question] = []
     try:
         for prompt in prompts:
-            sequence = backend.fork(root, shared, len(prompt) + longest)
+            try:
+                sequence = backend.fork(root, shared, len(prompt) + longest)
+            except NoRoomError:
+                if not questions:
+                    raise
+                break
             questions.append(_Question(list(prompt), sequence))
         while any(open_ := [question for question in questions if _advance(question, trie, count)]):
             chunks = [_chunk(backend, question, trie) for question in open_]

@@ -126,7 +126,7 @@ class GrammarGuide:
         self._matcher = matcher
         self._width = width
         self._end = end
-        self._ends = sorted(ends)
+        self._ends = sorted(end for end in ends if end < width)
 
     def allowed(self) -> npt.NDArray[np.bool_]:
         """(V,): the tokens that keep the answer inside the grammar; any end of answer once it is complete."""

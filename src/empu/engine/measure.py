@@ -151,7 +151,7 @@ def measure(
     """Every case ``runs`` times, in turn, and the machine's limits before each; medians. Cases that do not fit the
     model's context are left out.
     """
-    cases = [case for case in cases if case.longest <= backend.config.context_length]
+    cases = [case for case in cases if case.longest <= backend.context]
     rates: dict[Case, list[float]] = {case: [] for case in cases}
     shares: dict[Case, list[float]] = {case: [] for case in cases}
     seen: list[Limits] = []

@@ -23,7 +23,7 @@ from empu.engine import _native
 from empu.engine.backend import Chunk, SequenceId, Want
 from empu.engine.native_weights import build_model, packed_bytes, rotary_frequencies
 from empu.engine.storage import AS_IT_IS, Storage
-from empu.errors import EmpuError, UsageError
+from empu.errors import EmpuError, NoRoomError, UsageError
 
 _WANTS = {Want.NONE: 0, Want.LAST: 1, Want.ALL: 2}
 _MEMORY_SHARE = 0.8  # of the free memory, for the caches of all sequences together
@@ -54,12 +54,12 @@ class NativeBackend:
         self.config = config
         self._model = model
         self._adapter: _native.Adapter | None = None
-        self._context = context or config.context_length
+        self.context = context or config.context_length
         with _told():
             self._engine = _native.Engine(
                 model=model,
                 frequencies=rotary_frequencies(config),
-                threads=threads or _processors(),
+                threads=threads or processors(),
                 ops=instructions,
                 cache=kv,
                 cache_limit=_cache_limit(model) if cache_bytes is None else cache_bytes,
@@ -90,8 +90,8 @@ class NativeBackend:
         return view
 
     def allocate(self, capacity: int) -> SequenceId:
-        if not 1 <= capacity <= self._context:
-            raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self._context:,}.")
+        if not 1 <= capacity <= self.context:
+            raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self.context:,}.")
         with _told():
             return SequenceId(self._engine.allocate(capacity, self._adapter))
 
@@ -100,8 +100,8 @@ class NativeBackend:
             self._engine.release(sequence)
 
     def fork(self, sequence: SequenceId, length: int, capacity: int) -> SequenceId:
-        if not 1 <= capacity <= self._context:
-            raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self._context:,}.")
+        if not 1 <= capacity <= self.context:
+            raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self.context:,}.")
         with _told():
             return SequenceId(self._engine.fork(sequence, length, capacity))
 
@@ -162,10 +162,12 @@ def _told() -> Iterator[None]:
     """What the engine refuses, as our own errors."""
     try:
         yield
+    except _native.NoRoomError as error:
+        raise NoRoomError(str(error)) from None
     except _native.Error as error:
         raise UsageError(str(error)) from None
     except MemoryError:
-        raise EmpuError(
+        raise NoRoomError(
             "There is not enough memory for this model and its sequences; use a smaller model or a shorter context."
         ) from None
 
@@ -177,8 +179,10 @@ def _int32(tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return np.ascontiguousarray(tokens)
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def processors() -> int:
+    """The threads that are used where no number is given: one for each processor, as far as there may be so many."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(found, _native.most_threads)
 
 
 def _cache_limit(model: _native.Model) -> int:

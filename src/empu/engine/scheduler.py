@@ -26,7 +26,7 @@ from empu.engine.jobs import Job, Update
 from empu.engine.prefixes import Prefixes, shared
 from empu.engine.prompting import Prompt
 from empu.engine.sampling import SamplingParams
-from empu.errors import BusyError, EmpuError, PromptTooLongError, UsageError
+from empu.errors import BusyError, EmpuError, NoRoomError, PromptTooLongError, UsageError
 from empu.text.base import Tokenizer
 
 log = logging.getLogger("empu.engine")
@@ -140,6 +140,11 @@ class Scheduler:
         room = self._context - len(prompt.ids)
         if room < 1:
             raise PromptTooLongError(len(prompt.ids), self._context - 1, "shorten it")
+        if (token := max(prompt.ids)) >= (size := self._backend.config.vocab_size):
+            raise UsageError(
+                f"The text holds token {token:,} of the tokenizer, and the model knows {size:,}; leave it out, or open "
+                "the model with its own tokenizer."
+            )
         state = AnswerState(self._tokenizer, params, prompt.ids, room, guide)
         capacity = len(prompt.ids) + min(room, params.max_tokens or room)
         job = Job(model or self._backend, prompt, state, capacity, deliver, self._wake)
@@ -242,10 +247,18 @@ class Scheduler:
             future, work = self._calls.popleft()
         if not future.set_running_or_notify_cancel():
             return
-        try:
-            future.set_result(work())
-        except Exception as error:
-            future.set_exception(error)
+        while True:
+            try:
+                result = work()
+            except NoRoomError as error:  # what is only kept goes first
+                if self._prefixes.forget_oldest():
+                    continue
+                future.set_exception(error)
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            return
 
     def _step(self) -> None:
         plan = self._plan()
@@ -253,7 +266,7 @@ class Scheduler:
             return
         try:
             logits = self._backend.forward([chunk for _, chunk in plan])
-        except EmpuError as error:  # most likely the memory: what is only kept goes first, then the youngest request
+        except NoRoomError as error:  # what is only kept goes first, then the youngest request
             if not self._prefixes.forget_oldest():
                 self._fail(plan[-1][0], error)
             return
@@ -275,11 +288,25 @@ class Scheduler:
         plan = [(job, self._chunk(job, len(job.ids))) for job in writing]
         budget = self.limits.step_tokens - sum(len(chunk.tokens) for _, chunk in plan)
         running = list(self._running)
+        full = False
         for place, job in enumerate(running):
             if budget <= 0:
                 break
-            if not job.is_reading or (job.sequence is None and not self._begin(job, running[:place])):
+            if not job.is_reading or (full and job.sequence is None):
                 continue
+            if job.sequence is None:
+                try:
+                    if not self._begin(job, running[:place]):
+                        continue
+                except NoRoomError as error:  # those behind it wait too: none of them may take what it waits for
+                    if any(other.sequence is not None for other in self._running):
+                        full = True
+                    else:
+                        self._fail(job, error)
+                    continue
+                except EmpuError as error:
+                    self._fail(job, error)
+                    continue
             chunk = self._chunk(job, budget)
             budget -= len(chunk.tokens)
             plan.append((job, chunk))
@@ -302,7 +329,10 @@ class Scheduler:
         return job.drafts.guess(min(LONGEST, fair, job.capacity - len(job.ids)))
 
     def _begin(self, job: Job, earlier: list[Job]) -> bool:
-        """Give the job a sequence that holds as much of its prompt as any other does. ``False``: not in this step."""
+        """Give the job a sequence that holds as much of its prompt as any other does. ``False``: not in this step.
+
+        Raises :class:`NoRoomError`.
+        """
         source, length = self._prefixes.best(job.model, job.ids) or (None, 0)
         for other in earlier:
             if other.model is not job.model:
@@ -312,19 +342,15 @@ class Scheduler:
                 return False
             if other.sequence is not None and min(common, other.read) > length:
                 source, length = other.sequence, min(common, other.read)
-        while True:
-            try:
-                if source is None:
-                    job.sequence = job.model.allocate(job.capacity)
-                else:
-                    job.sequence = job.model.fork(source, length, job.capacity)
-                break
-            except EmpuError as error:
-                if self._prefixes.forget_oldest():
-                    return self._begin(job, earlier)
-                if not any(other.sequence is not None for other in self._running):
-                    self._fail(job, error)
-                return False
+        try:
+            if source is None:
+                job.sequence = job.model.allocate(job.capacity)
+            else:
+                job.sequence = job.model.fork(source, length, job.capacity)
+        except NoRoomError:
+            if not self._prefixes.forget_oldest():
+                raise
+            return self._begin(job, earlier)
         job.read = job.cached = length
         job.begun = time.perf_counter()
         self.counts.prompt_tokens += len(job.prompt.ids)

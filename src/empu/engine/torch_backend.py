@@ -19,7 +19,7 @@ from empu.checkpoint import Checkpoint
 from empu.checkpoint.adapter import Adapter
 from empu.config import ModelConfig
 from empu.engine.backend import Chunk, SequenceId, Want
-from empu.errors import EmpuError, UsageError
+from empu.errors import EmpuError, NoRoomError, UsageError
 from empu.model.attention import Cached, SequenceCache
 from empu.model.loading import build
 from empu.model.transformer import Transformer
@@ -66,7 +66,7 @@ class TorchBackend:
         weight = model.embedding.weight
         self._device, self._dtype = weight.device, weight.dtype
         self.name = f"torch-{self._device.type}-{str(self._dtype).removeprefix('torch.')}"
-        self._context = context or self.config.context_length
+        self.context = context or self.config.context_length
         self._caches: dict[SequenceId, SequenceCache] = {}
         self._adapters: dict[SequenceId, LowRanks] = {}
         self._numbers = itertools.count()
@@ -92,7 +92,11 @@ class TorchBackend:
         if not 0 <= length <= min(cache.length, capacity):
             raise UsageError(f"The sequence has {cache.length:,} tokens; {length:,} cannot be taken from it.")
         forked = self._allocate(capacity, self._adapters[sequence])
-        self._caches[forked].copy_from(cache, length)
+        try:
+            self._caches[forked].copy_from(cache, length)
+        except EmpuError:
+            self.release(forked)
+            raise
         return forked
 
     def length(self, sequence: SequenceId) -> int:
@@ -113,8 +117,13 @@ class TorchBackend:
         lengths = [len(chunk.tokens) for chunk in batch]
         for cache, length in zip(caches, lengths, strict=True):
             cache.reserve(cache.length + length)
-        with torch.inference_mode():
-            out = self._run(batch, Cached(caches, lengths, self.config.sliding_window))
+        try:
+            with torch.inference_mode():
+                out = self._run(batch, Cached(caches, lengths, self.config.sliding_window))
+        except (torch.OutOfMemoryError, MemoryError):
+            raise NoRoomError(
+                "There is not enough memory to read these tokens; lower --context, or the answers at once."
+            ) from None
         for cache, length in zip(caches, lengths, strict=True):
             cache.length += length
         return out
@@ -137,8 +146,8 @@ class TorchBackend:
         return np.split(logits, np.cumsum(counts)[:-1])
 
     def _allocate(self, capacity: int, adapter: LowRanks) -> SequenceId:
-        if not 1 <= capacity <= self._context:
-            raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self._context:,}.")
+        if not 1 <= capacity <= self.context:
+            raise UsageError(f"A sequence of {capacity:,} tokens was asked for; the context has {self.context:,}.")
         sequence = SequenceId(next(self._numbers))
         self._caches[sequence] = SequenceCache(self.config, capacity, self._dtype, self._device)
         self._adapters[sequence] = adapter

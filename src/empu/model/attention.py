@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from empu.config import ModelConfig
-from empu.errors import EmpuError
+from empu.errors import NoRoomError
 
 
 class Attend(Protocol):
@@ -163,7 +163,7 @@ class SequenceCache:
         self._store = self._blank(0)
 
     def reserve(self, length: int) -> None:
-        """Make room for ``length`` positions; raises :class:`EmpuError` where memory does not allow it."""
+        """Make room for ``length`` positions; raises :class:`NoRoomError` where memory does not allow it."""
         have = self._store.shape[2]
         if length <= have:
             return
@@ -171,7 +171,7 @@ class SequenceCache:
         try:
             grown = self._blank(wanted)
         except (RuntimeError, MemoryError) as error:
-            raise EmpuError(
+            raise NoRoomError(
                 f"There is not enough memory for a context of {wanted:,} tokens; lower --context, or free some."
             ) from error
         grown[:, :, : self.length] = self._store[:, :, : self.length]

@@ -102,21 +102,24 @@ def attach_native(
         raise UsageError(
             "This model's layers do not divide into groups of 32, which 8-bit tuning needs; drop --precision."
         )
-    tuner = _native.Tuner(
-        layers=config.n_layers,
-        dim=config.dim,
-        heads=config.n_heads,
-        kv_heads=config.n_kv_heads,
-        head_dim=config.head_dim,
-        ffn_dim=config.ffn_dim,
-        norm_eps=config.norm_eps,
-        rank=rank,
-        scale=alpha / rank,
-        adapted=[target in targets for target in TARGETS],
-        rounded=rounded,
-        threads=threads or torch.get_num_threads(),
-        ops=instructions,
-    )
+    try:
+        tuner = _native.Tuner(
+            layers=config.n_layers,
+            dim=config.dim,
+            heads=config.n_heads,
+            kv_heads=config.n_kv_heads,
+            head_dim=config.head_dim,
+            ffn_dim=config.ffn_dim,
+            norm_eps=config.norm_eps,
+            rank=rank,
+            scale=alpha / rank,
+            adapted=[target in targets for target in TARGETS],
+            rounded=rounded,
+            threads=threads or min(torch.get_num_threads(), _native.most_threads),
+            ops=instructions,
+        )
+    except _native.Error as error:
+        raise UsageError(str(error)) from None
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     parameters: list[nn.Parameter] = []
