@@ -16,7 +16,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel
 
 from empu.engine.embedding import PACKAGE_MODEL, Encoder, folders
-from empu.errors import CheckpointError, PromptTooLongError, UnsupportedError
+from empu.errors import CheckpointError, PromptTooLongError, UnsupportedError, UsageError
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "looked", "at", "every", "bird", "in", "its", "tree"]
 TEXTS = ["the cat", "a bird sat on the mat and looked at the cat", "zebra", "tree"]
@@ -67,9 +67,9 @@ def test_what_does_not_fit_is_refused_with_both_numbers(tmp_path: Path) -> None:
     with pytest.raises(PromptTooLongError) as caught:
         Encoder(tmp_path).embed(["cat " * 30])
     assert (caught.value.prompt_tokens, caught.value.limit) == (32, 24)
-    with pytest.raises(UnsupportedError, match="vocabulary"):
+    with pytest.raises(UsageError, match="vocabulary"):
         Encoder(tmp_path).embed_ids([[2, 999, 3]])
-    with pytest.raises(UnsupportedError, match="without any token"):
+    with pytest.raises(UsageError, match="without any token"):
         Encoder(tmp_path).embed_ids([[]])
 
 

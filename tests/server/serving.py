@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from empu.engine.language_model import LanguageModel
@@ -28,15 +28,24 @@ TEMPLATE = (
 )
 LABELS = Task("label", "Name it.", ("card arrival", "card lost", "refund"))
 INSTRUCTED = Task("completion", "Be brief.")
+UNSURE = replace(LABELS, threshold=1.0)  # says "none of these" of everything
+FORMED = Task(
+    "completion",
+    "Read it.",
+    schema={
+        "type": "object",
+        "properties": {"a": {"type": "boolean"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    },
+)
 
 
 def tiny(name: str) -> LanguageModel:
-    """``tiny`` talks, ``wide`` too and holds more, ``base`` only continues text, ``labels`` and ``specialist`` were
-    tuned.
-    """
+    """``tiny`` talks, ``wide`` too and holds more, ``base`` only continues text, the others were tuned."""
     template = None if name == "base" else JinjaTemplate(TEMPLATE, {}, name)
     text = Text(Letters(), template, add_bos=True)
-    task = {"labels": LABELS, "specialist": INSTRUCTED}.get(name)
+    task = {"labels": LABELS, "specialist": INSTRUCTED, "unsure": UNSURE, "formed": FORMED}.get(name)
     context = 2048 if name == "wide" else 256
     backend = TorchBackend(tiny_model(context=context))
     return LanguageModel(backend, text, checkpoint_path=Path(name), context=context, task=task)
@@ -44,9 +53,11 @@ def tiny(name: str) -> LanguageModel:
 
 NAMES: Mapping[str, int] = {
     "base": 1_700_000_000,
+    "formed": 1_700_000_004,
     "labels": 1_700_000_001,
     "specialist": 1_700_000_002,
     "tiny": 5,
+    "unsure": 1_700_000_003,
     "wide": 6,
 }
 

@@ -80,9 +80,11 @@ def test_the_sign_in_link_works_once_and_gives_a_cookie(running: Running) -> Non
     value = cookie.partition(";")[0]
     assert request(running.port, "GET", "/api/me", Cookie=value).json["models"] == [
         "base",
+        "formed",
         "labels",
         "specialist",
         "tiny",
+        "unsure",
         "wide",
     ]
     assert sign_in(running, code)[0] == 401
@@ -158,6 +160,11 @@ def test_hosts_are_exact() -> None:
     assert "192.168.1.5:8000" in allowed_hosts("192.168.1.5", 8000)
     assert "0.0.0.0:8000" not in allowed_hosts("0.0.0.0", 8000)
     assert {"box.lan:80", "box.lan"} <= allowed_hosts("0.0.0.0", 80, ["Box.lan"])
+    behind = allowed_hosts("127.0.0.1", 8000, ["Chat.example.com", "box.lan:8443", "fd00::1"])
+    assert behind - allowed_hosts("127.0.0.1", 8000) == {
+        *("chat.example.com", "chat.example.com:8000", "box.lan:8443", "[fd00::1]", "[fd00::1]:8000")
+    }
+    assert is_own_origin("https://chat.example.com", behind)
     assert not is_own_origin("127.0.0.1:8000", allowed_hosts("127.0.0.1", 8000))
 
 

@@ -34,7 +34,15 @@ def test_tokens_of_the_same_text_all_have_their_probability(client: openai.OpenA
 
 
 def test_models_are_the_names_in_the_store(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["base", "labels", "specialist", "tiny", "wide"]
+    assert [model.id for model in client.models.list()] == [
+        "base",
+        "formed",
+        "labels",
+        "specialist",
+        "tiny",
+        "unsure",
+        "wide",
+    ]
     assert client.models.retrieve("tiny").created == 5
     with pytest.raises(openai.NotFoundError, match="nobody"):
         client.models.retrieve("nobody")
@@ -225,6 +233,33 @@ def test_a_specialist_for_labels_names_one_and_how_sure_it_is(client: openai.Ope
     assert [chunk.choices[0].to_dict().get("confidence") for chunk in chunks][-1] == confidence
     with pytest.raises(openai.BadRequestError, match="n must be 1"):
         client.chat.completions.create(model="labels", messages=ask, n=2)
+
+
+def test_a_specialist_that_is_unsure_says_so(client: openai.OpenAI) -> None:
+    ask: Any = [{"role": "user", "content": "where is it"}]
+    choice = client.chat.completions.create(model="unsure", messages=ask).choices[0]
+    assert choice.message.content == "none of these"
+    said = choice.to_dict()
+    assert said["out_of_scope"] is True
+    assert said["closest"] in {"card arrival", "card lost", "refund"}
+    assert 0 < said["confidence"] < 1  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_specialist_for_json_keeps_its_form_whoever_asks(client: openai.OpenAI, stream: bool) -> None:
+    ask: Any = [{"role": "user", "content": "Hello"}]
+    for seed in range(3):
+        asked: Any = {"model": "formed", "messages": ask, "max_tokens": 60, "temperature": 1.0, "seed": seed}
+        if stream:
+            chunks = client.chat.completions.create(**asked, stream=True)
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        else:
+            text = client.chat.completions.create(**asked).choices[0].message.content or ""
+        assert json.loads(text).keys() == {"a"}
+    plain = client.completions.create(model="formed", prompt="Hello", max_tokens=60, temperature=1.0, seed=1)
+    assert json.loads(plain.choices[0].text).keys() == {"a"}
+    with pytest.raises(openai.BadRequestError, match="was tuned to"):
+        client.chat.completions.create(model="formed", messages=ask, stop="}")
 
 
 def test_a_specialist_is_asked_as_it_was_tuned(client: openai.OpenAI) -> None:

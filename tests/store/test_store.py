@@ -289,10 +289,24 @@ def test_leftovers_are_swept_after_a_week_and_kept_before(store: Store) -> None:
         folder.mkdir()
         (folder / "partial").write_bytes(b"x")
     past = time.time() - (LEFTOVER_DAYS + 1) * 86_400
-    os.utime(old, (past, past))
+    long = store.tmp / "long"  # begun long ago, and written to since
+    (long / "state").mkdir(parents=True)
+    for path in (old / "partial", old, long):
+        os.utime(path, (past, past))
     put(store, "other", OTHER)
     assert not old.exists()
     assert new.exists()
+    assert long.exists()
+
+
+def test_what_was_left_long_ago_is_still_there_for_the_one_who_goes_on(store: Store) -> None:
+    with pytest.raises(RuntimeError):
+        _break(store, keep=True)
+    past = time.time() - (LEFTOVER_DAYS + 1) * 86_400
+    for path in (store.tmp / "broken" / "partial", store.tmp / "broken"):
+        os.utime(path, (past, past))
+    with store.staging("broken", keep=True) as folder:
+        assert (folder / "partial").read_bytes() == b"x"
 
 
 def test_two_pulls_of_the_same_thing_do_not_meet(store: Store) -> None:

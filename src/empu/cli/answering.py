@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from empu.cli import talk
 from empu.cli.opening import Located, stopped_by_ctrl_c
 from empu.errors import UsageError
+from empu.text.task import NONE_OF_THESE
 
 if TYPE_CHECKING:
     from empu.engine.generation import Completion
@@ -95,7 +96,7 @@ def name_label(located: Located, model: LanguageModel, text: str, as_json: bool)
         )
         return
     if refused:
-        talk.write_model_text("none of these\n")
+        talk.write_model_text(f"{NONE_OF_THESE}\n")
         talk.say(f"closest: {verdicts[0].label}, too unsure to be given")
     else:
         talk.write_model_text(f"{verdicts[0].label}\n")

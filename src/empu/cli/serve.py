@@ -14,7 +14,13 @@ from empu.cli.talk import json_option
 @click.argument("model", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--name", "names", metavar="HOST", multiple=True, help="Another host name that means this server.")
+@click.option(
+    "--name",
+    "names",
+    metavar="HOST",
+    multiple=True,
+    help="Another host name of this server or of a proxy before it.",
+)
 @click.option(
     "--slots", metavar="N", type=click.IntRange(1, 128), default=16, show_default=True, help="Answers at once, a model."
 )

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from empu.checkpoint.safetensors import read_safetensors
-from empu.errors import CheckpointError, PromptTooLongError, UnsupportedError
+from empu.errors import CheckpointError, PromptTooLongError, UnsupportedError, UsageError
 
 Floats = npt.NDArray[np.float32]
 
@@ -77,11 +77,11 @@ class Encoder:
         """The same for token ids, special ones included."""
         for one in ids:
             if not one:
-                raise UnsupportedError("A text without any token has no vector.")
+                raise UsageError("A text without any token has no vector.")
             if len(one) > self.shape.context:
                 raise PromptTooLongError(len(one), self.shape.context, "shorten it")
             if any(token >= len(self._words) for token in one):
-                raise UnsupportedError(f"A token id is beyond the vocabulary of {len(self._words):,} tokens.")
+                raise UsageError(f"A token id is beyond the vocabulary of {len(self._words):,} tokens.")
         return [Embedded(self._forward(np.asarray(one)), len(one)) for one in ids]
 
     def _forward(self, ids: npt.NDArray[np.int64]) -> Floats:

@@ -17,6 +17,7 @@ from empu.engine.prompting import Prompt
 from empu.engine.sampling import SamplingParams
 from empu.server.catalogue import Served
 from empu.server.problems import ProblemError
+from empu.text.task import NONE_OF_THESE
 
 LABEL_TOKEN = -1
 """Stands for a whole label where a token is expected."""
@@ -45,6 +46,7 @@ class Answers:
             )
             raise ProblemError(400, message, param="n", code="invalid_value")
         self.confidence: float | None = None
+        self.closest: str | None = None
         self.prompt_tokens = sum(len(one.prompt.ids) for one in asked)
         self._updates: asyncio.Queue[tuple[int, Update]] = asyncio.Queue()
         self._open = len(asked)
@@ -97,17 +99,22 @@ class Answers:
 class LabelAnswers:
     """The verdict of a specialist for labels, as if it were an answer of one piece."""
 
-    def __init__(self, verdicts: Sequence[Verdict], prompt_tokens: int, answer_tokens: int, top: int | None) -> None:
+    def __init__(
+        self, verdicts: Sequence[Verdict], prompt_tokens: int, answer_tokens: int, top: int | None, *, refused: bool
+    ) -> None:
+        """``refused``: the likeliest label is too unlikely to be given."""
         best = verdicts[0]
+        said = NONE_OF_THESE if refused else best.label
         self.confidence: float | None = best.confidence
+        self.closest: str | None = best.label if refused else None
         self.prompt_tokens = prompt_tokens
         logprobs = None
         if top is not None:
             named = tuple(Alternative(LABEL_TOKEN, v.label, _log(v.confidence)) for v in verdicts[:top])
             logprobs = (TokenLogprobs(LABEL_TOKEN, best.label, _log(best.confidence), named),)
-        self._piece = Piece(best.label, (), logprobs or ())
+        self._piece = Piece(said, (), logprobs or ())
         self._completion = Completion(
-            text=best.label,
+            text=said,
             finish_reason="stop",
             stop_string=None,
             prompt_tokens=prompt_tokens,

@@ -42,12 +42,16 @@ async def ask(
         if tools[0]:
             raise ProblemError(400, f"{served.name} answers with labels and calls no tools.", param="tools")
         return await judge(served, messages, params, n, None if schema is None else param), None
-    if params.stop and (schema is not None or tools[1].must):
-        cut = f"the form that {param} demands" if schema is not None else "the call that tool_choice demands"
+    own = own_schema(served) if schema is None and not tools[0] else None
+    if params.stop and (schema is not None or own is not None or tools[1].must):
+        cut = "the call that tool_choice demands"
+        if schema is not None or own is not None:
+            cut = f"the form that {param} demands" if own is None else f"the form that {served.name} was tuned to"
         message = f"{stop} would cut {cut}; leave one of them out."
         raise ProblemError(400, message, param=stop, code="unsupported")
     prompt, form = await encode(served, messages, tools)
-    guides = await _guides(served, Offer(*tools, form) if form is not None else None, schema, param, n)
+    offer = Offer(*tools, form) if form is not None else None
+    guides = await make_guides(served, offer, schema if own is None else own, param, n)
     return Answers(request, served, alike(prompt, params, n, guides)), form
 
 
@@ -81,7 +85,8 @@ async def judge(
     if not texts:
         raise ProblemError(400, "There is no message of a user to judge.", param="messages", code="invalid_value")
     verdicts, asked, answered = await served.judge(texts[-1], min(ALTERNATIVES, max(1, params.logprobs or 0)))
-    return LabelAnswers(verdicts, asked, answered, params.logprobs)
+    refused = served.label_task is not None and served.label_task.refuses(verdicts[0].confidence)
+    return LabelAnswers(verdicts, asked, answered, params.logprobs, refused=refused)
 
 
 def with_instruction(served: Served, messages: Sequence[Message]) -> list[Message]:
@@ -93,11 +98,21 @@ def with_instruction(served: Served, messages: Sequence[Message]) -> list[Messag
 
 
 def confidence(answers: AnyAnswers) -> Json:
-    """How sure a specialist for labels is: an addition of Empu to the interfaces' answers."""
-    return {"confidence": answers.confidence} if answers.confidence is not None else {}
+    """How sure a specialist for labels is, and what it would have said where that is too little: an addition of Empu
+    to the interfaces' answers.
+    """
+    if answers.confidence is None:
+        return {}
+    unsure = {"out_of_scope": True, "closest": answers.closest} if answers.closest is not None else {}
+    return {"confidence": answers.confidence} | unsure
 
 
-async def _guides(
+def own_schema(served: Served) -> Mapping[str, Any] | None:
+    """The form that a specialist's answers keep whoever asks, unless the request brings a form or tools."""
+    return served.model.task.schema if served.model.task is not None else None
+
+
+async def make_guides(
     served: Served, offer: Offer | None, schema: Mapping[str, Any] | None, param: str, n: int
 ) -> Sequence[Guide | None]:
     """What holds each answer to its form; made in another thread, since a large grammar takes its time."""

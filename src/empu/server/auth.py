@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -175,15 +176,26 @@ def check_bind(host: str, keys: Keys) -> None:
 
 
 def allowed_hosts(host: str, port: int, names: Iterable[str] = ()) -> frozenset[str]:
-    """Exactly the Host headers that mean this server: loopback, the address it is bound to, and ``names``."""
-    hosts = {"127.0.0.1", "localhost", "::1", *names}
+    """Exactly the Host headers that mean this server: loopback, the address it is bound to, and ``names``, which may
+    be those of a proxy before it and therefore count without the port too, or with one of their own (``HOST:PORT``).
+    """
+    given = {name.lower() for name in names}
+    with_port = {name for name in given if re.fullmatch(r"(\[[^\]]+\]|[^:]+):\d+", name)}
+    bare = {_bracketed(name) for name in given - with_port}
+    hosts = {"127.0.0.1", "localhost", "::1"}
     try:
         if not ipaddress.ip_address(host).is_unspecified:
             hosts.add(host)
     except ValueError:
         hosts.add(host)
-    written = {f"[{name}]" if ":" in name else name.lower() for name in hosts}
-    return frozenset({f"{name}:{port}" for name in written} | (written if port == 80 else set()))
+    written = {_bracketed(name.lower()) for name in hosts}
+    return frozenset(
+        {f"{name}:{port}" for name in written | bare} | (written if port == 80 else set()) | bare | with_port
+    )
+
+
+def _bracketed(name: str) -> str:
+    return f"[{name}]" if ":" in name and not name.startswith("[") else name
 
 
 def is_own_origin(origin: str, hosts: frozenset[str]) -> bool:

@@ -17,7 +17,7 @@ from empu.engine.generation import Completion, Piece
 from empu.engine.sampling import SamplingParams
 from empu.errors import UsageError
 from empu.server.answers import AnyAnswers
-from empu.server.asking import ask
+from empu.server.asking import ask, confidence
 from empu.server.context import context_of, note, note_usage
 from empu.server.desk import desk_of, owner_of
 from empu.server.openai_common import data, event_stream
@@ -226,7 +226,7 @@ def _facts(heading: Heading, answers: AnyAnswers, done: Completion | None, writt
         "finish_reason": done.finish_reason,
     }
     if answers.confidence is not None:
-        return facts | {"confidence": answers.confidence}
+        return facts | confidence(answers)
     return facts | {
         "seed": done.seed,
         "first_token_s": round(done.timings.first_token_s, 4),

@@ -109,7 +109,8 @@ class Guard:
         if len(hosts) != 1 or hosts[0].lower() not in self._context.hosts:
             raise ProblemError(
                 403,
-                "The Host header does not name this server; use the address that `empu serve` printed.",
+                "The Host header does not name this server; use the address that `empu serve` printed, or "
+                "start it with --name and the name that you use.",
                 code="host",
             )
         if any(not is_own_origin(origin, self._context.hosts) for origin in headers.getlist("origin")):

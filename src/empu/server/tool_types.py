@@ -150,7 +150,7 @@ def call(id_: str, name: str, arguments: str, param: str) -> dict[str, Any]:
     """A call, as chat templates take it. Raises :class:`ProblemError` for arguments that are no object."""
     try:
         value = json.loads(arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         message = f"{param}: the arguments of a call of {name} are not a JSON object."

@@ -6,7 +6,6 @@ A broken run goes on where it was when the same identity comes again; a finished
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,11 @@ def _tune(
             listener.say(f"Going on after step {trainer.resumed_from:,}.")
         if not is_new and not recorded:
             ledger.resume_run(run, trainer.resumed_from, this_machine())
-        tuned = trainer.run(_recorder(ledger, run, listener), listener.stopped)
+        recorder = _Recorder(ledger, run, listener)
+        try:
+            tuned = trainer.run(recorder.take, listener.stopped)
+        finally:
+            recorder.close()
         staged, accuracy = room / "model", None
         folder = staged / "files"
         shutil.rmtree(staged, ignore_errors=True)
@@ -119,17 +122,23 @@ def _begin_run(ledger: Ledger, prepared: Prepared, ready: Ready, room: Path) -> 
     return run, True
 
 
-def _recorder(ledger: Ledger, run: str, listener: Listener) -> Callable[[Progress], None]:
-    waiting: list[Step] = []
+class _Recorder:
+    """Writes steps into the ledger, some at a time; those before a stop too."""
 
-    def take(progress: Progress) -> None:
-        waiting.append(Step(progress.step, progress.loss))
-        if len(waiting) >= STEPS_AT_ONCE or progress.step == progress.steps or progress.dev_loss is not None:
-            ledger.record_steps(run, waiting)
-            waiting.clear()
-        listener.tuning(progress)
+    def __init__(self, ledger: Ledger, run: str, listener: Listener) -> None:
+        self._ledger, self._run, self._listener = ledger, run, listener
+        self._waiting: list[Step] = []
 
-    return take
+    def take(self, progress: Progress) -> None:
+        self._waiting.append(Step(progress.step, progress.loss))
+        if len(self._waiting) >= STEPS_AT_ONCE or progress.step == progress.steps or progress.dev_loss is not None:
+            self.close()
+        self._listener.tuning(progress)
+
+    def close(self) -> None:
+        if self._waiting:
+            self._ledger.record_steps(self._run, self._waiting)
+            self._waiting = []
 
 
 def _record_models(

@@ -60,7 +60,8 @@ def _all(kept: Conversations, owner: str) -> Iterator[tuple[str, Row]]:
         path = kept.path_to(owner, heading.id, message.parent)
         correction = message.correction
         if "confidence" in message.facts:
-            label = correction if correction is not None else message.content if message.verdict == "up" else None
+            named = message.verdict == "up" and not message.facts.get("out_of_scope")
+            label = correction if correction is not None else message.content if named else None
             if label is not None:
                 yield "labels", {"text": path[-1].content, "label": label}
             continue

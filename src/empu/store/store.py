@@ -203,6 +203,7 @@ class Store:
         with durable.writing(self.home):
             for needed in (self.home, self.models, self.names_folder, self.tmp, folder):
                 needed.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.utime(folder)  # one that was left long ago is in use again
         self._sweep()
         busy = "Another empu process is fetching the same model; wait until it is done and run this command again."
         with durable.folder_lock(folder, wait_s=0.0, busy=busy):
@@ -334,12 +335,12 @@ class Store:
         """Delete what broken pulls left long ago, unless their process still runs."""
         oldest = time.time() - LEFTOVER_DAYS * 86_400
         for folder in self.tmp.iterdir():
-            if folder.is_dir() and folder.stat().st_mtime < oldest:
-                try:
+            try:
+                if folder.is_dir() and max(path.stat().st_mtime for path in (folder, *folder.iterdir())) < oldest:
                     with durable.folder_lock(folder, wait_s=0.0, busy=""):
                         shutil.rmtree(folder, ignore_errors=True)
-                except (StoreError, FileNotFoundError):
-                    continue  # in use, or swept by another process just now
+            except (StoreError, FileNotFoundError):
+                continue  # in use, or swept by another process just now
 
 
 def check_name(name: str) -> None:

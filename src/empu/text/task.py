@@ -16,6 +16,8 @@ from empu.errors import ConfigError
 from empu.text.base import Message, Text
 from empu.text.chat import encode_chat
 
+NONE_OF_THESE = "none of these"
+"""What a specialist for labels says of a text that it refuses."""
 FARTHEST = 700.0
 """Log-odds beyond which a probability is 0 or 1 in 64 bits anyway, and an exponential would overflow."""
 

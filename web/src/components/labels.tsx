@@ -13,9 +13,9 @@ export function Labels({ answer, facts }: { answer: string; facts: Facts }) {
   return (
     <div className="labels">
       <p className="label">
-        <strong>{answer}</strong> <span>{say("sure", numbers.percent(sure))}</span>
+        <strong>{answer}</strong> {facts.out_of_scope !== true && <span>{say("sure", numbers.percent(sure))}</span>}
       </p>
-      <Meter share={sure} best />
+      {facts.out_of_scope !== true && <Meter share={sure} best />}
       {others.length > 0 && (
         <ul aria-label={say("lessLikely")} title={say("eachByItself")}>
           {others.map((one) => (

@@ -13,6 +13,7 @@ interface Completion {
     {
       message: { content: string | null };
       confidence?: number;
+      out_of_scope?: boolean;
       logprobs: { content: { top_logprobs: { token: string; logprob: number }[] }[] } | null;
     },
   ];
@@ -47,10 +48,11 @@ export function TryBox({ model }: { model: string }) {
         top_logprobs: 5,
       };
       const { choices, usage } = await call<Completion>("POST", "/v1/chat/completions", asked);
-      const [{ message, confidence, logprobs }] = choices;
+      const [{ message, confidence, out_of_scope, logprobs }] = choices;
       const facts: Facts = { completion_tokens: usage.completion_tokens };
       if (confidence !== undefined) {
         facts.confidence = confidence;
+        facts.out_of_scope = out_of_scope ?? false;
         facts.labels = (logprobs?.content[0]?.top_logprobs ?? []).map((one) => ({
           label: one.token,
           logprob: one.logprob,

@@ -44,6 +44,7 @@ export interface Facts {
   tokens_per_s?: number | null;
   seed?: number;
   confidence?: number;
+  out_of_scope?: boolean;
   labels?: Label[];
 }
 
