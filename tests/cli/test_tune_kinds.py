@@ -72,4 +72,6 @@ def test_out_of_scope_rows_set_and_measure_a_threshold(works: Works) -> None:
     answer = works.json("run", "it", "red parcel3 late8 order4")
     assert answer["closest"] in {"red", "blue", "green"}
     assert answer["out_of_scope"] == (answer["confidence"] < scope["threshold"])
+    parts = {row["split"] for row in works.json("trace", "it")["rows"] if row["fields"]["label"] == "oos"}
+    assert parts == {"dev", "test"}, "no weight comes from rows out of scope"
     assert works.json("verify", "it", "--retrain")["repeated"]["differing"] == []

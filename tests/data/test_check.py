@@ -92,6 +92,17 @@ def test_training_rows_that_stand_in_the_test_file_are_left_out(tmp_path: Path) 
     assert [one.number for one in lenient.exclusions] == [5]
 
 
+def test_of_many_rows_alike_none_stays_beside_the_one_in_the_test_file(tmp_path: Path) -> None:
+    """More than are compared pair by pair."""
+    words = sentence(random.Random(8), 40)
+    alike = [f"{words} number {i}" for i in range(60)]
+    train = write(tmp_path / "train.csv", [*GOOD, *((text, "class 1") for text in alike[:59])])
+    test = write(tmp_path / "test.csv", [(alike[59], "class 1"), ("new", "class 2")])
+    found = check(read_rows(train), read_rows(test))
+    assert {one.number for one in found.exclusions} == set(range(62, 121))
+    assert check(read_rows(train), read_rows(test), limits=Limits(drop_near_leaks=False)).near_leaks == 59
+
+
 def test_a_folder_with_train_and_test_files_knows_its_test_part(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", GOOD)
     write(tmp_path / "test.csv", rows(12, seed=9))

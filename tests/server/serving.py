@@ -43,9 +43,10 @@ FORMED = Task(
 
 def tiny(name: str) -> LanguageModel:
     """``tiny`` talks, ``wide`` too and holds more, ``base`` only continues text, the others were tuned."""
-    template = None if name == "base" else JinjaTemplate(TEMPLATE, {}, name)
+    template = None if name in {"base", "plain"} else JinjaTemplate(TEMPLATE, {}, name)
     text = Text(Letters(), template, add_bos=True)
-    task = {"labels": LABELS, "specialist": INSTRUCTED, "unsure": UNSURE, "formed": FORMED}.get(name)
+    tasks = {"labels": LABELS, "unsure": UNSURE, "formed": FORMED, "specialist": INSTRUCTED, "plain": INSTRUCTED}
+    task = tasks.get(name)
     context = 2048 if name == "wide" else 256
     backend = TorchBackend(tiny_model(context=context))
     return LanguageModel(backend, text, checkpoint_path=Path(name), context=context, task=task)
@@ -55,6 +56,7 @@ NAMES: Mapping[str, int] = {
     "base": 1_700_000_000,
     "formed": 1_700_000_004,
     "labels": 1_700_000_001,
+    "plain": 1_700_000_005,
     "specialist": 1_700_000_002,
     "tiny": 5,
     "unsure": 1_700_000_003,

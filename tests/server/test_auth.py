@@ -82,6 +82,7 @@ def test_the_sign_in_link_works_once_and_gives_a_cookie(running: Running) -> Non
         "base",
         "formed",
         "labels",
+        "plain",
         "specialist",
         "tiny",
         "unsure",

@@ -38,6 +38,7 @@ def test_models_are_the_names_in_the_store(client: openai.OpenAI) -> None:
         "base",
         "formed",
         "labels",
+        "plain",
         "specialist",
         "tiny",
         "unsure",
@@ -260,6 +261,13 @@ def test_a_specialist_for_json_keeps_its_form_whoever_asks(client: openai.OpenAI
     assert json.loads(plain.choices[0].text).keys() == {"a"}
     with pytest.raises(openai.BadRequestError, match="was tuned to"):
         client.chat.completions.create(model="formed", messages=ask, stop="}")
+
+
+def test_a_specialist_of_a_base_that_only_continues_text_is_asked_as_it_was_tuned(client: openai.OpenAI) -> None:
+    ask: Any = [{"role": "user", "content": "Hello"}]
+    chat = client.chat.completions.create(model="plain", messages=ask, max_tokens=9, seed=1)
+    text = client.completions.create(model="plain", prompt="Be brief.\nHello\n=>", max_tokens=9, seed=1)
+    assert chat.choices[0].message.content == text.choices[0].text
 
 
 def test_a_specialist_is_asked_as_it_was_tuned(client: openai.OpenAI) -> None:

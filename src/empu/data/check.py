@@ -183,8 +183,12 @@ class _Judged:
         for item, key in enumerate(_keys(self.scan.questions)):
             if key in tested:
                 self.drop(item, "in the test part", f"its text stands in the test part, {test.place(tested[key])}")
-        across = near[(near[:, 0] < start) & (near[:, 1] >= start)]
-        leaks = [(item, other - start) for item, other in across.tolist() if self.kept[item] and usable[other - start]]
+        cluster = clusters(start + len(test), near)  # over others too: of many alike not every pair was compared
+        met: dict[int, int] = {}
+        for other in np.flatnonzero(usable).tolist():
+            met.setdefault(int(cluster[start + other]), other)
+        together = [(item, met.get(int(cluster[item]))) for item in np.flatnonzero(self.kept).tolist()]
+        leaks = [(item, other) for item, other in together if other is not None]
         if not drop_near:
             return len({item for item, _ in leaks})
         for item, other in leaks:

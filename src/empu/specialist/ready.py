@@ -117,7 +117,7 @@ def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
     )
     row_ids = {part: list(rows.ids()) for part, rows in (("train", prepared.train), ("dev", prepared.dev))}
     row_ids |= {  # no weight depends on these; what is recorded of the specialist does
-        part: [row.id for row in rows]
+        part: sorted(row.id for row in rows)
         for part, rows in (("outside", prepared.outside), ("outside_test", prepared.outside_test))
     } | {"test": list(prepared.test.ids())}
     identity = _identity(base, plan.recipe, task, row_ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,13 @@ class Prepared:
 
     def record(self, ledger: Ledger, identity: str) -> str:
         """Write every row with its part and place, and every exclusion with its reason; gives the data set's id."""
-        return record(ledger, self.split, self.licence, {"identity": identity})
+        return record(ledger, self.split, self.licence, {"identity": identity}, self._served_as())
+
+    def _served_as(self) -> Iterator[tuple[Row, str]]:
+        """Each row and its part. Nothing is tuned on rows out of scope: at most they choose a threshold."""
+        none = {row.label for row in (*self.outside, *self.outside_test)}
+        for row, part in self.split.all_rows():
+            yield row, DEV if part == TRAIN and row.label in none else part
 
     def said(self) -> str:
         """One sentence for the record of a model."""
