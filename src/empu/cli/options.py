@@ -76,11 +76,12 @@ SAMPLING: tuple[Decorator, ...] = (
 )
 """In the order of the help text."""
 
+THREADS = click.IntRange(1, 256)
+"""As many as the compiled engine starts at most."""
+
 OPENING: tuple[Decorator, ...] = (
     click.option("--engine", default="auto", show_default=True, help="What computes: auto, native, torch."),
-    click.option(
-        "--threads", metavar="N", type=click.IntRange(1, 256), help="CPU threads; as many as help where not given."
-    ),
+    click.option("--threads", metavar="N", type=THREADS, help="CPU threads; as many as help where not given."),
     click.option(
         "--context",
         metavar="N",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from empu.cli.options import Finite
+from empu.cli.options import THREADS, Finite
 from empu.cli.talk import json_option
 
 
@@ -40,7 +40,7 @@ from empu.cli.talk import json_option
 )
 @click.option("--budget", metavar="TIME", help="Keep to this time: 90s, 10m, 2h. Fewer epochs, never fewer rows.")
 @click.option("--seed", metavar="N", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--threads", metavar="N", type=click.IntRange(1, 256), help="CPU threads.")
+@click.option("--threads", metavar="N", type=THREADS, help="CPU threads.")
 @click.option("--engine", default="auto", show_default=True, help="What computes the comparison: auto, native, torch.")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would happen and how long it takes, and stop.")
 @click.option("--no-compare", is_flag=True, help="Leave out the comparison on the held-out rows.")

@@ -120,6 +120,12 @@ class LanguageModel:
             task=read_task(adapter),
         )
 
+    def worded(self, prompt: str | Sequence[Message]) -> str | Sequence[Message]:
+        """Messages as they are, or as the text that a specialist of a base without a chat template was tuned on."""
+        if self.task is None or self.text.template is not None or isinstance(prompt, str):
+            return prompt
+        return plain_question(prompt)
+
     def stream(
         self,
         prompt: str | Sequence[Message],
@@ -136,8 +142,7 @@ class LanguageModel:
         Raises :class:`~empu.errors.PromptTooLongError` unless ``truncate`` allows cutting the oldest part.
         """
         params = params or SamplingParams()
-        if self.task is not None and self.text.template is None and not isinstance(prompt, str):
-            prompt = plain_question(prompt)
+        prompt = self.worded(prompt)
         if guide is None and self.task is not None and self.task.schema is not None:
             from empu.engine.guided import guides_of
 

@@ -17,7 +17,6 @@ from empu.server.problems import ProblemError
 from empu.server.tool_types import Offer
 from empu.server.toolforms import Choice, Form, Tool, dialogue, form_of
 from empu.text.base import Message
-from empu.text.task import plain_question
 
 Json = dict[str, Any]
 
@@ -64,8 +63,7 @@ async def encode(
     offered, choice = tools
     called = any(message["role"] == "tool" or message.get("tool_calls") for message in turns)
     if not offered and not called:
-        tuned_plain = served.model.task is not None and served.model.text.template is None
-        return await served.encode(plain_question(turns) if tuned_plain else turns), None
+        return await served.encode(served.model.worded(turns)), None
     form = form_of(served.model.text.template)
     described = [tool.described() for tool in offered] if form.native else []
     prompt = await served.encode(dialogue(form, turns, offered, choice), described or None)

@@ -76,7 +76,7 @@ def _tune(
         try:
             tuned = trainer.run(recorder.take, listener.stopped)
         finally:
-            recorder.close()
+            recorder.flush()
         staged, accuracy = room / "model", None
         folder = staged / "files"
         shutil.rmtree(staged, ignore_errors=True)
@@ -132,10 +132,10 @@ class _Recorder:
     def take(self, progress: Progress) -> None:
         self._waiting.append(Step(progress.step, progress.loss))
         if len(self._waiting) >= STEPS_AT_ONCE or progress.step == progress.steps or progress.dev_loss is not None:
-            self.close()
+            self.flush()
         self._listener.tuning(progress)
 
-    def close(self) -> None:
+    def flush(self) -> None:
         if self._waiting:
             self._ledger.record_steps(self._run, self._waiting)
             self._waiting = []

@@ -115,11 +115,14 @@ def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
         seed=wishes.seed,
         threads=wishes.threads,
     )
-    row_ids = {part: list(rows.ids()) for part, rows in (("train", prepared.train), ("dev", prepared.dev))}
-    row_ids |= {  # no weight depends on these; what is recorded of the specialist does
-        part: sorted(row.id for row in rows)
-        for part, rows in (("outside", prepared.outside), ("outside_test", prepared.outside_test))
-    } | {"test": list(prepared.test.ids())}
+    row_ids = {
+        "train": list(prepared.train.ids()),
+        "dev": list(prepared.dev.ids()),
+        # No weight depends on these; what is recorded of the specialist does.
+        "test": list(prepared.test.ids()),
+        "outside": sorted(row.id for row in prepared.outside),
+        "outside_test": sorted(row.id for row in prepared.outside_test),
+    }
     identity = _identity(base, plan.recipe, task, row_ids)
     if not wishes.replace and finished(store, wishes.name, identity) is None:
         store.check_free(wishes.name, None, "choose another one with --name, or move it here with --replace")
