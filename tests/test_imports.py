@@ -12,11 +12,12 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "empu"
 
-BASE = {"errors", "config", "durable"}
+BASE = {"errors", "config", "durable", "machine"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "durable": {"errors"},
+    "machine": set(),
     "checkpoint": BASE,
     "text": BASE,
     "ledger": BASE,

@@ -27,6 +27,11 @@ size_t Cache::reserved_bytes(int capacity) const {
 int64_t Cache::allocate(int capacity, std::shared_ptr<const Adapter> adapter) {
     if (capacity < 1) throw Error("A sequence needs room for at least one token.");
     const size_t need = reserved_bytes(capacity);
+    if (need > limit_) {
+        throw Error("A cache for " + std::to_string(capacity) + " tokens needs " + std::to_string(need >> 20) +
+                    " MiB, and all sequences together have " + std::to_string(limit_ >> 20) +
+                    " MiB; shorten the text, or ask for fewer tokens.");
+    }
     if (need > limit_ - reserved_) {
         throw NoRoom("A cache for " + std::to_string(capacity) + " tokens needs " + std::to_string(need >> 20) +
                      " MiB and " + std::to_string((limit_ - reserved_) >> 20) +

@@ -82,6 +82,9 @@ def test_prompts_that_do_not_fit_together_are_asked_one_after_the_other() -> Non
     nothing = NativeBackend(checkpoint.config, ample._model, threads=1, cache_bytes=block)
     with pytest.raises(NoRoomError, match="MiB are left"):
         list(choose(nothing, prompts, ChoiceTrie(ANSWERS)))
+    never = NativeBackend(checkpoint.config, ample._model, threads=1, cache_bytes=block - 1)
+    with pytest.raises(UsageError, match="all sequences together have"):
+        list(choose(never, prompts, ChoiceTrie(ANSWERS)))
     short = NativeBackend(checkpoint.config, ample._model, threads=1, context=40)
     with pytest.raises(PromptTooLongError, match="59 tokens and at most 36"):
         list(choose(short, prompts, ChoiceTrie(ANSWERS)))

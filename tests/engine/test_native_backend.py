@@ -269,7 +269,7 @@ def test_threads_that_cannot_be_had_are_said(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UsageError, match="from 1 to 256"):
         open_native(random_checkpoint(TINY), threads=257)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(384))
-    assert native_backend.processors() == 256
+    assert open_native(random_checkpoint(TINY)).threads == 256
     code = (
         "import resource; from tests.engine import test_native_backend as here; from empu.errors import EmpuError\n"
         "checkpoint = here.random_checkpoint(here.TINY)\n"

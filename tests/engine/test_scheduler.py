@@ -400,7 +400,7 @@ def test_closing_drains_or_cancels() -> None:
         backend.gate.set()
         assert [reader.completion.finish_reason for reader in readers] == [reason] * 3
         scheduler.close(timeout_s=20)
-        with pytest.raises(BusyError):
+        with pytest.raises(EmpuError, match="being closed"):
             ask(scheduler, [5])
         assert not backend.held
 

@@ -261,6 +261,8 @@ def test_a_specialist_for_json_keeps_its_form_whoever_asks(client: openai.OpenAI
     assert json.loads(plain.choices[0].text).keys() == {"a"}
     with pytest.raises(openai.BadRequestError, match="was tuned to"):
         client.chat.completions.create(model="formed", messages=ask, stop="}")
+    with pytest.raises(openai.BadRequestError, match="was tuned to"):
+        client.completions.create(model="formed", prompt="Hello", stop="}")
 
 
 def test_a_specialist_of_a_base_that_only_continues_text_is_asked_as_it_was_tuned(client: openai.OpenAI) -> None:

@@ -25,19 +25,19 @@ from empu.cli.talk import json_option
 def bench(model: str, runs: int, as_json: bool, **given: Any) -> None:
     """Measure a model's speed on this machine, and what share it is of what memory and processor allow."""
     import dataclasses
-    import os
     import time
 
     from empu.cli import talk
     from empu.cli.opening import locate, open_located, opening
     from empu.engine.measure import Machine, measure, peak_memory_bytes
+    from empu.machine import processors
 
     located = locate(model)
     begun = time.perf_counter()
     opened = open_located(located, **opening(given))
     load_s = time.perf_counter() - begun
     machine = Machine.here()
-    threads = given["threads"] or getattr(opened.backend, "threads", None) or os.cpu_count() or 1
+    threads = given["threads"] or getattr(opened.backend, "threads", None) or processors()
     figures, limits = measure(opened.backend, threads=threads, runs=runs, tell=talk.say)
     peak = peak_memory_bytes()
     if as_json:

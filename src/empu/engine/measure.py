@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from empu import __version__
 from empu.config import ModelConfig
 from empu.engine.backend import Backend, Chunk, SequenceId, Want
+from empu.machine import cpu_name, processors
 
 Tokens = npt.NDArray[np.integer]
 
@@ -130,8 +130,8 @@ class Machine:
     @classmethod
     def here(cls) -> Machine:
         return cls(
-            cpu=_cpu_name(),
-            logical_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            cpu=cpu_name(),
+            logical_cpus=processors(),
             memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             system=platform.platform(),
             python=platform.python_version(),
@@ -212,14 +212,3 @@ def peak_memory_bytes() -> int:
     """The most memory that this process has held at once."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes
-
-
-def _cpu_name() -> str:
-    """As the system calls it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model"):
-                return value.strip()
-    return platform.processor() or platform.machine()

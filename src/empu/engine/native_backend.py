@@ -24,6 +24,7 @@ from empu.engine.backend import Chunk, SequenceId, Want
 from empu.engine.native_weights import build_model, packed_bytes, rotary_frequencies
 from empu.engine.storage import AS_IT_IS, Storage
 from empu.errors import EmpuError, NoRoomError, UsageError
+from empu.machine import processors
 
 _WANTS = {Want.NONE: 0, Want.LAST: 1, Want.ALL: 2}
 _MEMORY_SHARE = 0.8  # of the free memory, for the caches of all sequences together
@@ -59,7 +60,7 @@ class NativeBackend:
             self._engine = _native.Engine(
                 model=model,
                 frequencies=rotary_frequencies(config),
-                threads=threads or processors(),
+                threads=threads or min(processors(), _native.most_threads),
                 ops=instructions,
                 cache=kv,
                 cache_limit=_cache_limit(model) if cache_bytes is None else cache_bytes,
@@ -177,12 +178,6 @@ def _int32(tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     if tokens.dtype != np.int32:
         tokens = np.clip(tokens, -1, np.iinfo(np.int32).max).astype(np.int32)
     return np.ascontiguousarray(tokens)
-
-
-def processors() -> int:
-    """The threads that are used where no number is given: one for each processor, as far as there may be so many."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(found, _native.most_threads)
 
 
 def _cache_limit(model: _native.Model) -> int:

@@ -15,7 +15,6 @@ output layer keep 8: they are a small part of the work, and the answers feel the
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,6 +27,7 @@ from empu.config import LinearRopeScaling, ModelConfig
 from empu.engine import _native
 from empu.engine.packed import MatrixPlan, PackedFile
 from empu.engine.storage import AS_IT_IS, Storage
+from empu.machine import processors
 
 Floats = npt.NDArray[np.float32]
 
@@ -125,5 +125,5 @@ def _pack(model: _native.Model, tensor: StoredTensor, matrix: MatrixPlan) -> Non
         values = tensor.type.unpack(tensor.data[first * row_bytes : (first + count) * row_bytes])
         model.pack(tensor.name, first, count, "F32", values.view(np.uint8))
 
-    with ThreadPoolExecutor(min(_MOST_WORKERS, os.cpu_count() or 1)) as workers:
+    with ThreadPoolExecutor(min(_MOST_WORKERS, processors())) as workers:
         deque(workers.map(pack, range(0, rows, step)), maxlen=0)

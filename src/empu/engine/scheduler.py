@@ -134,8 +134,8 @@ class Scheduler:
     ) -> Job:
         """Queue a request, from any thread; ``model`` is a view of the backend with an adapter.
 
-        Raises :class:`BusyError` when the queue is full, :class:`PromptTooLongError` when no token would fit, and
-        :attr:`failure` where there is one.
+        Raises :class:`BusyError` when the queue is full, :class:`PromptTooLongError` when no token would fit,
+        :attr:`failure` where there is one, and :class:`EmpuError` once it is being closed.
         """
         room = self._context - len(prompt.ids)
         if room < 1:
@@ -167,8 +167,10 @@ class Scheduler:
     def _check_room(self) -> None:
         if self.failure is not None:
             raise self.failure
+        if self._closing:
+            raise EmpuError("The model is being closed, to make room or with its server; ask again in a moment.")
         free = self.limits.slots - len(self._running)
-        if self._closing or len(self._waiting) + len(self._calls) >= self.limits.queue + max(0, free):
+        if len(self._waiting) + len(self._calls) >= self.limits.queue + max(0, free):
             self.counts.refused += 1
             raise BusyError(len(self._waiting) + len(self._calls))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from empu.ledger.hashing import FileId
+from empu.machine import cpu_name, processors
 
 UNKNOWN = "unknown"
 """What stands where nobody said: a licence, most often."""
@@ -139,24 +138,12 @@ def texts(value: object, name: str = "") -> Iterator[str]:
 
 def this_machine() -> dict[str, Any]:
     """What a run or a measurement was made on: system, processor, cores, and the versions of Python and SQLite."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.release()}",
-        "processor": _processor(),
+        "processor": cpu_name(),
         "architecture": platform.machine(),
-        "cores": cores,
+        "cores": processors(),
         "python": platform.python_version(),
         "implementation": sys.implementation.name,
         "sqlite": sqlite3.sqlite_version,
     }
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or UNKNOWN

@@ -43,16 +43,22 @@ async def ask(
             raise ProblemError(400, f"{served.name} answers with labels and calls no tools.", param="tools")
         return await judge(served, messages, params, n, None if schema is None else param), None
     own = own_schema(served) if schema is None and not tools[0] else None
-    if params.stop and (schema is not None or own is not None or tools[1].must):
-        cut = "the call that tool_choice demands"
-        if schema is not None or own is not None:
-            cut = f"the form that {param} demands" if own is None else f"the form that {served.name} was tuned to"
-        message = f"{stop} would cut {cut}; leave one of them out."
-        raise ProblemError(400, message, param=stop, code="unsupported")
+    if schema is not None:
+        no_stops(params, f"the form that {param} demands", stop)
+    elif own is not None:
+        no_stops(params, f"the form that {served.name} was tuned to", stop)
+    elif tools[1].must:
+        no_stops(params, "the call that tool_choice demands", stop)
     prompt, form = await encode(served, messages, tools)
     offer = Offer(*tools, form) if form is not None else None
     guides = await make_guides(served, offer, schema if own is None else own, param, n)
     return Answers(request, served, alike(prompt, params, n, guides)), form
+
+
+def no_stops(params: SamplingParams, cut: str, stop: str = "stop") -> None:
+    """Refuse stop strings, which would ``cut`` what has to stand whole."""
+    if params.stop:
+        raise ProblemError(400, f"{stop} would cut {cut}; leave one of them out.", param=stop, code="unsupported")
 
 
 async def encode(

@@ -17,7 +17,7 @@ from empu.engine.generation import Completion, Piece, TokenLogprobs
 from empu.engine.prompting import Prompt
 from empu.errors import UsageError
 from empu.server.answers import Answers, Asked, alike
-from empu.server.asking import make_guides, own_schema
+from empu.server.asking import make_guides, no_stops, own_schema
 from empu.server.catalogue import Served
 from empu.server.context import context_of, note, note_usage
 from empu.server.embeddings import embeddings
@@ -68,12 +68,14 @@ async def completions(request: Request) -> Response:
     if served.label_task is not None:
         message = f"{asked.model} answers with labels; ask it through /v1/chat/completions."
         raise ProblemError(400, message, param="model", code="unsupported")
+    if (own := own_schema(served)) is not None:
+        no_stops(params, f"the form that {served.name} was tuned to")
     several: list[Asked] = []
     heads: list[str] = []
     n = asked.n or 1
     for given in asked.prompts:
         prompt = await served.encode(given) if isinstance(given, str) else _checked(served, given)
-        several += alike(prompt, params, n, await make_guides(served, None, own_schema(served), "model", n))
+        several += alike(prompt, params, n, await make_guides(served, None, own, "model", n))
         head = given if isinstance(given, str) else served.model.text.tokenizer.decode(given)
         heads += [head if asked.echo else ""] * n
     answers = Answers(request, served, several)
