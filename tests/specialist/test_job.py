@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from empu.ledger.book import Ledger
 from tests.specialist.making import labelled, small_base
 
 RECIPE = ("--base", "tiny", "--precision", "float32", "--rank", "4", "--threads", "1", "--learning-rate", "0.005")
@@ -79,6 +80,37 @@ def test_a_killed_run_goes_on_to_the_same_bytes_and_what_was_lost_is_compared(tm
     assert "TF-IDF" in again
     assert again != out
     assert broken.json("verify", "it", "--retrain")["repeated"]["differing"] == []
+    with Ledger.open(broken.folder / "home" / "ledger.db") as ledger:
+        steps = [step.number for step in ledger.steps(ledger.model("it").run or "")]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) == len(whole.json("show", "it")["card"]["losses"])
+
+
+def test_a_budget_chooses_epochs_once(tmp_path: Path) -> None:
+    works = Works(tmp_path).begin("rows.csv", labelled(60))
+    words = ("tune", "rows.csv", "--name", "it", *RECIPE, "--epochs", "1000", "--budget", "3s", "--no-compare")
+    _, err = works.empu(*words)
+    assert "of 1000 epochs: more do not fit" in err
+    _, err = works.empu(*words)
+    assert "already" in err
+    assert "as chosen for this budget" in err
+    _, err = works.empu(*words[:-2], "4s", "--no-compare", code=1)
+    assert "--replace" in err
+
+
+def test_one_completion_of_another_kind_is_named_and_costs_no_run(tmp_path: Path) -> None:
+    rows = [{"prompt": f"pays {i} today", "completion": json.dumps({"amount": i})} for i in range(60)]
+    held = [{"prompt": f"owes {i} now", "completion": json.dumps({"amount": i}) if i else "none"} for i in range(9)]
+    works = Works(tmp_path).begin("rows.jsonl", "\n".join(map(json.dumps, rows)))
+    (tmp_path / "held.jsonl").write_text("\n".join(map(json.dumps, held)))
+    made = works.json("tune", "rows.jsonl", "--test", "held.jsonl", "--name", "it", *RECIPE, "--epochs", "1")
+    assert {"exact match", "amount"} == set(made["comparison"]["systems"][-1]["metrics"])
+    (tmp_path / "mixed.jsonl").write_text(
+        "\n".join(map(json.dumps, [*rows, {"prompt": "?", "completion": "none"}] * 3))
+    )
+    _, err = works.empu("tune", "mixed.jsonl", "--name", "other", *RECIPE, "--plan")
+    assert "free text: 1 of" in err
+    assert "mixed.jsonl:61" in err
 
 
 def test_a_full_disk_in_the_middle_is_a_sentence_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:

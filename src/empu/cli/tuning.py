@@ -18,12 +18,12 @@ from empu.ledger.hashing import tagged
 from empu.specialist import job
 from empu.specialist.curve import FOLDER
 from empu.specialist.job import Made
-from empu.specialist.ready import Ready, Wishes, check_wishes, make_ready, plan_with_time, with_plan
+from empu.specialist.ready import Ready, Wishes, check_wishes, make_ready, plan_with_time
 from empu.specialist.retraining import Repeated, retrain
 from empu.specialist.rows import Prepared, prepare_rows
 from empu.specialist.scoring import table
 from empu.store.store import Store, StoredModel
-from empu.tune.plan import Plan, within
+from empu.tune.plan import Plan
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -59,7 +59,7 @@ def show_plan(data: Path, given: Mapping[str, Any]) -> Plan:
     """Everything up to the first step, with the time measured."""
     store = Store.of_user()
     prepared, ready = _begin(store, data, given)
-    plan = _timed(ready, given)
+    plan = ready.plan if ready.plan.seconds is not None else plan_with_time(ready)
     _say_plan(plan, prepared)
     talk.say("Nothing was tuned: this was the plan.")
     return plan
@@ -69,8 +69,6 @@ def make_specialist(data: Path, given: Mapping[str, Any], command: str | None = 
     """The whole job. ``command`` is what goes on after a stop."""
     store = Store.of_user()
     prepared, ready = _begin(store, data, given)
-    if given["budget"] is not None:
-        ready = with_plan(ready, _timed(ready, given))
     _say_plan(ready.plan, prepared)
     listener = Watcher(given["name"])
     with stopped_by_ctrl_c(listener), listener:
@@ -232,7 +230,6 @@ def duration(seconds: float) -> str:
 def _begin(store: Store, data: Path, given: Mapping[str, Any]) -> tuple[Prepared, Ready]:
     wishes = _wishes(given)
     check_wishes(store, wishes)
-    seconds_of(given["budget"])
     prepared = prepare_rows(
         store,
         wishes.base,
@@ -246,12 +243,6 @@ def _begin(store: Store, data: Path, given: Mapping[str, Any]) -> tuple[Prepared
     for line in prepared.lines():
         talk.say(talk.harmless(line))
     return prepared, make_ready(store, prepared, wishes)
-
-
-def _timed(ready: Ready, given: Mapping[str, Any]) -> Plan:
-    budget = seconds_of(given["budget"])
-    plan = plan_with_time(ready)
-    return plan if budget is None else within(plan, budget)
 
 
 def _say_plan(plan: Plan, prepared: Prepared) -> None:
@@ -275,5 +266,6 @@ def _wishes(given: Mapping[str, Any]) -> Wishes:
         threads=given["threads"],
         engine=given["engine"],
         compare=not given["no_compare"],
+        budget=seconds_of(given["budget"]),
         replace=given["replace"],
     )

@@ -30,7 +30,7 @@ class Report:
     classes: dict[str, dict[str, int]]
     thin_classes: dict[str, int]
     unseen_classes: tuple[str, ...]
-    """Labels of the test part that the training part lacks."""
+    """Labels of the test or the development part that the training part lacks."""
     left_out: dict[str, int]
     exclusions: tuple[dict[str, Any], ...]
     near_pairs: int
@@ -80,7 +80,7 @@ class Report:
             names = ", ".join(f"{name} {count}" for name, count in list(self.thin_classes.items())[:SHOWN])
             yield f"few rows in {_counted(len(self.thin_classes), 'class', 'classes')} ({names}); expect mistakes there"
         if self.unseen_classes:
-            yield f"the test part has classes that training lacks: {', '.join(self.unseen_classes[:SHOWN])}"
+            yield f"classes of held-out rows alone, which no row trains: {', '.join(self.unseen_classes[:SHOWN])}"
         if self.near_pairs:
             yield (
                 f"{_counted(self.near_pairs, 'pair')} of near-duplicates, kept on the same side; the largest group has "
@@ -126,7 +126,7 @@ def report(split: Split, limits: Limits | None = None) -> Report:
         parts=counts,
         classes=classes,
         thin_classes={name: count for name, count in trained.items() if 0 < count < limits.min_class},
-        unseen_classes=tuple(name for name, count in trained.items() if not count and classes[name]["test"]),
+        unseen_classes=tuple(name for name, count in trained.items() if not count),
         left_out=left_out,
         exclusions=tuple(dataclasses.asdict(one) for one in split.exclusions),
         near_pairs=checked.near_pairs,

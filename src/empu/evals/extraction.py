@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
@@ -20,17 +21,24 @@ SHAPES = 40
 class Extracted:
     """What the tagger found in each text, and what it costs."""
 
-    fields: list[dict[str, str]]
+    fields: list[dict[str, Any]]
     ms_per_text: float
     size_bytes: int
 
 
-def line_tagger(train: Sequence[tuple[str, Mapping[str, Any]]], texts: Sequence[str], *, seed: int = 0) -> Extracted:
-    """Learn from (text, fields) which lines hold each field, and take it out of ``texts``.
+def line_tagger(
+    train: Sequence[tuple[str, Mapping[str, Any]]],
+    texts: Sequence[str],
+    schema: Mapping[str, Any],
+    *,
+    seed: int = 0,
+) -> Extracted:
+    """Learn from (text, fields) which lines hold each field of an object's ``schema``, and take it out of ``texts``.
 
     For each field one logistic regression over lines (their letters, shape, place, and the line before) finds the
     likeliest line. Where the field's values have few shapes, such as dates, the part of that line with the commonest
-    shape is the value; elsewhere it is the line with its likely neighbours.
+    shape is the value; elsewhere it is the line with its likely neighbours. What is found is read as the schema's type;
+    a list or an object within is beyond it.
     """
     try:
         from sklearn.feature_extraction.text import HashingVectorizer
@@ -42,10 +50,9 @@ def line_tagger(train: Sequence[tuple[str, Mapping[str, Any]]], texts: Sequence[
     vectorizer = HashingVectorizer(analyzer=str.split, n_features=2**18, alternate_sign=False, norm=None, binary=True)
     lines = [_lines(text) for text, _ in train]
     matrix = vectorizer.transform([feature for document in lines for feature in _features(document)])
-    keys = list(dict.fromkeys(key for _, fields in train for key in fields))
     models, shapes, size = {}, {}, 0
-    for key in keys:
-        values = [str(fields.get(key, "")) for _, fields in train]
+    for key in schema["properties"]:
+        values = [_spelled(fields.get(key), text) for text, fields in train]
         marks = [_holds(line, value) for document, value in zip(lines, values, strict=True) for line in document]
         if len(set(marks)) == 2:
             models[key] = LogisticRegression(C=1.0, class_weight="balanced", max_iter=300, random_state=seed)
@@ -54,15 +61,53 @@ def line_tagger(train: Sequence[tuple[str, Mapping[str, Any]]], texts: Sequence[
         inside = [v for v, document in zip(values, lines, strict=True) if v and any(v in line for line in document)]
         common = Counter(map(_shape, inside)).most_common(SHAPES)
         covered = sum(count for _, count in common)
-        shapes[key] = [shape for shape, _ in common] if covered >= 0.9 * len(values) else []
+        shapes[key] = [shape for shape, _ in common] if covered >= 0.9 * len(list(filter(None, values))) else []
     begun = time.perf_counter()
     found = []
     for text in texts:
         document = _lines(text)
         rows = vectorizer.transform(_features(document))
         chances = {key: model.predict_proba(rows)[:, 1] for key, model in models.items()}
-        found.append({key: _value(document, chances[key], shapes[key]) if key in chances else "" for key in keys})
+        words = {
+            key: _value(document, chance, shapes[key])
+            for key, chance in chances.items()
+            if key in schema["required"] or chance.max() > 0.5
+        }
+        found.append(_typed(words, schema))
     return Extracted(found, 1000 * (time.perf_counter() - begun) / max(1, len(texts)), size)
+
+
+def _spelled(value: Any, text: str) -> str:
+    """A value as it stands in the text; empty for what cannot stand in a line."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    return next((said for said in (f"{value:,.2f}", f"{value:.2f}", f"{value:,}") if said in text), str(value))
+
+
+def _typed(words: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found of each field, as the schema's types. Of what was not found only the required stands."""
+    made: dict[str, Any] = {}
+    for key, said in schema["properties"].items():
+        kinds = [said["type"]] if isinstance(said["type"], str) else said["type"]
+        word = words.get(key, "")
+        number = _number(word) if {"integer", "number"} & set(kinds) else None
+        if number is not None:
+            made[key] = int(number) if "integer" in kinds and number == int(number) else number
+        elif word and "string" in kinds:
+            made[key] = word
+        elif key in schema["required"]:
+            made[key] = None if "null" in kinds else ""
+    return made
+
+
+def _number(word: str) -> float | None:
+    try:
+        number = float(word.replace(",", ""))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _lines(text: str) -> list[str]:

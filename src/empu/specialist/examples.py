@@ -30,7 +30,7 @@ def task_of(kind: Kind, rows: Sequence[Row]) -> Task:
 
 
 def examples_of(text: Text, task: Task, rows: Sequence[Row]) -> Iterator[Example]:
-    """One example a row; a dialogue gives one for each of its answers."""
+    """One example a row, none for a label that the task lacks; a dialogue gives one for each of its answers."""
     said = dict(zip(task.labels, spoken(task.labels), strict=True))
     for row in rows:
         if row.kind is Kind.MESSAGES:
@@ -39,6 +39,8 @@ def examples_of(text: Text, task: Task, rows: Sequence[Row]) -> Iterator[Example
         if row.kind is Kind.PREFERENCE:
             yield pair_of(text, task, row)
             continue
+        if row.kind is Kind.LABEL and row.label not in said:
+            continue  # of a part that is not trained on
         answer = said[str(row.label)] if row.kind is Kind.LABEL else str(row.fields["completion"])
         if task.schema is not None:
             answer = written(answer, task.schema)

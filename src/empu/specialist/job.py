@@ -5,6 +5,7 @@ A broken run goes on where it was when the same identity comes again; a finished
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,13 @@ from empu.ledger.hashing import content_id
 from empu.ledger.records import Model, Run, Step, this_machine
 from empu.specialist.comparing import calibrated, compare, record_scores
 from empu.specialist.curve import FOLDER, loss_curve
-from empu.specialist.keeping import files_of, finished, record_of, write_notes, write_weights
+from empu.specialist.keeping import PLAN_FILE, files_of, finished, record_of, room_of, write_notes, write_weights
 from empu.specialist.ready import Listener, Ready, Wishes, code_version, load_model, trainer_of
 from empu.specialist.rows import Prepared
 from empu.specialist.scoring import Comparison
 from empu.store.store import Store, StoredModel
 from empu.tune.trainer import Outcome as Tuned
-from empu.tune.trainer import Progress
+from empu.tune.trainer import Progress, Trainer
 
 STEPS_AT_ONCE = 50
 
@@ -43,7 +44,7 @@ def make(store: Store, prepared: Prepared, ready: Ready, wishes: Wishes, listene
     """Tune, keep, compare, record. Stopped at any moment, the same call goes on where it was."""
     tuned = None
     with Ledger.open(store.ledger_path) as ledger:
-        model = finished(store, wishes.name, ready.identity)
+        model = finished(store, wishes.name, ready.asked)
         if model is not None:
             listener.say(f"{wishes.name} is made of exactly these rows, this base and this recipe already.")
         else:
@@ -59,10 +60,12 @@ def _tune(
     store: Store, ledger: Ledger, prepared: Prepared, ready: Ready, wishes: Wishes, listener: Listener
 ) -> tuple[Tuned, StoredModel]:
     """Tune to the end, record the run and put the specialist into the store."""
-    with store.staging(f"tune-{ready.identity[:16]}", keep=True) as room:
+    with store.staging(room_of(ready.asked), keep=True) as room:
         run, is_new = _begin_run(ledger, prepared, ready, room)
         with durable.writing(room):
             durable.write_atomically(room / "name", wishes.name.encode())
+            plan = {"epochs": ready.plan.recipe.epochs, "examples": len(ready.train)}
+            durable.write_atomically(room / PLAN_FILE, json.dumps(plan).encode())
             if wishes.command is not None:
                 durable.write_atomically(room / "command", wishes.command.encode())
         recorded = ledger.run(run).status is not None  # stopped between the ledger and the store
@@ -71,7 +74,7 @@ def _tune(
         if trainer.resumed_from:
             listener.say(f"Going on after step {trainer.resumed_from:,}.")
         if not is_new and not recorded:
-            ledger.resume_run(run, trainer.resumed_from, this_machine())
+            _resume(ledger, run, trainer)
         recorder = _Recorder(ledger, run, listener)
         try:
             tuned = trainer.run(recorder.take, listener.stopped)
@@ -97,6 +100,14 @@ def _tune(
                 ledger.end_run(run, "finished", {"steps": tuned.steps, "seconds": round(tuned.seconds, 3)})
             _record_models(ledger, ready.base, record.id, wishes.name, files, run, prepared.licence)
         return tuned, store.add(staged, record, wishes.name, move_name=wishes.replace).model
+
+
+def _resume(ledger: Ledger, run: str, trainer: Trainer) -> None:
+    """A new attempt in the ledger, with the steps that the state holds and a killed process did not record."""
+    losses = trainer.counters.losses[: trainer.resumed_from]
+    known = min(sum(1 for _ in ledger.steps(run)), len(losses))
+    ledger.resume_run(run, known, this_machine())
+    ledger.record_steps(run, [Step(number, losses[number - 1]) for number in range(known + 1, len(losses) + 1)])
 
 
 def _begin_run(ledger: Ledger, prepared: Prepared, ready: Ready, room: Path) -> tuple[str, bool]:

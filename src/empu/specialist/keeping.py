@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from empu.specialist.ready import Ready
 
 IDENTITY_FILE = "specialist.json"
+PLAN_FILE = "plan.json"
+"""Beside an unfinished run: its epochs, which a budget may have chosen, and the examples in each."""
 TUNED = "tuned"
 """The kind of source of a model that was made here."""
 
@@ -53,7 +55,7 @@ def write_weights(folder: Path, model: Transformer, ready: Ready) -> None:
 def write_notes(folder: Path, task: Task, ready: Ready) -> None:
     """Write, or write anew, the task beside the weights and what determined them."""
     recipe = ready.plan.recipe.to_json()
-    said = {"base": ready.base.record.id, "identity": ready.identity, "recipe": recipe}
+    said = {"base": ready.base.record.id, "identity": ready.identity, "asked": ready.asked, "recipe": recipe}
     for name, content in ((TASK_FILE, task.to_json()), (IDENTITY_FILE, said)):
         with replacing(folder / name) as file:
             file.write((json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode())
@@ -89,16 +91,37 @@ def record_of(name: str, ready: Ready, files: tuple[FileId, ...], rows_said: str
     )
 
 
-def finished(store: Store, name: str, identity: str) -> StoredModel | None:
-    """The model of that name, if it came out of a run of this identity."""
+def room_of(asked: str) -> str:
+    """The key of a run's folder while it is not finished."""
+    return f"tune-{asked[:16]}"
+
+
+def finished(store: Store, name: str, asked: str) -> StoredModel | None:
+    """The model of that name, if it came out of a run of what is asked."""
     model = store.named(name)
     if model is None or model.record.source.kind != TUNED:
         return None
+    said = _said(model)
+    return model if said.get("asked", said.get("identity")) == asked else None
+
+
+def epochs_before(store: Store, name: str, asked: str) -> int | None:
+    """The epochs of a run of what is asked, finished or not; ``None`` where none was begun."""
+    if (model := finished(store, name, asked)) is not None:
+        return int(_said(model)["recipe"]["epochs"])
+    try:
+        return int(json.loads((store.tmp / room_of(asked) / PLAN_FILE).read_bytes())["epochs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _said(model: StoredModel) -> Mapping[str, Any]:
+    """What determined a specialist's weights, as :func:`write_notes` wrote it; empty where it cannot be read."""
     try:
         said: Mapping[str, Any] = json.loads((model.path / IDENTITY_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return model if said.get("identity") == identity else None
+        return {}
+    return said
 
 
 def _tensors(model: Transformer) -> Any:

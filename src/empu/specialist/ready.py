@@ -23,14 +23,15 @@ from empu.ledger.hashing import content_id, hash_file
 from empu.model.loading import build
 from empu.model.transformer import Transformer
 from empu.specialist.examples import examples_of, task_of
-from empu.specialist.keeping import TUNED, finished
+from empu.specialist.keeping import TUNED, epochs_before, finished
 from empu.specialist.rows import Prepared
+from empu.specialist.schema import object_of
 from empu.store.store import Store, StoredModel, check_name
 from empu.text import load_text
 from empu.text.base import Text
 from empu.text.task import Task
 from empu.tune.examples import Example, Examples
-from empu.tune.plan import Plan, choose_recipe, prepare, time_plan
+from empu.tune.plan import Plan, choose_recipe, prepare, time_plan, within
 from empu.tune.preferences import Pair, PreferenceTrainer, with_references
 from empu.tune.recipe import Recipe
 from empu.tune.trainer import Progress, Trainer
@@ -67,6 +68,8 @@ class Wishes:
     threads: int | None = None
     engine: str = "auto"
     compare: bool = True
+    budget: float | None = None
+    """Seconds that tuning keeps to, by fewer epochs."""
     replace: bool = False
     """Whether ``name`` may leave the specialist that has it now."""
     command: str | None = None
@@ -87,11 +90,16 @@ class Ready:
     """Part -> ids of its rows, in order."""
     plan: Plan
     identity: str
+    asked: str
+    """What was wished for, by which the same wishes find their run again: the identity, or where the epochs follow from
+    a time that was measured, the identity before and the budget.
+    """
 
 
 def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
     """Open the base, read rows as token ids, choose the recipe. Nothing is written.
 
+    A budget is kept to by as many epochs as fit by a measurement; a run of the same wishes keeps those that it has.
     Raises :class:`~empu.errors.EmpuError` when the base is not there, the name is taken by something else, or the rows
     do not make a task.
     """
@@ -115,6 +123,8 @@ def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
         seed=wishes.seed,
         threads=wishes.threads,
     )
+    if (loose := _loose(prepared, task)) is not None:
+        plan = replace(plan, reasons=(loose, *plan.reasons))
     row_ids = {
         "train": list(prepared.train.ids()),
         "dev": list(prepared.dev.ids()),
@@ -123,14 +133,36 @@ def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
         "outside": sorted(row.id for row in prepared.outside),
         "outside_test": sorted(row.id for row in prepared.outside_test),
     }
-    identity = _identity(base, plan.recipe, task, row_ids)
-    if not wishes.replace and finished(store, wishes.name, identity) is None:
+    identity = asked = _identity(base, plan.recipe, task, row_ids)
+    if wishes.budget is not None:
+        asked = content_id({"identity": identity, "budget": wishes.budget})
+    if not wishes.replace and finished(store, wishes.name, asked) is None:
         store.check_free(wishes.name, None, "choose another one with --name, or move it here with --replace")
-    return Ready(base, config, text, task, train, dev, row_ids, plan, identity)
+    ready = Ready(base, config, text, task, train, dev, row_ids, plan, identity, asked)
+    return ready if wishes.budget is None else _within(ready, wishes.budget, epochs_before(store, wishes.name, asked))
 
 
-def with_plan(ready: Ready, plan: Plan) -> Ready:
-    """The same with another plan, and the identity that follows from it."""
+def _loose(prepared: Prepared, task: Task) -> str | None:
+    """Why answers are held to no form, where most of the rows have one."""
+    if prepared.kind is not Kind.COMPLETION or task.schema is not None:
+        return None
+    others = [row for row in prepared.train if object_of(str(row.fields["completion"])) is None]
+    if 2 * len(others) >= len(prepared.train):
+        return None
+    return (
+        f"free text: {len(others):,} of {len(prepared.train):,} completions are no JSON objects, the first in "
+        f"{others[0].source}:{others[0].number}; without them answers would be held to the others' form"
+    )
+
+
+def _within(ready: Ready, budget: float, epochs: int | None) -> Ready:
+    """The same with as many epochs as fit, or as were found to fit before, and the identity that follows."""
+    if epochs is None:
+        plan = within(plan_with_time(ready), budget)
+    else:
+        reason = f"{epochs} of {ready.plan.recipe.epochs} epochs, as chosen for this budget when the run began"
+        recipe = replace(ready.plan.recipe, epochs=epochs)
+        plan = replace(ready.plan, recipe=recipe, reasons=(*ready.plan.reasons, reason))
     return replace(ready, plan=plan, identity=_identity(ready.base, plan.recipe, ready.task, ready.row_ids))
 
 

@@ -106,6 +106,7 @@ def _ready_again(store: Store, ledger: Ledger, run: RunRecord, model: StoredMode
         row_ids={TRAIN: [row.id for row in train], DEV: [row.id for row in dev]},
         plan=Plan(recipe, (), len(train), 0, 0),
         identity=run.id,
+        asked=run.id,
     )
 
 

@@ -17,19 +17,27 @@ def schema_of(answers: Iterable[str]) -> dict[str, Any] | None:
     """
     values = []
     for answer in answers:
-        try:
-            value = json.loads(answer)
-        except ValueError:
-            return None
-        if not isinstance(value, dict):
+        if (value := object_of(answer)) is None:
             return None
         values.append(value)
-    return _schema(values) if values and any(values) else None
+    return _schema(values) if any(values) else None
 
 
 def written(answer: str, schema: Mapping[str, Any]) -> str:
-    """An answer as constrained decoding writes it: keys in the schema's order, no needless spaces."""
-    return json.dumps(_ordered(json.loads(answer), schema), ensure_ascii=False, separators=(",", ":"))
+    """An answer as constrained decoding writes it: keys in the schema's order, no needless spaces. One that is no JSON
+    object, as held-out rows may have, stays as it is.
+    """
+    value = object_of(answer)
+    return answer if value is None else json.dumps(_ordered(value, schema), ensure_ascii=False, separators=(",", ":"))
+
+
+def object_of(answer: str) -> dict[str, Any] | None:
+    """An answer as a JSON object, or ``None`` for one that was cut off or is of another kind."""
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _schema(values: Sequence[Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from empu.evals.extraction import line_tagger
 from empu.evals.metrics import accuracy, macro_f1, mcnemar, mean, token_f1
 from empu.ledger.records import Metric
 from empu.specialist.examples import answer_of, pair_of, question_of
+from empu.specialist.schema import object_of
 from empu.specialist.scope import Scope
 from empu.text.task import Task, encode_answer, encode_question, log_odds
 
@@ -132,11 +132,11 @@ def text_system(
 
 def _texts(name: str, task: Task, truth: Sequence[str], answers: Sequence[str], ms: float, size: int) -> System:
     if task.schema is not None:
-        wanted, given = [json.loads(answer) for answer in truth], [_parsed(answer) for answer in answers]
-        correct = [a == b for a, b in zip(wanted, given, strict=True)]
+        pairs = [(object_of(a), object_of(b)) for a, b in zip(truth, answers, strict=True)]
+        correct = [a is not None and a == b for a, b in pairs]
         metrics = {"exact match": accuracy(correct)}
         for key in task.schema["properties"]:
-            metrics[key] = accuracy([a.get(key) == b.get(key) for a, b in zip(wanted, given, strict=True)])
+            metrics[key] = accuracy([a is not None and b is not None and a.get(key) == b.get(key) for a, b in pairs])
     else:
         correct = [a == b for a, b in zip(truth, answers, strict=True)]
         metrics = {
@@ -146,19 +146,11 @@ def _texts(name: str, task: Task, truth: Sequence[str], answers: Sequence[str], 
     return System(name, tuple(answers), tuple(correct), metrics, ms, size)
 
 
-def _parsed(answer: str) -> dict[str, Any]:
-    """An answer as an object; one that was cut off, or of another kind, has no fields."""
-    try:
-        value = json.loads(answer)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def tagger_system(task: Task, train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -> System:
     """The plain baseline's fields, for answers within a schema."""
-    asked = [(row.question(), json.loads(answer_of(row))) for row in train]
-    found = line_tagger(asked, [row.question() for row in rows], seed=seed)
+    assert task.schema is not None
+    asked = [(row.question(), object_of(answer_of(row)) or {}) for row in train]
+    found = line_tagger(asked, [row.question() for row in rows], task.schema, seed=seed)
     answers = [json.dumps(fields, ensure_ascii=False) for fields in found.fields]
     truth = [answer_of(row) for row in rows]
     return _texts(TAGGER, task, truth, answers, found.ms_per_text, found.size_bytes)

@@ -3,6 +3,7 @@
     tmp/tune-<key>/run                       the run's id in the ledger
     tmp/tune-<key>/name                      what the specialist will be called
     tmp/tune-<key>/command                   what a shell is told to go on
+    tmp/tune-<key>/plan.json                 its epochs, and the examples in each
     tmp/tune-<key>/state/state.safetensors   where it stands, in the file's metadata; written anew every half minute
 
 A run that goes on holds its folder's lock; one that was stopped leaves the folder for the same command to go on from.
@@ -120,7 +121,7 @@ def curve_of(
 def _progress(run: RunRecord, folder: Path, base: str, sources: dict[str, dict[str, int]]) -> Progress:
     rows = sum(parts.get(TRAIN, 0) for parts in sources.values())
     recipe = run.recipe
-    per_epoch = -(-rows // max(1, int(recipe["batch_rows"])))
+    per_epoch = -(-_examples(folder / "plan.json", rows) // max(1, int(recipe["batch_rows"])))
     steps = per_epoch * int(recipe["epochs"])
     if recipe.get("max_steps") is not None:
         steps = min(steps, int(recipe["max_steps"]))
@@ -147,6 +148,14 @@ def _progress(run: RunRecord, folder: Path, base: str, sources: dict[str, dict[s
         saved_at=saved_at,
         curve=curve,
     )
+
+
+def _examples(path: Path, rows: int) -> int:
+    """A dialogue gives one for each of its answers; a run that an older version began says nothing of it."""
+    try:
+        return int(json.loads(path.read_bytes())["examples"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return rows
 
 
 def _word(path: Path) -> str | None:
