@@ -33,10 +33,12 @@ def test_the_threshold_is_the_best_there_is() -> None:
     assert chosen is not None
     assert balance(chosen) >= max(balance(cut) for cut in np.linspace(0, 1, 400)) - 1e-9
     assert choose_threshold(inside, []) is None
+    assert choose_threshold([0.9, 0.8, 0.7, 0.99, 0.6], [0.95]) is None, "one row says too little"
 
 
 def test_measures_are_those_of_the_rows() -> None:
-    scope = measure(0.5, [0.9, 0.8, 0.4, 0.6], [0.1, 0.55])
+    scope = measure(0.5, [0.9, 0.8, 0.4, 0.6], [True, False, True, True], [0.1, 0.55])
+    assert scope.served.value == 0.5
     assert (scope.kept.value, scope.found.value) == (0.75, 0.5)
     assert scope.ranking == pytest.approx(7 / 8)
     assert "none of these: for 50.0%" in scope.sentence()

@@ -54,3 +54,13 @@ def test_the_first_sentence_says_who_wins(rival: int, ours: int, words: str) -> 
     comparison = compare([one, two])
     assert comparison.sentence().startswith(words) or words in comparison.sentence()
     assert comparison.p_values["linear"] == mcnemar(two.correct, one.correct)
+
+
+def test_a_rival_that_surely_wins_is_named_before_a_better_one_that_may_not() -> None:
+    ours = system("router", [i < 140 for i in range(200)])
+    best = system("best", [not 60 <= i < 109 for i in range(200)])
+    sure = system("sure", [i < 150 for i in range(200)])
+    comparison = compare([best, sure, ours])
+    assert best.metrics["accuracy"].value > sure.metrics["accuracy"].value
+    assert comparison.p_values["best"] > 0.05 > comparison.p_values["sure"]
+    assert comparison.sentence().startswith("The sure wins")

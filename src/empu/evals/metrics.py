@@ -17,32 +17,34 @@ def accuracy(correct: Sequence[bool]) -> Metric:
     n = len(correct)
     if n == 0:
         raise ValueError("no rows")
-    z = 1.959963984540054
     share = sum(correct) / n
+    return Metric(share, *_wilson(share, n), n)
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    z = 1.959963984540054
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Metric(share, max(0.0, middle - half), min(1.0, middle + half), n)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def macro_f1(truth: Sequence[str], answers: Sequence[str], *, seed: int = 0) -> Metric:
-    """Unweighted mean of the F1 of each label in ``truth``; percentile bootstrap over rows."""
+    """Unweighted mean of the F1 of each label in ``truth``; percentile bootstrap over rows, see :func:`_interval`."""
     labels = sorted(set(truth))
     number = {label: i for i, label in enumerate(labels)}
     y = np.array([number[label] for label in truth])
     p = np.array([number.get(label, len(labels)) for label in answers])
     random = np.random.default_rng(seed)
     samples = [_macro_f1(y[rows], p[rows], len(labels)) for rows in _resamples(len(y), random)]
-    low, high = np.percentile(samples, [2.5, 97.5])
-    return Metric(_macro_f1(y, p, len(labels)), float(low), float(high), len(y))
+    return _interval(_macro_f1(y, p, len(labels)), samples, len(y))
 
 
-def mean(values: Sequence[float], *, unit: str = "", seed: int = 0) -> Metric:
-    """Mean with a percentile bootstrap interval."""
+def mean(values: Sequence[float], *, seed: int = 0) -> Metric:
+    """Mean of values from 0 to 1; percentile bootstrap over rows, see :func:`_interval`."""
     array = np.array(values, dtype=np.float64)
     random = np.random.default_rng(seed)
-    samples = [array[rows].mean() for rows in _resamples(len(array), random)]
-    low, high = np.percentile(samples, [2.5, 97.5])
-    return Metric(float(array.mean()), float(low), float(high), len(array), unit)
+    samples = [float(array[rows].mean()) for rows in _resamples(len(array), random)]
+    return _interval(float(array.mean()), samples, len(array))
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
@@ -52,8 +54,12 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     n, k = only_first + only_second, min(only_first, only_second)
     if n == 0:
         return 1.0
-    tail: float = sum(math.comb(n, i) for i in range(k + 1)) / (1 << n)  # of whole numbers: they outgrow floats
-    return min(1.0, 2 * tail)
+    tail = term = 1  # in whole numbers, which outgrow floats: n over i, and the sum of these
+    for i in range(k):
+        term = term * (n - i) // (i + 1)
+        tail += term
+    share: float = tail / (1 << n)
+    return min(1.0, 2 * share)
 
 
 def token_f1(truth: str, answer: str) -> float:
@@ -81,6 +87,16 @@ def _macro_f1(truth: np.ndarray, answers: np.ndarray, n_labels: int) -> float:
     present = wanted > 0
     scores: list[float] = (2 * hits[present] / (wanted + given)[present]).tolist()
     return sum(scores) / len(scores)
+
+
+def _interval(value: float, samples: Sequence[float], rows: int) -> Metric:
+    """The percentiles of ``samples``. Where all rows agree they say nothing of other rows: then Wilson's interval for
+    that share, which is the widest that values from 0 to 1 ask for.
+    """
+    low, high = np.percentile(samples, [2.5, 97.5])
+    if low < high:
+        return Metric(value, float(low), float(high), rows)
+    return Metric(value, *_wilson(value, rows), rows)
 
 
 def _resamples(n: int, random: np.random.Generator) -> list[np.ndarray]:

@@ -10,13 +10,14 @@ from typing import Any
 
 from empu.data.rows import Kind, Row
 from empu.engine.language_model import LanguageModel, open_model
+from empu.errors import CancelledError
 from empu.ledger.book import Ledger
 from empu.ledger.hashing import tagged
 from empu.ledger.records import Evaluation, Metric, Outcome, this_machine
 from empu.specialist import scoring
 from empu.specialist.ready import Listener, Ready, Wishes
 from empu.specialist.rows import Prepared
-from empu.specialist.scope import choose_threshold, measure
+from empu.specialist.scope import FEWEST, choose_threshold, measure
 from empu.specialist.scoring import Comparison, System
 from empu.store.store import StoredModel
 from empu.text.task import Task
@@ -42,6 +43,11 @@ def calibrated(
     if prepared.outside:
         inside = [task.confidence(p) for p in system.confidences]
         threshold = choose_threshold(inside, _confidences(model, task, prepared.outside))
+        if threshold is None:
+            listener.say(
+                f"Nothing is refused as out of scope: to choose a threshold takes {FEWEST} rows of either kind, and "
+                f"there are {len(prepared.outside)} out of scope and {len(inside)} others."
+            )
         task = replace(task, threshold=threshold)
     return task, system.metrics["accuracy"]
 
@@ -88,8 +94,8 @@ def compare(ready: Ready, prepared: Prepared, made: StoredModel, wishes: Wishes,
     comparison = scoring.compare(systems)
     threshold = specialist.task.threshold
     if threshold is not None and prepared.outside_test:
-        inside, outside = systems[-1].confidences, _confidences(specialist, specialist.task, prepared.outside_test)
-        comparison = replace(comparison, scope=measure(threshold, inside, outside))
+        ours, outside = systems[-1], _confidences(specialist, specialist.task, prepared.outside_test)
+        comparison = replace(comparison, scope=measure(threshold, ours.confidences, ours.correct, outside))
     return comparison
 
 
@@ -98,6 +104,8 @@ def _counter(listener: Listener, name: str, total: int) -> Callable[[int], None]
 
     def count(more: int) -> None:
         nonlocal done
+        if listener.stopped():
+            raise CancelledError("Stopped while comparing; the same command goes on from here.")
         done += more
         listener.scoring(name, done, total)
 

@@ -14,6 +14,7 @@ from empu.data.recording import record
 from empu.data.report import Report, report
 from empu.data.rows import Kind, Row
 from empu.data.split import Split, split
+from empu.errors import UsageError
 from empu.ledger.book import Ledger
 from empu.ledger.records import DEV, TEST, TRAIN
 from empu.specialist.scope import label_out_of_scope
@@ -45,8 +46,8 @@ class Prepared:
         said = [*self.report.lines(), f"licence of the rows: {self.licence}"]
         if aside := (*self.outside, *self.outside_test):
             said.append(
-                f"{len(aside):,} rows are out of scope ({aside[0].label}): not tuned on; {len(self.outside):,} choose "
-                f"the confidence below which no label is given, {len(self.outside_test):,} measure it"
+                f"{len(aside):,} rows are out of scope ({aside[0].label}): not tuned on; {len(self.outside):,} may "
+                f"choose the confidence below which no label is given, {len(self.outside_test):,} measure it"
             )
         return said
 
@@ -91,6 +92,8 @@ def prepare_rows(
     limits = Limits(max_tokens=min(LONGEST, longest // 2), drop_near_leaks=not keep_near_duplicates)
     checked = check(reading, held, count_tokens=lambda words: len(text.tokenizer.encode(words)), limits=limits)
     divided = split(checked, earlier=_earlier(store, reading, held))
+    if out_of_scope is not None and reading.kind is not Kind.LABEL:
+        raise UsageError(f"--out-of-scope is for rows with labels, and {data} has none; leave it out.")
     none = label_out_of_scope(checked.class_sizes(), out_of_scope) if reading.kind is Kind.LABEL else None
     parts = {part: PackedRows() for part in (TRAIN, DEV, TEST)}
     aside: dict[str, list[Row]] = {part: [] for part in (TRAIN, DEV, TEST)}

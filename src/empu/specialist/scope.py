@@ -16,6 +16,9 @@ from empu.errors import UsageError
 from empu.evals.metrics import accuracy
 from empu.ledger.records import Metric
 
+FEWEST = 10
+"""Rows on either side without which no threshold is chosen: it would say more of these rows than of others."""
+
 NAMES = frozenset({"oos", "ood", "outofscope", "outofdomain", "noneofthese", "noneoftheabove", "diluarcakupan"})
 """Labels that say so by themselves, without case, spaces and punctuation."""
 
@@ -29,6 +32,8 @@ class Scope:
     """Share of the out-of-scope rows that were refused."""
     kept: Metric
     """Share of the other rows that were not."""
+    served: Metric
+    """Share of the other rows that were given their right label: the accuracy that users meet."""
     ranking: float
     """Probability that a row in scope has a higher confidence than one out of scope (area under the ROC curve)."""
 
@@ -37,8 +42,9 @@ class Scope:
         return (
             f"Out of scope: below a confidence of {self.threshold:.0%} it says none of these: for "
             f"{self.found.value:.1%} ({self.found.low:.1%} to {self.found.high:.1%}) of the {self.found.rows:,} "
-            f"held-out rows that are, wrongly for {1 - self.kept.value:.1%} of the {self.kept.rows:,} that are not; it "
-            f"ranks them with an area of {self.ranking:.3f} under the ROC curve."
+            f"held-out rows that are, wrongly for {1 - self.kept.value:.1%} of the {self.kept.rows:,} that are not, of "
+            f"which {self.served.value:.1%} get their right label so; it ranks them with an area of {self.ranking:.3f} "
+            "under the ROC curve."
         )
 
 
@@ -58,23 +64,27 @@ def label_out_of_scope(labels: Collection[str], wanted: str | None) -> str | Non
 
 def choose_threshold(inside: Sequence[float], outside: Sequence[float]) -> float | None:
     """The confidence below which a row counts as out of scope: the middle of the best gap, by the mean of the shares of
-    both sides that are judged rightly. ``None`` without rows on both sides.
+    both sides that are judged rightly. ``None`` for fewer than :data:`FEWEST` rows on a side.
     """
-    if not inside or not outside:
+    if min(len(inside), len(outside)) < FEWEST:
         return None
     values = np.unique([*inside, *outside])
     cuts = np.concatenate(([values[0]], (values[1:] + values[:-1]) / 2))
-    kept = (np.asarray(inside)[:, None] >= cuts).mean(axis=0)
-    found = (np.asarray(outside)[:, None] < cuts).mean(axis=0)
+    kept = 1 - np.searchsorted(np.sort(inside), cuts) / len(inside)
+    found = np.searchsorted(np.sort(outside), cuts) / len(outside)
     return float(cuts[int(np.argmax(kept + found))])
 
 
-def measure(threshold: float, inside: Sequence[float], outside: Sequence[float]) -> Scope:
-    """How ``threshold`` does on confidences of held-out rows, both sides of which must be there."""
-    above = np.asarray(inside)[:, None] - np.asarray(outside)
+def measure(threshold: float, inside: Sequence[float], correct: Sequence[bool], outside: Sequence[float]) -> Scope:
+    """How ``threshold`` does on confidences of held-out rows, both sides of which must be there; ``correct``: whether
+    the likeliest label of a row in scope is its own.
+    """
+    ordered = np.sort(outside)
+    below, not_above = (np.searchsorted(ordered, inside, side).sum() for side in ("left", "right"))
     return Scope(
         threshold,
         accuracy([one < threshold for one in outside]),
         accuracy([one >= threshold for one in inside]),
-        float((above > 0).mean() + (above == 0).mean() / 2),
+        accuracy([one >= threshold and right for one, right in zip(inside, correct, strict=True)]),
+        float(below + not_above) / (2 * len(inside) * len(outside)),
     )

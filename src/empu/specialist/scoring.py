@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from empu.data.rows import Row
 from empu.engine.backend import Chunk, Want
 from empu.engine.embedding import Encoder, package_folder
 from empu.engine.language_model import LanguageModel
 from empu.engine.sampling import SamplingParams
-from empu.evals.baselines import embedding_logistic, tfidf_logistic
+from empu.evals.baselines import embedding_logistic, ms_of_one, tfidf_logistic
 from empu.evals.extraction import NAME as TAGGER
 from empu.evals.extraction import line_tagger
 from empu.evals.metrics import accuracy, macro_f1, mcnemar, mean, token_f1
@@ -26,11 +27,12 @@ from empu.specialist.scope import Scope
 from empu.text.task import Task, encode_answer, encode_question, log_odds
 
 SHOTS = 4
-TIMED = 20
-"""Questions that are asked one by one for the time of an answer."""
-
 PRIOR = 1.0
 """How strongly calibration is drawn to leaving probabilities as they are."""
+
+EXACT = "exact match"
+ABSENT = object()
+"""In place of a field that an answer lacks."""
 
 PREFERS = "finds the chosen answer likelier"
 
@@ -67,10 +69,11 @@ class Comparison:
     def sentence(self) -> str:
         """What a reader must know first; a loss is called a loss."""
         ours = self.specialist
-        rival = max(self.systems[:-1], key=lambda system: _main(system).value, default=None)
-        if rival is None:
+        rivals = [(system, self.p_values.get(system.name, 1.0)) for system in self.systems[:-1]]
+        if not rivals:
             return f"The specialist has {_percent(_main(ours))}."
-        p = self.p_values.get(rival.name, 1.0)
+        surely = [(one, p) for one, p in rivals if p < 0.05 and _main(one).value > _main(ours).value]
+        rival, p = max(surely or rivals, key=lambda found: (_main(found[0]).value, -found[1]))
         difference = _main(ours).value - _main(rival).value
         if p >= 0.05:
             return (
@@ -99,7 +102,7 @@ def label_system(
         on_rows(1)
     truth = [answer_of(row) for row in rows]
     answers = [verdict.label for verdict in verdicts]
-    ms = _one_by_one(lambda row: next(asked.classify([row.question()])), rows)
+    ms = ms_of_one(lambda row: next(asked.classify([row.question()])), rows)
     return _labelled(name, truth, answers, ms, size, [verdict.confidence for verdict in verdicts])
 
 
@@ -134,13 +137,14 @@ def _texts(name: str, task: Task, truth: Sequence[str], answers: Sequence[str], 
     if task.schema is not None:
         pairs = [(object_of(a), object_of(b)) for a, b in zip(truth, answers, strict=True)]
         correct = [a is not None and a == b for a, b in pairs]
-        metrics = {"exact match": accuracy(correct)}
+        metrics = {EXACT: accuracy(correct)}
         for key in task.schema["properties"]:
-            metrics[key] = accuracy([a is not None and b is not None and a.get(key) == b.get(key) for a, b in pairs])
+            same = [a is not None and b is not None and a.get(key, ABSENT) == b.get(key, ABSENT) for a, b in pairs]
+            metrics[key if key != EXACT else f"field {key!r}"] = accuracy(same)
     else:
         correct = [a == b for a, b in zip(truth, answers, strict=True)]
         metrics = {
-            "exact match": accuracy(correct),
+            EXACT: accuracy(correct),
             "word overlap": mean([token_f1(a, b) for a, b in zip(truth, answers, strict=True)]),
         }
     return System(name, tuple(answers), tuple(correct), metrics, ms, size)
@@ -182,8 +186,8 @@ def with_gain(base: System, ours: System) -> System:
     return replace(ours, metrics={**ours.metrics, "more than its base": accuracy(more)})
 
 
-def _log_probability(model: LanguageModel, prompt: Sequence[int], answer: Sequence[int]) -> float:
-    """Sum over the answer's tokens, in nats."""
+def answer_logits(model: LanguageModel, prompt: Sequence[int], answer: Sequence[int]) -> NDArray[np.float32]:
+    """(tokens of the answer, vocabulary): what a model expects in each place of a given answer."""
     ids = np.array([*prompt, *answer[:-1]], dtype=np.int32)
     sequence = model.backend.allocate(len(ids))
     try:
@@ -192,7 +196,12 @@ def _log_probability(model: LanguageModel, prompt: Sequence[int], answer: Sequen
         (logits,) = model.backend.forward([Chunk(sequence, ids[len(prompt) - 1 :], Want.ALL)])
     finally:
         model.backend.release(sequence)
-    wide = logits.astype(np.float64)
+    return logits
+
+
+def _log_probability(model: LanguageModel, prompt: Sequence[int], answer: Sequence[int]) -> float:
+    """Sum over the answer's tokens, in nats."""
+    wide = answer_logits(model, prompt, answer).astype(np.float64)
     top = wide.max(axis=1, keepdims=True)
     normaliser = top[:, 0] + np.log(np.exp(wide - top).sum(axis=1))
     return float((wide[np.arange(len(answer)), list(answer)] - normaliser).sum())
@@ -278,15 +287,6 @@ def _labelled(
     correct = [a == b for a, b in zip(truth, answers, strict=True)]
     metrics = {"accuracy": accuracy(correct), "macro-F1": macro_f1(truth, answers)}
     return System(name, tuple(answers), tuple(correct), metrics, ms, size, tuple(confidences))
-
-
-def _one_by_one(ask: Callable[[Row], object], rows: Sequence[Row]) -> float:
-    times = []
-    for row in rows[:TIMED]:
-        begun = time.perf_counter()
-        ask(row)
-        times.append(1000 * (time.perf_counter() - begun))
-    return statistics.median(times)
 
 
 def _main(system: System) -> Metric:
