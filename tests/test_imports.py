@@ -12,12 +12,13 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "empu"
 
-BASE = {"errors", "config", "durable", "machine"}
+BASE = {"errors", "config", "durable", "machine", "paths"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "durable": {"errors"},
     "machine": set(),
+    "paths": {"errors"},
     "checkpoint": BASE,
     "text": BASE,
     "ledger": BASE,

@@ -19,6 +19,14 @@ class UsageError(EmpuError):
     exit_code = 2
 
 
+class AnsweredError(EmpuError):
+    """A command whose answer is given already, in full, and is no success: nothing more is said to programs."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
+
+
 class ConfigError(EmpuError):
     """A hyper-parameter is missing, of the wrong type or out of range."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_wrong_usage_is_one_sentence(empu: Run, words: list[str], sentence: str)
 def test_every_failure_has_a_sentence_a_code_and_a_document(
     empu: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, sentence: str
 ) -> None:
-    def fail(self: object) -> None:
+    def fail(self: object, *rest: object) -> None:
         raise error
 
     monkeypatch.setattr("empu.store.store.Store.all", fail)
@@ -133,7 +134,7 @@ def test_every_failure_has_a_sentence_a_code_and_a_document(
 
 
 def test_a_traceback_is_shown_only_when_asked_for(empu: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("empu.store.store.Store.all", lambda self: 1 / 0)
+    monkeypatch.setattr("empu.store.store.Store.all", lambda self, *rest: 1 / 0)
     assert "Traceback" not in empu("models").err
     monkeypatch.setenv("EMPU_DEBUG", "1")
     assert "ZeroDivisionError" in empu("models").err
@@ -169,3 +170,40 @@ def test_all_sentences_of_usage_errors_are_json_too(empu: Run) -> None:
 
 def test_exit_codes_are_those_of_the_errors() -> None:
     assert EmpuError.exit_code == 1
+
+
+def process(*words: str, shell: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a process of its own, with what a shell writes behind it."""
+    line = shlex.join([sys.executable, "-m", "empu", *words]) + " " + shell
+    return subprocess.run(["bash", "-c", line], env=os.environ | env, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("words", "shell", "code", "said"),
+    [
+        (("--version",), ">/dev/full", 1, "No space left"),
+        (("models", "--json"), ">/dev/full", 1, "No space left"),
+        (("show", "nosuch", "--json"), "| true", 0, "No model"),
+        (("models",), ">&-", 0, ""),
+        (("run", "nosuch", "-"), "<&-", 2, "prompt is empty"),
+        (("show", "~nosuchuser/x"), "", 2, "cannot be a path"),
+        (("chat", "x" * 300), "", 2, "cannot be a path"),
+        (("trace", "--row", "a.csv:\u00b2"), "", 2, "write FILE:N"),
+        (("keys",), "", 2, "Commands:"),
+    ],
+)
+def test_streams_and_words_that_cannot_be_are_sentences(
+    words: tuple[str, ...], shell: str, code: int, said: str, home: Path
+) -> None:
+    done = process(*words, shell=shell)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "mistake of its own" not in done.stderr
+
+
+def test_a_stream_that_does_not_know_a_character_gets_another(home: Path) -> None:
+    done = process("show", "nosuch\u2026", "--json", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 1
+    assert "nosuch\u2026" in json.loads(done.stdout)["error"]["message"]
+    assert "nosuch?" in done.stderr

@@ -27,6 +27,11 @@ class Works:
         (self.folder / name).write_text(content)
         return str(self.folder / name)
 
+    def empu(self, *words: str, code: int) -> str:
+        done = self._empu(*words)
+        assert done.code == code
+        return done.err
+
     def json(self, *words: str) -> dict[str, Any]:
         done = self._empu(*words, "--json")
         assert done.code == 0, done.err
@@ -61,6 +66,10 @@ def test_preferences_are_learned_and_compared_with_the_base(works: Works) -> Non
     name = "finds the chosen answer likelier"
     assert ours["metrics"][name]["value"] > 0.9 > base["metrics"][name]["value"]
     assert ours["metrics"]["more than its base"]["value"] > 0.9
+    done = works.json("export", "firm", str(works.folder / "merged"), "--to", "hf")
+    assert done["replayed"] == "tokens"
+    assert done["same"] >= 0.98 * done["asked"] > 50
+    assert {path.name for path in works.folder.glob("*merged*")} == {"merged"}
 
 
 def test_out_of_scope_rows_set_and_measure_a_threshold(works: Works) -> None:
@@ -75,3 +84,16 @@ def test_out_of_scope_rows_set_and_measure_a_threshold(works: Works) -> None:
     parts = {row["split"] for row in works.json("trace", "it")["rows"] if row["fields"]["label"] == "oos"}
     assert parts == {"dev", "test"}, "no weight comes from rows out of scope"
     assert works.json("verify", "it", "--retrain")["repeated"]["differing"] == []
+
+
+def test_options_without_effect_are_refused(works: Works) -> None:
+    rows = works.rows("pairs.jsonl", preferences(20))
+    for more, words in ((("--out-of-scope", "x"), "for rows with labels"), (("--engine", "bogus"), "'auto', 'native'")):
+        assert words in works.empu("tune", rows, "--name", "no", *WHOLE, *more, code=2)
+    assert "changes every weight" in works.empu("tune", rows, "--name", "no", *WHOLE, "--rank", "8", code=2)
+    made = works.rows("rows.csv", labelled(60))
+    works.json("tune", made, "--name", "it", *RECIPE, "--epochs", "1", "--no-compare")
+    assert "names a label" in works.empu("run", "it", "hello", "--temperature", "1", code=2)
+    assert "holds no dialogue" in works.empu("chat", "it", code=2)
+    answer = works.json("run", "it", "hello")
+    assert answer["calibrated"] is False, "of 60 rows too few are held back"

@@ -80,6 +80,7 @@ def name_label(located: Located, model: LanguageModel, text: str, as_json: bool)
     begun = time.perf_counter()
     verdicts = next(model.classify([text], count=ALTERNATIVES))
     seconds = time.perf_counter() - begun
+    calibrated = model.task is not None and model.task.calibration is not None
     refused = model.task is not None and model.task.refuses(verdicts[0].confidence)
     if as_json:
         talk.answer(
@@ -90,6 +91,7 @@ def name_label(located: Located, model: LanguageModel, text: str, as_json: bool)
                 "out_of_scope": refused,
                 "closest": verdicts[0].label,
                 "confidence": verdicts[0].confidence,
+                "calibrated": calibrated,
                 "alternatives": [dataclasses.asdict(verdict) for verdict in verdicts[1:]],
                 "timings": {"load_s": model.load_seconds, "answer_s": seconds},
             }
@@ -101,7 +103,8 @@ def name_label(located: Located, model: LanguageModel, text: str, as_json: bool)
     else:
         talk.write_model_text(f"{verdicts[0].label}\n")
     others = ", ".join(f"{verdict.label} {verdict.confidence:.0%}" for verdict in verdicts[1:])
-    talk.say(f"confidence {verdicts[0].confidence:.0%}" + (f"; then {others}" if others else ""))
+    known = "" if calibrated else " (not calibrated: there were too few rows to tell how often it is right)"
+    talk.say(f"confidence {verdicts[0].confidence:.0%}{known}" + (f"; then {others}" if others else ""))
 
 
 def document(located: Located, model: LanguageModel, params: SamplingParams, completion: Completion) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def chat(model: str, as_json: bool, **given: Any) -> None:
     from empu.cli.opening import locate, open_located, opening
     from empu.cli.options import sampling_params
     from empu.cli.terminal import Terminal
-    from empu.errors import EmpuError
+    from empu.errors import AnsweredError
 
     params = sampling_params(given)
     located = locate(model)
@@ -41,4 +41,4 @@ def chat(model: str, as_json: bool, **given: Any) -> None:
     with terminal:
         failed = conversation.hold(terminal)
     if failed and not terminal.is_watched:
-        raise EmpuError("Not every turn was answered; the reasons stand above.")
+        raise AnsweredError("Not every turn was answered; the reasons stand above.")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from empu.cli import talk
 from empu.cli.answering import Question, ask, document, warn_of_cut
 from empu.cli.opening import Located
 from empu.errors import EmpuError, UsageError
+from empu.paths import user_path
 
 if TYPE_CHECKING:
     from empu.engine.language_model import LanguageModel
@@ -61,6 +61,9 @@ class Conversation:
             "save": self._save,
             "set": self._set,
         }
+        if model.task is not None and model.task.kind == "label":
+            name = located.identity()["name"] or located.path
+            raise UsageError(f"{name} names labels and holds no dialogue; ask it with: empu run {name} TEXT")
         if model.text.template is None:
             raise UsageError(
                 "This model has no chat template: it continues text and knows no turns; use `empu run` with it."
@@ -133,7 +136,7 @@ class Conversation:
     def _save(self, rest: str) -> None:
         if not rest:
             raise UsageError("Say where: /save FILE.")
-        path = Path(rest).expanduser()
+        path = user_path(rest)
         saved = {"model": self.located.identity(), "messages": self.messages}
         try:
             with path.open("x", encoding="utf-8") as file:

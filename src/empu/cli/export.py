@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from empu.cli.talk import json_option
+
+if TYPE_CHECKING:
+    from empu.data.rows import Row
 
 
 @click.command()
@@ -24,33 +27,40 @@ from empu.cli.talk import json_option
 def export(model: str, path: Path, as_json: bool, **given: Any) -> None:
     """Write a specialist, merged with its base, to PATH in files that other programs open.
 
-    Held-out questions of its run are asked of the written files again; when more answers differ than rounding explains,
-    nothing is kept.
+    Held-out rows of its run are asked of the written files again; when more answers differ than rounding explains,
+    nothing is kept. A specialist for text is asked which token it expects in each place of the right answers.
     """
+    import dataclasses
+    from itertools import islice
+
     from empu.cli import talk
     from empu.cli.opening import locate
     from empu.errors import UsageError
     from empu.ledger.book import Ledger
+    from empu.paths import user_path
     from empu.specialist.exporting import export as write
+    from empu.specialist.retraining import recorded_rows
     from empu.store.store import Store
 
     located = locate(model)
     if located.stored is None or located.stored.record.source.kind != "tuned":
         raise UsageError(f"{model} is no specialist; its own files are what others open: {located.path}")
-    questions: list[str] = []
+    rows: list[Row] = []
     ledger_path = Store.of_user().ledger_path
     if ledger_path.is_file():
         with Ledger.open(ledger_path) as ledger:
             run = ledger.model(located.stored.record.id).run
             dataset = ledger.run(run).dataset if run is not None else None
-            rows = list(ledger.rows(dataset, "test")) if dataset is not None else []
-            questions = [str(place.fields["text"]) for place in rows[: given["replay"]] if "text" in place.fields]
-    done = write(located.path, located.adapter, given["form"], path, questions, type_name=given["type_name"])
+            if dataset is not None:
+                rows = list(islice(recorded_rows(ledger, dataset, "test"), given["replay"]))
+    place = user_path(path)
+    done = write(located.path, located.adapter, given["form"], place, rows, type_name=given["type_name"])
     if as_json:
-        talk.answer({"path": str(done.path), "type": done.type, "asked": done.asked, "same": done.same})
+        talk.answer(dataclasses.asdict(done) | {"path": str(done.path)})
         return
     talk.say(f"Wrote {done.path} in {done.type}.")
     if done.asked:
-        talk.say(f"{done.same} of {done.asked} stored questions got the same answer from the written files.")
-    else:
-        talk.say("No stored questions were there to be asked again.")
+        what = f"tokens in the answers of {len(rows)} held-out rows" if done.replayed == "tokens" else "held-out rows"
+        talk.say(f"{done.same} of {done.asked} {what} come out the same from the written files.")
+    elif given["replay"]:
+        talk.say("Nothing was asked again: its run has no held-out rows in the ledger.")

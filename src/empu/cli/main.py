@@ -5,7 +5,9 @@ Each command's module is imported when the command is called or its help is show
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from empu import __version__
-from empu.errors import EmpuError
+from empu.errors import AnsweredError, EmpuError
 
 COMMANDS = {
     "pull": "Bring a model into the store.",
@@ -67,18 +69,22 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
         given = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
+        _ready_streams()
         try:
             result = super().main(given, *rest, **extra)
             sys.stdout.flush()
             code = result if isinstance(result, int) else 0
         except (BrokenPipeError, _ReaderLeftError):
-            # Whoever read our output has left; what Python flushes at exit goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = EXIT_PIPE_CLOSED
         except (KeyboardInterrupt, click.Abort) as error:
             code = _report(error, "Stopped.", EXIT_INTERRUPTED, given)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            code = error.exit_code
         except click.ClickException as error:
             code = _report(error, _usage_sentence(error), error.exit_code, given)
+        except AnsweredError as error:
+            code = _report(error, str(error), error.exit_code, ())
         except EmpuError as error:
             code = _report(error, str(error), error.exit_code, given)
         except MemoryError as error:
@@ -88,13 +94,39 @@ class Commands(click.Group):
                 EmpuError.exit_code,
                 given,
             )
+        except OSError as error:  # of a file or stream for which no command has better words
+            what = os.fspath(error.filename) if isinstance(error.filename, str | os.PathLike) else "A file or stream"
+            sentence = f"{what} cannot be read or written ({error.strerror or error}); mend that and try again."
+            code = _report(error, sentence, EmpuError.exit_code, given)
         except Exception as error:
             sentence = (
                 f"Empu made a mistake of its own ({type(error).__name__}: {error}); please report it with the command "
                 "that you typed. With EMPU_DEBUG=1 it shows where."
             )
             code = _report(error, sentence, EXIT_OUR_BUG, given)
-        sys.exit(code)
+        sys.exit(code if _is_written() else code or EXIT_PIPE_CLOSED)
+
+
+def _ready_streams() -> None:
+    """Streams that are there, and that take and give every character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, mode)))
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)  # tests put other streams there
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def _is_written() -> bool:
+    """Write out what waits; where nobody takes it, let it go nowhere, so that Python does not complain at its end."""
+    written = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            written = False
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return written
 
 
 def _usage_sentence(error: click.ClickException) -> str:
@@ -105,17 +137,18 @@ def _usage_sentence(error: click.ClickException) -> str:
 
 
 def _report(error: BaseException, sentence: str, code: int, given: Sequence[str]) -> int:
-    """The sentence on stderr; with ``--json`` the same as a document on stdout."""
+    """The sentence on stderr; with ``--json`` among what was ``given`` the same as a document on stdout."""
     from empu.cli import talk
 
     if os.environ.get("EMPU_DEBUG") == "1":
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
-    talk.say(talk.harmless(sentence))
     options = given[: given.index("--")] if "--" in given else given
-    if "--json" in options:
-        talk.answer({"error": {"kind": type(error).__name__, "message": sentence, "exit_code": code}})
+    with contextlib.suppress(OSError):  # there is nobody to tell
+        talk.say(talk.harmless(sentence))
+        if "--json" in options:
+            talk.answer({"error": {"kind": type(error).__name__, "message": sentence, "exit_code": code}})
     return code
 
 

@@ -17,7 +17,7 @@ def models(as_json: bool) -> None:
 
     store = Store.of_user()
     packed.tidy(store)
-    listed = store.all()
+    listed = store.all(talk.say)
     if as_json:
         talk.answer({"store": str(store.home), "models": [describing.document(model) for model in listed]})
         return

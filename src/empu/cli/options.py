@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
+
+from empu.errors import UsageError
 
 if TYPE_CHECKING:
     from empu.engine.sampling import SamplingParams
@@ -79,8 +82,17 @@ SAMPLING: tuple[Decorator, ...] = (
 THREADS = click.IntRange(1, 256)
 """As many as the compiled engine starts at most."""
 
+ENGINES = click.Choice(["auto", "native", "torch"])
+
 OPENING: tuple[Decorator, ...] = (
-    click.option("--engine", default="auto", show_default=True, help="What computes: auto, native, torch."),
+    click.option(
+        "--engine",
+        metavar="NAME",
+        type=ENGINES,
+        default="auto",
+        show_default=True,
+        help="What computes: auto, native, torch.",
+    ),
     click.option("--threads", metavar="N", type=THREADS, help="CPU threads; as many as help where not given."),
     click.option(
         "--context",
@@ -113,6 +125,34 @@ def group(options: tuple[Decorator, ...]) -> Decorator:
         return function
 
     return add
+
+
+TEXT_ONLY = (
+    "system",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "stop",
+    "logprobs",
+    "truncate",
+)
+"""Options that say how text is written."""
+
+
+def refuse_given(context: click.Context, names: Iterable[str], why: str) -> None:
+    """Raise :class:`~empu.errors.UsageError` when one of these options was given, which would have no effect."""
+    for parameter in context.command.params:
+        if (
+            parameter.name in names
+            and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        ):
+            raise UsageError(f"{parameter.opts[0]} has no effect here: {why}; leave it out.")
 
 
 def sampling_params(given: dict[str, Any]) -> SamplingParams:

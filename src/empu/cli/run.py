@@ -32,14 +32,15 @@ def run(model: str, prompt: tuple[str, ...], as_json: bool, **given: Any) -> Non
     from empu.cli import talk
     from empu.cli.answering import ask, document, name_label, question, read_prompt, warn_of_cut
     from empu.cli.opening import locate, open_located, opening
-    from empu.cli.options import sampling_params
-    from empu.errors import CancelledError
+    from empu.cli.options import TEXT_ONLY, refuse_given, sampling_params
+    from empu.errors import AnsweredError, CancelledError
 
     params = sampling_params(given)
     text = read_prompt(prompt)
     located = locate(model)
     opened = open_located(located, **opening(given))
     if opened.task is not None and opened.task.kind == "label" and not given["raw"]:
+        refuse_given(click.get_current_context(), TEXT_ONLY, f"{model} names a label and writes no text")
         name_label(located, opened, text, as_json)
         return
     asked = question(opened, text, system=given["system"], raw=given["raw"])
@@ -48,4 +49,4 @@ def run(model: str, prompt: tuple[str, ...], as_json: bool, **given: Any) -> Non
     if as_json:
         talk.answer(document(located, opened, params, answer.completion))
     if answer.interrupted:
-        raise CancelledError("Stopped.")
+        raise AnsweredError("Stopped.", CancelledError.exit_code)

@@ -5,6 +5,7 @@ Rich is used only where a terminal shows it; everything else gets plain text.
 
 from __future__ import annotations
 
+import codecs
 import json
 import shutil
 import sys
@@ -35,7 +36,8 @@ def say(sentence: str) -> None:
 
 def answer(document: object, *, one_line: bool = False) -> None:
     """The JSON document that a program asked for, on stdout."""
-    click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=None if one_line else 2))
+    ascii_only = codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8"
+    click.echo(json.dumps(document, ensure_ascii=ascii_only, allow_nan=False, indent=None if one_line else 2))
 
 
 def harmless(text: str) -> str:

@@ -59,6 +59,8 @@ class Terminal:
             except EOFError:
                 return None
             except KeyboardInterrupt:
+                if not self.is_watched:
+                    raise
                 talk.say("\n(Ctrl-D or /quit leaves)")
 
     def _read_turn(self) -> str:
@@ -68,15 +70,26 @@ class Terminal:
         lines = [first]
         while lines[-1].endswith("\\"):
             lines[-1] = lines[-1][:-1]
-            lines.append(self._line("... "))
+            if (line := self._further()) is None:
+                break
+            lines.append(line)
         return "\n".join(lines)
 
     def _block(self, begun: str) -> str:
         lines = [begun]
         while not lines[-1].rstrip().endswith(BLOCK):
-            lines.append(self._line("... "))
+            if (line := self._further()) is None:
+                break
+            lines.append(line)
         lines[-1] = lines[-1].rstrip().removesuffix(BLOCK)
         return "\n".join(lines).strip("\n")
+
+    def _further(self) -> str | None:
+        """Another line of a turn; ``None`` at the end of the input, which ends the turn too."""
+        try:
+            return self._line("... ")
+        except EOFError:
+            return None
 
     def _line(self, prompt: str) -> str:
         if self.is_watched:

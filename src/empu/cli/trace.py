@@ -21,6 +21,7 @@ def trace(model: str | None, row: str | None, text: str | None, as_json: bool) -
     of a JSONL file.
     """
     import dataclasses
+    import re
 
     from empu.cli import talk
     from empu.errors import StoreError, UsageError
@@ -29,12 +30,17 @@ def trace(model: str | None, row: str | None, text: str | None, as_json: bool) -
 
     if sum(value is not None for value in (model, row, text)) != 1:
         raise UsageError("Say what to trace: a MODEL, or --row FILE:N, or --text TEXT; one of them.")
-    path = Store.of_user().ledger_path
+    file, sign, number = (row or "").rpartition(":")
+    if row is not None and not (sign and re.fullmatch(r"[0-9]{1,18}", number)):
+        raise UsageError(f"--row is {row!r}; write FILE:N, for example tickets.csv:17.")
+    store = Store.of_user()
+    path = store.ledger_path
     if not path.is_file():
         raise StoreError("There is no ledger yet; it begins with the first specialist: empu tune DATA --name NAME.")
     with Ledger.open(path) as ledger:
         if model is not None:
-            recorded = ledger.model(model)
+            stored = store.find(model)  # a name means here what it means elsewhere
+            recorded = ledger.model(stored.record.id if stored is not None else model)
             run = ledger.run(recorded.run) if recorded.run is not None else None
             rows = list(ledger.rows(run.dataset)) if run is not None and run.dataset else []
             left_out = list(ledger.left_out(run.dataset)) if run is not None and run.dataset else []
@@ -58,9 +64,6 @@ def trace(model: str | None, row: str | None, text: str | None, as_json: bool) -
                 talk.say(f"left out: {item.source.path} row {item.number}: {item.reason}")
             return
         if row is not None:
-            file, sign, number = row.rpartition(":")
-            if not sign or not number.isdigit():
-                raise UsageError(f"--row is {row!r}; write FILE:N, for example tickets.csv:17.")
             found = ledger.trace_place(file, int(number))
         else:
             found = ledger.trace_text(text or "")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from empu.cli.options import THREADS, Finite
+from empu.cli.options import ENGINES, THREADS, Finite, refuse_given
 from empu.cli.talk import json_option
 
 
@@ -41,7 +41,14 @@ from empu.cli.talk import json_option
 @click.option("--budget", metavar="TIME", help="Keep to this time: 90s, 10m, 2h. Fewer epochs, never fewer rows.")
 @click.option("--seed", metavar="N", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--threads", metavar="N", type=THREADS, help="CPU threads.")
-@click.option("--engine", default="auto", show_default=True, help="What computes the comparison: auto, native, torch.")
+@click.option(
+    "--engine",
+    metavar="NAME",
+    type=ENGINES,
+    default="auto",
+    show_default=True,
+    help="What computes the comparison: auto, native, torch.",
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would happen and how long it takes, and stop.")
 @click.option("--no-compare", is_flag=True, help="Leave out the comparison on the held-out rows.")
 @json_option
@@ -49,11 +56,13 @@ def tune(data: Path, as_json: bool, only_plan: bool, **given: Any) -> None:
     """Make a specialist of your own rows: read and check DATA, tune, compare with base and baseline, record.
 
     DATA is a file (CSV, TSV, JSON, JSONL, Parquet, XLSX) or a folder of them, with columns text,label or
-    prompt,completion or messages. Ctrl-C is safe: the same command goes on where it was.
+    prompt,completion or prompt,chosen,rejected or messages. Ctrl-C is safe: the same command goes on where it was.
     """
     from empu.cli import talk
     from empu.cli.tuning import document, make_specialist, plan_document, show_plan, show_result
 
+    if given["method"] == "full":
+        refuse_given(click.get_current_context(), ("rank",), "--method full changes every weight and has no adapters")
     if only_plan:
         plan = show_plan(data, given)
         if as_json:
@@ -72,7 +81,7 @@ def command_of(context: click.Context) -> str:
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
         if isinstance(parameter, click.Argument):
-            words.append(str(value))
+            words.append(f"./{value}" if str(value).startswith("-") else str(value))
         elif context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
             words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
     return shlex.join(["cd", str(Path.cwd())]) + " && " + shlex.join(["empu", "tune", *words])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from empu.tune.trainer import Progress
 
 TIMES = {"s": 1, "m": 60, "h": 3600}
-LINE_EVERY = 20
-"""Steps between two lines where no terminal watches."""
+LINE_EVERY, QUIET_S = 20, 20.0
+"""Steps, and for questions seconds, between two lines where no terminal watches."""
 
 
 def seconds_of(text: str | None) -> float | None:
@@ -161,6 +162,7 @@ class Watcher:
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
         self._label = ""
+        self._told = time.monotonic()
 
     def __enter__(self) -> Watcher:
         return self
@@ -170,7 +172,7 @@ class Watcher:
 
     def cancel(self) -> None:
         self._asked_to_stop = True
-        self.say("Stopping after this step …")
+        self.say("Stopping after this step or question …")
 
     def stopped(self) -> bool:
         return self._asked_to_stop
@@ -192,6 +194,9 @@ class Watcher:
         self._advance(name, f"asking {name}", done, total)
         if done == total:
             self._close()
+        elif self._bar is None and time.monotonic() - self._told > QUIET_S:
+            talk.say(f"asking {name}: {done:,} of {total:,}")
+            self._told = time.monotonic()
 
     def _advance(self, label: str, what: str, done: int, total: int) -> None:
         import sys

@@ -19,7 +19,7 @@ def verify(model: str, as_json: bool, retrain: bool) -> None:
     from pathlib import Path
 
     from empu.cli import talk
-    from empu.errors import StoreError, UsageError
+    from empu.errors import AnsweredError, StoreError, UsageError
     from empu.ledger.book import Ledger
     from empu.ledger.hashing import hash_file
     from empu.store.store import Store
@@ -54,8 +54,9 @@ def verify(model: str, as_json: bool, retrain: bool) -> None:
         told = dataclasses.asdict(repeated) if repeated is not None else None
         talk.answer({"model": found.name, "files": files, "problems": problems, "repeated": told})
     elif not problems:
-        talk.say(f"All {files} files are as they were recorded, and the ledger is whole.")
+        kept = "The one file is" if files == 1 else f"All {files} files are"
+        talk.say(f"{kept} as recorded, and the ledger is whole.")
         if repeated is not None:
             talk.say(repeated.sentence())
     if problems:
-        raise StoreError(" ".join(problems))
+        raise AnsweredError(" ".join(problems))

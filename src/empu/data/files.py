@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from empu.data import delimited, jsonfiles, tables
 from empu.data.encoding import Encoding, detect, open_bytes, open_text
 from empu.data.rows import DataError, Raw
+from empu.paths import user_path
 
 NOT_TABLES = (
     (b"%PDF", "a PDF document"),
@@ -63,8 +65,9 @@ def listed(path: Path) -> list[Path]:
 
     Raises :class:`~empu.data.rows.DataError` when there is none.
     """
+    path = user_path(path)
     if path.is_file():
-        return [path]
+        return [_recordable(path)]
     if not path.is_dir():
         raise DataError(f"{path} does not exist; check the path.")
     try:
@@ -77,7 +80,16 @@ def listed(path: Path) -> list[Path]:
         raise DataError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
     if not found:
         raise DataError(f"The folder {path} holds no files; put {TAKEN} files there.")
-    return sorted(found, key=lambda file: file.relative_to(path).as_posix())
+    return sorted(map(_recordable, found), key=lambda file: file.relative_to(path).as_posix())
+
+
+def _recordable(path: Path) -> Path:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        name = os.fsencode(path).decode(errors="replace")
+        raise DataError(f"The name of {name} is no UTF-8, so it cannot be recorded; rename the file.") from None
+    return path
 
 
 def recognise(path: Path, sheet: str | None = None) -> list[Table]:

@@ -89,7 +89,7 @@ def _ready_again(store: Store, ledger: Ledger, run: RunRecord, model: StoredMode
     tuned_for = read_task(model.path)
     labels = tuned_for.labels if tuned_for is not None else ()  # rows of another label were out of scope
     train, dev = (
-        tuple(row for row in _rows(ledger, run.dataset, part) if not labels or row.label in labels)
+        tuple(row for row in recorded_rows(ledger, run.dataset, part) if not labels or row.label in labels)
         for part in (TRAIN, DEV)
     )
     task = task_of(train[0].kind, train)
@@ -110,7 +110,8 @@ def _ready_again(store: Store, ledger: Ledger, run: RunRecord, model: StoredMode
     )
 
 
-def _rows(ledger: Ledger, dataset: str, part: str) -> Iterator[Row]:
+def recorded_rows(ledger: Ledger, dataset: str, part: str) -> Iterator[Row]:
+    """The rows of a part of a data set, as they were read."""
     for place in ledger.rows(dataset, part):
         kind = next(kind for kind in Kind if set(REQUIRED[kind]) <= set(place.fields))
         yield Row(kind, place.fields, place.source.path, place.number, place.row_id)

@@ -15,6 +15,7 @@ from empu import durable
 from empu.checkpoint.modelcard import licence_text
 from empu.errors import StoreError, UsageError
 from empu.ledger.hashing import FileId, content_id, hash_file, model_id
+from empu.paths import user_path
 from empu.store import hub, package
 from empu.store.copying import copy_file
 from empu.store.describe import Described, Told, open_and_describe, record
@@ -78,7 +79,7 @@ def pull_package(store: Store, pinned: PinnedPackage, request: Request, progress
 
 def _pull_path(store: Store, request: Request, progress: Progress) -> Added:
     """From files on this machine, copied, or with ``link`` left where they are."""
-    path = Path(request.source).expanduser().absolute()
+    path = user_path(request.source).absolute()
     if not path.exists():
         raise UsageError(
             f"{request.source} does not exist; a source is 'default', hf:ORG/NAME, a GGUF file or a model's folder."

@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from pathlib import Path
 from empu import durable
 from empu.errors import StoreError, UsageError
 from empu.ledger.hashing import FileId, hash_file, tagged
+from empu.paths import user_path
 from empu.store import records
 from empu.store.progress import Progress, Silent
 from empu.store.records import ModelRecord
@@ -84,7 +85,7 @@ class Store:
     @classmethod
     def of_user(cls) -> Store:
         """``EMPU_HOME``, or ``~/.empu``."""
-        return cls(Path(os.environ.get("EMPU_HOME") or "~/.empu").expanduser().absolute())
+        return cls(user_path(os.environ.get("EMPU_HOME") or "~/.empu").absolute())
 
     # Asking
 
@@ -95,12 +96,23 @@ class Store:
         found = sorted(path for path in self.names_folder.iterdir() if NAME.fullmatch(path.name))
         return {path.name: self._named(path) for path in found}
 
-    def all(self) -> list[StoredModel]:
-        """Every name with its model, then the models without a name."""
+    def all(self, damaged: Callable[[str], None] | None = None) -> list[StoredModel]:
+        """Every name with its model, then the models without a name.
+
+        Raises :class:`~empu.errors.StoreError` for one whose record cannot be read, or leaves it out and says so to
+        ``damaged``.
+        """
         names = self.names()
-        listed = [self._load(name, identity) for name, identity in names.items()]
         unnamed = sorted(set(self._ids()) - set(names.values()))
-        return listed + [self._load(None, identity) for identity in unnamed]
+        found = []
+        for name, identity in [*names.items(), *((None, identity) for identity in unnamed)]:
+            try:
+                found.append(self._load(name, identity))
+            except StoreError as error:
+                if damaged is None:
+                    raise
+                damaged(f"{name or identity[:12]} is left out: {error}")
+        return found
 
     def named(self, name: str) -> StoredModel | None:
         """The model of that name."""
@@ -136,7 +148,7 @@ class Store:
         looks_like_path = "/" in text or text.startswith((".", "~"))
         if not looks_like_path and (model := self.find(text)) is not None:
             return model
-        path = Path(text).expanduser()
+        path = user_path(text)
         if text and path.exists():
             return path
         if text == DEFAULT:
