@@ -127,8 +127,7 @@ def group(options: tuple[Decorator, ...]) -> Decorator:
     return add
 
 
-TEXT_ONLY = (
-    "system",
+DRAWN = (
     "max_tokens",
     "temperature",
     "top_p",
@@ -138,10 +137,10 @@ TEXT_ONLY = (
     "presence_penalty",
     "frequency_penalty",
     "seed",
-    "stop",
     "logprobs",
-    "truncate",
 )
+"""Options that are parameters of sampling as they are."""
+TEXT_ONLY = ("system", *DRAWN, "stop", "truncate")
 """Options that say how text is written."""
 
 
@@ -159,17 +158,5 @@ def sampling_params(given: dict[str, Any]) -> SamplingParams:
     """The parameters that the sampling options (and ``logprobs``) mean; what was not given keeps its own default."""
     from empu.engine.sampling import SamplingParams
 
-    names = (
-        "max_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-        "seed",
-        "logprobs",
-    )
-    chosen = {name: given[name] for name in names if given.get(name) is not None}
+    chosen = {name: given[name] for name in DRAWN if given.get(name) is not None}
     return SamplingParams(**chosen, stop=tuple(given.get("stop") or ()))
