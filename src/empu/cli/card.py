@@ -9,7 +9,6 @@ from typing import Any
 from empu.ledger.book import Ledger
 from empu.ledger.hashing import tagged
 from empu.ledger.queries import RunRecord, Score
-from empu.ledger.records import Metric
 from empu.store.store import StoredModel
 
 
@@ -96,17 +95,13 @@ def _scores(ledger: Ledger, model: str) -> list[tuple[str, str]]:
         return []
     lines, own = [], found[-1]
     for score in found:
-        metrics = ", ".join(f"{name} {_percent(metric)}" for name, metric in score.metrics.items())
+        metrics = ", ".join(f"{name} {metric.percent()}" for name, metric in score.metrics.items())
         lines.append(f"{score.settings.get('name', score.model)}: {metrics}, {score.settings['ms_per_answer']:.1f} ms")
     rows = next(iter(own.metrics.values())).rows
     said = own.settings.get("sentence", "")
     if "out_of_scope" in own.settings:
         lines.append(own.settings["out_of_scope"]["sentence"])
     return [(f"on {rows:,} held-out rows", "\n".join([said, *lines] if said else lines))]
-
-
-def _percent(metric: Metric) -> str:
-    return f"{100 * metric.value:.1f} % ({100 * metric.low:.1f} to {100 * metric.high:.1f})"
 
 
 def _parts(parts: dict[str, int]) -> str:

@@ -63,10 +63,7 @@ def trace(model: str | None, row: str | None, text: str | None, as_json: bool) -
             for item in left_out:
                 talk.say(f"left out: {item.source.path} row {item.number}: {item.reason}")
             return
-        if row is not None:
-            found = ledger.trace_place(file, int(number))
-        else:
-            found = ledger.trace_text(text or "")
+        found = ledger.trace_place(file, int(number)) if row is not None else ledger.trace_text(text or "")
     if as_json:
         talk.answer({**dataclasses.asdict(found), "trained": list(found.trained)})
         return

@@ -100,6 +100,10 @@ class Metric:
     rows: int
     unit: str = ""
 
+    def percent(self) -> str:
+        """A share with its interval, for people."""
+        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -71,22 +71,22 @@ class Comparison:
         ours = self.specialist
         rivals = [(system, self.p_values.get(system.name, 1.0)) for system in self.systems[:-1]]
         if not rivals:
-            return f"The specialist has {_percent(_main(ours))}."
+            return f"The specialist has {_main(ours).percent()}."
         surely = [(one, p) for one, p in rivals if p < 0.05 and _main(one).value > _main(ours).value]
         rival, p = max(surely or rivals, key=lambda found: (_main(found[0]).value, -found[1]))
         difference = _main(ours).value - _main(rival).value
         if p >= 0.05:
             return (
-                f"The specialist, {_percent(_main(ours))}, and the {rival.name}, {_percent(_main(rival))}, cannot be "
+                f"The specialist, {_main(ours).percent()}, and the {rival.name}, {_main(rival).percent()}, cannot be "
                 f"told apart on these {_main(ours).rows:,} rows (p = {p:.2g})."
             )
         if difference < 0:
             return (
-                f"The {rival.name} wins: {_percent(_main(rival))} against {_percent(_main(ours))} of the specialist "
+                f"The {rival.name} wins: {_main(rival).percent()} against {_main(ours).percent()} of the specialist "
                 f"(p = {p:.2g}); use it, or add rows and tune again."
             )
         return (
-            f"The specialist wins: {_percent(_main(ours))} against {_percent(_main(rival))} of the {rival.name} "
+            f"The specialist wins: {_main(ours).percent()} against {_main(rival).percent()} of the {rival.name} "
             f"(p = {p:.2g})."
         )
 
@@ -272,7 +272,7 @@ def table(comparison: Comparison) -> Iterator[tuple[str, ...]]:
     """Rows for people: name, each metric with its interval, ms per answer."""
     columns = list(comparison.specialist.metrics)
     for system in comparison.systems:
-        scores = tuple(_percent(system.metrics[name]) if name in system.metrics else "" for name in columns)
+        scores = tuple(system.metrics[name].percent() if name in system.metrics else "" for name in columns)
         yield (system.name, *scores, f"{system.ms_per_answer:.1f} ms", _size(system.size_bytes))
 
 
@@ -291,10 +291,6 @@ def _labelled(
 
 def _main(system: System) -> Metric:
     return next(iter(system.metrics.values()))
-
-
-def _percent(metric: Metric) -> str:
-    return f"{100 * metric.value:.1f} % ({100 * metric.low:.1f} to {100 * metric.high:.1f})"
 
 
 def _size(count: int) -> str:
