@@ -90,12 +90,33 @@ Tuner::Tuner(const TuneShape& shape, int threads, const std::string& ops)
     }
 }
 
+namespace {
+
+// Whether rounding changed nothing, as with weights that come from a file of as many bits.
+bool holds(const Matrix& matrix, const float* values) {
+    std::vector<float> row(size_t(matrix.cols));
+    for (int i = 0; i < matrix.rows; ++i) {
+        unpack_row(matrix, i, row.data());
+        if (!std::equal(row.begin(), row.end(), values + size_t(i) * size_t(matrix.cols))) return false;
+    }
+    return true;
+}
+
+}  // namespace
+
 void Tuner::set_weight(int layer, int target, const float* values, size_t count) {
     if (layer < 0 || layer >= shape_.layers || target < 0 || target >= kParts) throw Error("There is no such weight.");
     const int in = shape_.inputs(target), out = shape_.outputs(target);
     if (count != size_t(in) * size_t(out)) throw Error("The numbers of a weight do not fit its shape.");
     Block& block = blocks_[size_t(layer)];
-    pack_rows(block.ahead[size_t(target)], 0, out, "F32", reinterpret_cast<const uint8_t*>(values), 4 * count);
+    const auto* bytes = reinterpret_cast<const uint8_t*>(values);
+    Matrix four = make_matrix(Kind::Q4, out, in);
+    pack_rows(four, 0, out, "F32", bytes, 4 * count);
+    if (shape_.kind == Kind::Q8 && holds(four, values)) {
+        block.ahead[size_t(target)] = std::move(four);
+    } else {
+        pack_rows(block.ahead[size_t(target)], 0, out, "F32", bytes, 4 * count);
+    }
     std::vector<float> turned(count);
     for (int i = 0; i < out; ++i) {
         for (int j = 0; j < in; ++j) turned[size_t(j) * size_t(out) + size_t(i)] = values[size_t(i) * size_t(in) + size_t(j)];

@@ -172,7 +172,10 @@ def folder_lock(folder: Path, *, wait_s: float, busy: str) -> Iterator[None]:
 
     Raises :class:`~empu.errors.StoreError` saying ``busy`` when another process holds it for longer than ``wait_s``.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        raise StoreError(busy) from None  # its holder finished and removed it
     deadline = time.monotonic() + wait_s
     try:
         while True:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from empu.checkpoint import open_checkpoint
+from empu.checkpoint.safetensors import read_safetensors
 from empu.config import preset
 from empu.errors import CheckpointError, EmpuError, StoreError, UsageError
 from empu.store.pull import Request, describe_path, pull
@@ -162,3 +166,42 @@ def test_every_refusal_is_one_line(store: Store, tmp_path: Path) -> None:
         with pytest.raises(EmpuError) as caught:
             pull(store, Request(source))
         assert "\n" not in str(caught.value)
+
+
+def test_whatever_is_pulled_opens_from_the_store(store: Store, tmp_path: Path) -> None:
+    """One shard with an index, a file inside a folder, and files that change answers."""
+    folder = tmp_path / "one"
+    tiny_folder(folder)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
+    (folder / "task.json").write_text("{}")
+    whole = pull(store, Request(str(folder / "model.safetensors"), "inside")).model
+    names = {file.name for file in whole.record.files}
+    assert {"task.json", "additional_chat_templates/tool_use.jinja"} <= names
+    weights = folder / "model-00001-of-00001.safetensors"
+    (folder / "model.safetensors").rename(weights)
+    tensors = dict.fromkeys(read_safetensors(weights).entries, weights.name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": tensors}))
+    sharded = pull(store, Request(str(folder), "sharded")).model
+    for model in (whole, sharded):
+        with open_checkpoint(model.path) as checkpoint:
+            assert checkpoint.config == preset("tiny")
+
+
+@pytest.mark.parametrize("damage", ["{", None])
+def test_a_damaged_record_is_replaced_and_stops_no_other_pull(store: Store, tmp_path: Path, damage: str | None) -> None:
+    for seed, name in enumerate(("broken", "other")):
+        tiny_folder(tmp_path / name, seed=seed)
+    first = pull(store, Request(str(tmp_path / "broken"))).model
+    if damage is None:
+        shutil.rmtree(first.folder)
+    else:
+        (first.folder / "model.json").chmod(0o600)
+        (first.folder / "model.json").write_text(damage)
+    assert pull(store, Request(str(tmp_path / "other"))).new_model
+    told: list[str] = []
+    assert [model.name for model in store.all(told.append)] == ["other"]
+    assert len(told) == 1
+    assert pull(store, Request(str(tmp_path / "broken"))).new_model
+    assert [model.name for model in store.all()] == ["broken", "other"]
+    store.verify(store.all()[0])

@@ -392,3 +392,13 @@ def test_durable_steps_are_really_used(store: Store, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(durable, step, spy)
     put(store, "small", FILES)
     assert {"flush_tree", "flush_folder", "create_once"} <= set(called)
+
+
+def test_a_run_that_was_stopped_is_never_swept(store: Store) -> None:
+    past = time.time() - 10 * LEFTOVER_DAYS * 86_400
+    for key in ("tune-0123", "hub-0123"):
+        (store.tmp / key).mkdir(parents=True)
+        os.utime(store.tmp / key, (past, past))
+    with store.staging("another"):
+        pass
+    assert [folder.name for folder in store.tmp.iterdir()] == ["tune-0123"]

@@ -15,6 +15,7 @@ from empu.errors import TokenizerError, UnsupportedError
 from empu.text import load_text
 from empu.text.base import Text
 from empu.text.chat import encode_chat
+from empu.text.fast import FastTokenizer, read_backend
 from empu.text.tiktokens import LLAMA3_PATTERN, special_names
 from tests.text.chat_families import LLAMA3, PHI
 from tests.text.corpus import WORDS, strings
@@ -241,3 +242,14 @@ def test_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(UnsupportedError, match="WordPiece"):
         load_text("huggingface", tmp_path, {})
+
+
+def test_a_written_tokenizer_tells_other_programs_where_texts_begin() -> None:
+    """`tokenizers` and transformers' general class read the post-processor alone."""
+    plain = byte_level().to_str()
+    backend = Tokenizer.from_str(plain)
+    bos = backend.token_to_id("<|begin_of_text|>")
+    ids = backend.encode("hi", add_special_tokens=False).ids
+    tokenizer = FastTokenizer(read_backend(plain, "it"), "it", bos_id=bos, eos_ids=[])
+    assert Tokenizer.from_str(tokenizer.to_json(add_bos=True)).encode("hi").ids == [bos, *ids]
+    assert Tokenizer.from_str(tokenizer.to_json()).encode("hi").ids == ids

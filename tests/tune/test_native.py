@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -23,11 +23,30 @@ DOCUMENTS = [Example((1, 2, 3, *range(30, 30 + size)), (7, 8)) for size in (1, 2
 """With a common prefix, shorter and longer than the blocks in which queries and tokens are taken."""
 
 
+def in_four_bits(model: Transformer) -> Transformer:
+    """The model with its layers' matrices rounded to what a file of Q4_1 would hold."""
+    for name, parameter in model.named_parameters():
+        if not name.startswith("layers.") or parameter.dim() != 2:
+            continue
+        groups = parameter.data.view(-1, 32)
+        least, most = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)
+        scale, minimum = (((most - least) / 15).half().float(), least.half().float())
+        numbers = ((groups - minimum) / scale).round().clamp(0, 15)
+        parameter.data = (numbers * scale + minimum).view_as(parameter)
+    return model
+
+
 def made(
-    native: bool, *, rank: int = 5, targets: Sequence[str] = TARGETS, seed: int = 0, **settings: Any
+    native: bool,
+    *,
+    rank: int = 5,
+    targets: Sequence[str] = TARGETS,
+    seed: int = 0,
+    change: Callable[[Transformer], Transformer] = lambda model: model,
+    **settings: Any,
 ) -> Transformer:
     attach_one = attach_native if native else attach
-    model = attach_one(tiny_model(), rank=rank, alpha=3.0, targets=targets, seed=seed, **settings)
+    model = attach_one(change(tiny_model()), rank=rank, alpha=3.0, targets=targets, seed=seed, **settings)
     generator = torch.Generator().manual_seed(1)
     for _, adapter in adapters(model):
         adapter.lora_b.data.normal_(std=0.1, generator=generator)
@@ -69,6 +88,15 @@ def test_eight_bits_stay_close() -> None:
     loss, gradients = loss_and_gradients(made(False), DOCUMENTS, prefix)
     near, rounded = loss_and_gradients(made(True), DOCUMENTS, prefix)
     assert 0 < abs(near - loss) < 0.02 * loss
+    assert F.cosine_similarity(gradients, rounded, dim=0) > 0.995
+
+
+@pytest.mark.parametrize("instructions", available_instructions())
+def test_weights_of_four_bits_are_multiplied_as_they_are(instructions: str) -> None:
+    prefix = common_prefix(DOCUMENTS)
+    loss, gradients = loss_and_gradients(made(False, change=in_four_bits), DOCUMENTS, prefix)
+    near, rounded = loss_and_gradients(made(True, change=in_four_bits, instructions=instructions), DOCUMENTS, prefix)
+    assert 0 < abs(near - loss) < 0.01 * loss
     assert F.cosine_similarity(gradients, rounded, dim=0) > 0.995
 
 

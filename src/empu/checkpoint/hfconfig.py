@@ -13,7 +13,7 @@ from empu.checkpoint.blocks import BlockType
 from empu.checkpoint.fields import Json, block, flag, integer, number, optional_integer
 from empu.checkpoint.reading import shown
 from empu.config import LinearRopeScaling, ModelConfig, RopeScaling
-from empu.errors import CheckpointError, UnsupportedError
+from empu.errors import CheckpointError, ConfigError, UnsupportedError
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
 """model_type -> the one class of it that is this architecture."""
@@ -28,8 +28,15 @@ def read_config(config: Json, where: str) -> ModelConfig:
     """The shape that a ``config.json`` describes.
 
     Raises :class:`UnsupportedError` naming what is not this architecture, :class:`CheckpointError` for a key that is
-    missing, of the wrong type or contradicted by another, :class:`~empu.errors.ConfigError` for numbers out of range.
+    missing, of the wrong type, out of range or contradicted by another.
     """
+    try:
+        return _read(config, where)
+    except ConfigError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+
+
+def _read(config: Json, where: str) -> ModelConfig:
     model_type = _model_type(config, where)
     _refuse_variants(config, where)
     heads = integer(config, "num_attention_heads", where)
@@ -153,7 +160,7 @@ def _read_rope(config: Json, context: int, where: str) -> tuple[float, RopeScali
         for key in ("rope_scaling", "rope_parameters")
         if (spelling := block(config, key, where))
     ]
-    if "rope_theta" in config and config.get("rope_scaling") is None:
+    if config.get("rope_theta") is not None and config.get("rope_scaling") is None:
         found += [(outer, found[0][1] if found else None)]  # transformers 4 says theta outside
     if not found:
         return outer, None

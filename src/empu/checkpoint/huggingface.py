@@ -49,9 +49,13 @@ COMPANIONS = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "task.json",
     "README.md",
 )
 """Files that belong to a model beside its config and weights, in the order in which they are listed."""
+
+TEMPLATES = "additional_chat_templates"
+"""A folder of more of them."""
 
 _NO_WEIGHT = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 """A buffer that old versions of transformers saved; it follows from the config."""
@@ -238,9 +242,11 @@ def _places(weights: list[SafetensorsFile]) -> dict[str, _Place]:
 
 
 def _files(folder: Path, weights: list[SafetensorsFile]) -> tuple[Path, ...]:
-    sharded = [folder / INDEX] if len(weights) > 1 else []
+    indexed = len(weights) > 1 or (weights[0].path.name != WEIGHTS and (folder / INDEX).is_file())
     companions = [folder / name for name in COMPANIONS if (folder / name).is_file()]
-    return (folder / CONFIG, *sharded, *(file.path for file in weights), *companions, *papers(folder))
+    templates = sorted((folder / TEMPLATES).glob("*.jinja"))
+    weight_files = [*([folder / INDEX] if indexed else []), *(file.path for file in weights)]
+    return (folder / CONFIG, *weight_files, *companions, *templates, *papers(folder))
 
 
 def _provenance(folder: Path, config: Mapping[str, Any]) -> Provenance:

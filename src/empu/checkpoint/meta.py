@@ -57,7 +57,7 @@ def open_meta(path: Path) -> Checkpoint:
         files=_files(folder, shards),
         config=config,
         metadata=params,
-        provenance=Provenance(licence_text=licence_text([folder, folder.parent])),
+        provenance=Provenance(licence_text=licence_text([folder, *_release(folder)])),
         tensors_by_name=tensors,
     )
 
@@ -171,7 +171,15 @@ def _axis(piece: TorchTensor, row: TensorRow | None, dim: object) -> int | None:
 
 
 def _files(folder: Path, shards: list[TorchFile]) -> tuple[Path, ...]:
-    """The tokenizer and the papers may lie in the folder or, as in Meta's first releases, beside it."""
+    """The tokenizer may lie in the folder or, as in Meta's first releases, beside it."""
     tokenizer = next((place / TOKENIZER for place in (folder, folder.parent) if (place / TOKENIZER).is_file()), None)
-    found = papers(folder) or papers(folder.parent)
-    return (folder / PARAMS, *(shard.path for shard in shards), *([tokenizer] if tokenizer else []), *found)
+    own = papers(folder)
+    return (folder / PARAMS, *(shard.path for shard in shards), *([tokenizer] if tokenizer else []), *own)
+
+
+def _release(folder: Path) -> list[Path]:
+    """The folder around it where that is the model's too: Meta's first releases had the tokenizer there, and those of
+    the hub have the other format. Papers of any other folder are about something else.
+    """
+    around = folder.parent
+    return [around] if any((around / name).is_file() for name in (TOKENIZER, "config.json")) else []

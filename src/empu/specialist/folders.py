@@ -9,7 +9,7 @@ from typing import Any
 
 from empu.checkpoint import Checkpoint, StoredTensor
 from empu.checkpoint.blocks import BlockType
-from empu.checkpoint.huggingface import write_huggingface
+from empu.checkpoint.huggingface import COMPANIONS, write_huggingface
 from empu.errors import UnsupportedError
 from empu.text.base import Text
 from empu.text.fast import FastTokenizer
@@ -42,7 +42,7 @@ def tokenizer_files(checkpoint: Checkpoint, text: Text) -> dict[str, bytes]:
     Raises :class:`UnsupportedError` where there is no such format for it.
     """
     if checkpoint.format == "huggingface":
-        names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+        names = [name for name in COMPANIONS if name not in ("generation_config.json", TASK_FILE, "README.md")]
         folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
         return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
     tokenizer = text.tokenizer
@@ -63,7 +63,8 @@ def tokenizer_files(checkpoint: Checkpoint, text: Text) -> dict[str, bytes]:
     template = checkpoint.metadata.get("tokenizer.chat_template")
     if isinstance(template, str):
         settings["chat_template"] = template
-    return {"tokenizer.json": tokenizer.to_json().encode("utf-8"), "tokenizer_config.json": _json(settings)}
+    form = tokenizer.to_json(add_bos=text.add_bos)
+    return {"tokenizer.json": form.encode("utf-8"), "tokenizer_config.json": _json(settings)}
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

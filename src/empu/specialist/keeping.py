@@ -25,7 +25,7 @@ from empu.ledger.hashing import FileId, hash_file, tagged
 from empu.model.transformer import Transformer
 from empu.specialist.folders import write_folder
 from empu.store.records import Disclosure, Licence, ModelRecord, Source
-from empu.store.store import Store, StoredModel
+from empu.store.store import RUN, Store, StoredModel
 from empu.text.task import TASK_FILE, Task
 from empu.tune.lora import adapters
 
@@ -93,7 +93,7 @@ def record_of(name: str, ready: Ready, files: tuple[FileId, ...], rows_said: str
 
 def room_of(asked: str) -> str:
     """The key of a run's folder while it is not finished."""
-    return f"tune-{asked[:16]}"
+    return f"{RUN}{asked[:16]}"
 
 
 def finished(store: Store, name: str, asked: str) -> StoredModel | None:

@@ -310,7 +310,7 @@ class Conversations:
             for pragma in ("journal_mode=DELETE", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
                 db.execute(f"PRAGMA {pragma}")
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version=1; COMMIT;")
+                self._create(db)
             yesterday = _now(timedelta(days=1))
             db.execute("DELETE FROM conversation WHERE leaf IS NULL AND title = '' AND updated_at < ?", (yesterday,))
         except BaseException:
@@ -318,6 +318,15 @@ class Conversations:
             raise
         self._connection = db
         return db
+
+    def _create(self, db: sqlite3.Connection) -> None:
+        try:
+            db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version=1; COMMIT;")
+        except sqlite3.OperationalError:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                raise  # otherwise another process was first
 
     def _belongs(self, db: sqlite3.Connection, identity: str, message: int) -> None:
         found = db.execute(

@@ -78,7 +78,7 @@ def describe(checkpoint: Checkpoint, told: Told) -> Described:
         base_models=said.base_models or told.base_models,
         names=names,
         root=root,
-        entry="" if checkpoint.path.is_dir() else names[0],
+        entry="" if checkpoint.path.is_dir() else checkpoint.path.name,
     )
 
 
@@ -117,7 +117,7 @@ def architecture(checkpoint: Checkpoint) -> str:
 
 def tensor_types(checkpoint: Checkpoint) -> dict[str, int]:
     """Storage type -> number of tensors, most frequent first."""
-    counts = Counter(tensor.type.name for tensor in checkpoint.tensors())
+    counts = Counter(checkpoint.stored_type(name).name for name in checkpoint.names())
     return dict(counts.most_common())
 
 

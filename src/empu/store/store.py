@@ -36,6 +36,8 @@ from empu.store.records import ModelRecord
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DEFAULT = "default"
 """The name that means one pinned model, and can mean no other."""
+RUN = "tune-"
+"""How the keys of runs begin."""
 LEFTOVER_DAYS = 7
 """Broken pulls are kept this long for being resumed."""
 
@@ -91,10 +93,7 @@ class Store:
 
     def names(self) -> dict[str, str]:
         """Name -> id, in alphabetical order."""
-        if not self.names_folder.is_dir():
-            return {}
-        found = sorted(path for path in self.names_folder.iterdir() if NAME.fullmatch(path.name))
-        return {path.name: self._named(path) for path in found}
+        return {path.name: self._named(path) for path in self._name_files()}
 
     def all(self, damaged: Callable[[str], None] | None = None) -> list[StoredModel]:
         """Every name with its model, then the models without a name.
@@ -102,16 +101,23 @@ class Store:
         Raises :class:`~empu.errors.StoreError` for one whose record cannot be read, or leaves it out and says so to
         ``damaged``.
         """
-        names = self.names()
-        unnamed = sorted(set(self._ids()) - set(names.values()))
-        found = []
-        for name, identity in [*names.items(), *((None, identity) for identity in unnamed)]:
+        found: list[StoredModel] = []
+        tried: set[str] = set()
+
+        def take(name: str | None, place: Path | str) -> None:
             try:
+                identity = self._named(place) if isinstance(place, Path) else place
+                tried.add(identity)
                 found.append(self._load(name, identity))
             except StoreError as error:
                 if damaged is None:
                     raise
-                damaged(f"{name or identity[:12]} is left out: {error}")
+                damaged(f"{name or str(place)[:12]} is left out: {error}")
+
+        for path in self._name_files():
+            take(path.name, path)
+        for identity in sorted(set(self._ids()) - tried):
+            take(None, identity)
         return found
 
     def named(self, name: str) -> StoredModel | None:
@@ -209,7 +215,7 @@ class Store:
         """A folder inside the store for one pull, held by this process, and deleted at its end.
 
         With ``keep`` a pull that fails leaves it, so that the next one with the same ``key`` goes on from there; it is
-        swept after a week.
+        swept after a week, unless its key says that it is a run's.
         """
         folder = self.tmp / key
         with durable.writing(self.home):
@@ -292,6 +298,11 @@ class Store:
         with durable.folder_lock(self.models, wait_s=60.0, busy=f"Another empu process keeps {self.models} locked."):
             yield
 
+    def _name_files(self) -> list[Path]:
+        if not self.names_folder.is_dir():
+            return []
+        return sorted(path for path in self.names_folder.iterdir() if NAME.fullmatch(path.name))
+
     def _ids(self) -> list[str]:
         if not self.models.is_dir():
             return []
@@ -344,9 +355,11 @@ class Store:
                 path.chmod(0o444)
 
     def _sweep(self) -> None:
-        """Delete what broken pulls left long ago, unless their process still runs."""
+        """Delete what broken pulls left long ago, unless their process still runs. Runs that were stopped stay."""
         oldest = time.time() - LEFTOVER_DAYS * 86_400
         for folder in self.tmp.iterdir():
+            if folder.name.startswith(RUN):
+                continue
             try:
                 if folder.is_dir() and max(path.stat().st_mtime for path in (folder, *folder.iterdir())) < oldest:
                     with durable.folder_lock(folder, wait_s=0.0, busy=""):

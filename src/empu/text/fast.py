@@ -64,10 +64,22 @@ class FastTokenizer(ByteDecoder):
             ids: list[int] = self._unparsed.encode(text, add_special_tokens=False).ids
         return ids
 
-    def to_json(self) -> str:
-        """The whole tokenizer as the content of a ``tokenizer.json``."""
-        written: str = self._backend.to_str(pretty=False)
-        return written
+    def to_json(self, *, add_bos: bool = False) -> str:
+        """The whole tokenizer as the content of a ``tokenizer.json``; with ``add_bos`` it begins every text with that
+        token, for programs that know of it from nowhere else.
+        """
+        from tokenizers import Tokenizer, processors
+
+        bos = self._backend.id_to_token(self.bos_id) if add_bos and self.bos_id is not None else None
+        if bos is None or self._backend.encode("", add_special_tokens=True).ids:
+            return str(self._backend.to_str(pretty=False))
+        backend = Tokenizer.from_str(self._backend.to_str(pretty=False))
+        begin = processors.TemplateProcessing(
+            single=[bos, "$A"], pair=[bos, "$A", "$B:1"], special_tokens=[(bos, self.bos_id)]
+        )
+        own = backend.post_processor
+        backend.post_processor = processors.Sequence([own, begin]) if own is not None else begin
+        return str(backend.to_str(pretty=False))
 
     def token_bytes(self, token: int) -> bytes:
         """As in :class:`~empu.text.base.Tokenizer`."""

@@ -78,7 +78,11 @@ def _with_added(data: bytes, settings: Mapping[str, Any], file: Path) -> bytes:
     """The model with the tokens that were added to it later; their ids must follow its own."""
     count = SentencePieceTokenizer(data, str(file)).vocab_size
     decoder = settings.get("added_tokens_decoder")
-    listed = {int(i): token for i, token in decoder.items()} if isinstance(decoder, dict) else {}
+    listed: dict[int, dict[str, Any]] = {}
+    for i, token in decoder.items() if isinstance(decoder, dict) else ():
+        if not i.isascii() or not i.isdigit() or not isinstance(token, dict) or _spelling(token) is None:
+            raise TokenizerError(f"{file}: added_tokens_decoder of tokenizer_config.json has no token at {i!r:.40}.")
+        listed[int(i)] = token
     more = {i: token for i, token in sorted(listed.items()) if i >= count}
     if list(more) != list(range(count, count + len(more))):
         raise TokenizerError(f"{file}: the added tokens of tokenizer_config.json do not follow its {count:,} tokens.")

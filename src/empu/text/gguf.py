@@ -73,7 +73,7 @@ class _Fields:
 
     def flag(self, key: str, default: bool) -> bool:
         value = self._metadata.get(_PREFIX + key, default)
-        if value not in (True, False):
+        if not isinstance(value, bool | int) or value not in (0, 1):
             raise self._wrong(key, value, "true or false")
         return bool(value)
 
@@ -101,7 +101,7 @@ class _Fields:
         values = value.tolist() if hasattr(value, "tolist") else list(value)
         try:
             return [kind(item) for item in values]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self._wrong(key, "something else", "numbers") from None
 
     def token(self, key: str, count: int) -> int | None:
@@ -110,7 +110,7 @@ class _Fields:
             return None
         try:
             token = int(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self._wrong(key, value, "a token id") from None
         # Some writers say "none" by the largest number of the field's type.
         if token in (-1, 0xFFFFFFFF):
