@@ -167,6 +167,6 @@ def test_banking77_holds_what_is_known_of_it(shared_data: Path) -> None:
     assert (len(found.kept), len(found.test_kept)) == (10_003, 3_080)
     assert found.test_kept.all()
     assert len(found.class_sizes()) == 77
-    assert found.reasons["in the test part"] + found.reasons["same wording"] == 55
+    assert found.reasons["in the test part"] + found.reasons["same wording"] == 53
     assert 150 < found.reasons["near a row of the test part"] < 240
     assert found.reasons["contradictory"] == 2

@@ -117,7 +117,7 @@ def check(
         test_kept=test_kept,
         clusters=clusters(len(main), inside),
         exclusions=tuple(left_out),
-        near_pairs=len(inside),
+        near_pairs=int(judged.kept[inside].all(axis=1).sum()),
         near_leaks=near_leaks,
         reasons=judged.counts,
     )

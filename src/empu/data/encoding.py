@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
             packed = file.read(2) == GZIP
         with gzip.open(path, "rb") if packed else path.open("rb") as stream:
             yield stream  # type: ignore[misc]
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path} is a damaged gzip file ({error}); copy it again.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); check its name and rights.") from error

@@ -87,6 +87,8 @@ def _messages(value: Any, name: str) -> list[dict[str, str]]:
     for number, one in enumerate(found, 1):
         role = ROLES.get(str(one.get("role", one.get("from"))).casefold())
         content = one.get("content", one.get("value"))
+        if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+            content = "\n".join(str(part.get("text", "")) for part in content)
         if role is None:
             raise UnusableError(f"message {number} has the unknown role {one.get('role', one.get('from'))!r}")
         if not isinstance(content, str) or not content.strip():
@@ -94,6 +96,8 @@ def _messages(value: Any, name: str) -> list[dict[str, str]]:
         messages.append({"role": role, "content": content})
     if messages[-1]["role"] != "assistant":
         raise UnusableError("the last message is not the assistant's")
+    if len(messages) == 1:
+        raise UnusableError("nothing is asked before the assistant's message")
     return messages
 
 

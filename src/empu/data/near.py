@@ -11,7 +11,9 @@ from __future__ import annotations
 import importlib
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,14 +29,33 @@ BATCH = 2048
 ALL_PAIRS = 24
 """Up to so many candidates are compared each with each; of more, each with the first and with its neighbour."""
 
-_NOT_WORDS = re.compile(r"[\W_]+")
+PIECES = 200_000
+"""That many wait before signatures are made, long texts or not."""
+
+_NOT_WORD = re.compile(r"[\W_]")
+_SPACES = re.compile(r" {2,}")
 
 Ints = NDArray[np.int64]
 
 
 def normal(text: str) -> str:
-    """A text without case, punctuation and spacing: what "the same wording" compares."""
-    return _NOT_WORDS.sub(" ", text.casefold()).strip()
+    """A text without case, punctuation and spacing: what "the same wording" compares. Marks of letters, symbols and
+    signs that change the meaning stay.
+    """
+    return _SPACES.sub(" ", _NOT_WORD.sub(_kept, unicodedata.normalize("NFC", text.casefold()))).strip()
+
+
+def _kept(found: re.Match[str]) -> str:
+    sign = found[0]
+    if sign == "-":  # of a number, not between words
+        number = found.string[found.end() : found.end() + 1].isdigit()
+        return sign if number and not found.string[found.start() - 1 : found.start()].isalnum() else " "
+    return sign if _means_something(sign) else " "
+
+
+@lru_cache(maxsize=4096)
+def _means_something(sign: str) -> bool:
+    return sign in "#%" or unicodedata.category(sign)[0] in "MS"
 
 
 def pieces(text: str) -> list[str]:
@@ -56,6 +77,7 @@ class Signatures:
             ) from error
         self._file = tempfile.TemporaryFile(prefix="empu-near-")  # noqa: SIM115 (closed by close)
         self._waiting: list[list[str]] = []
+        self._pieces = 0
         self._count = 0
 
     def __len__(self) -> int:
@@ -64,9 +86,11 @@ class Signatures:
     def add(self, text: str) -> None:
         """Add a normalised text; its number is the count before it."""
         self._waiting.append(pieces(text))
+        self._pieces += len(self._waiting[-1])
         self._count += 1
-        if len(self._waiting) >= BATCH:
+        if len(self._waiting) >= BATCH or self._pieces >= PIECES:
             self._flush()
+            self._pieces = 0
 
     def close(self) -> None:
         self._file.close()

@@ -18,6 +18,7 @@ from empu.data.files import Table
 from empu.data.rows import DataError, Kind, Rejected, Row
 from empu.errors import EmpuError, MissingDependencyError
 from empu.ledger.hashing import content_id, hash_file
+from empu.paths import user_path
 
 SAMPLE_ROWS = 1000
 """Records of each file that its columns are recognised from."""
@@ -80,7 +81,7 @@ def read_rows(path: Path | str, mapping: Mapping[str, str] | None = None) -> Rea
     :class:`~empu.data.rows.DataError`, :class:`~empu.errors.UsageError` when its columns are unclear, or
     :class:`~empu.errors.MissingDependencyError`.
     """
-    root = Path(path)
+    root = user_path(path)
     parts: list[Part] = []
     skipped: list[tuple[str, str]] = []
     for file in files.listed(root):

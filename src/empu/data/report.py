@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from empu.data.check import Limits
@@ -116,6 +117,8 @@ def report(split: Split, limits: Limits | None = None) -> Report:
     for cluster in checked.clusters[checked.kept].tolist():
         groups[cluster] = groups.get(cluster, 0) + 1
     counts = split.counts()
+    kept = (checked.kept, checked.test_kept)
+    lengths = [list(compress(scan.tokens, used.tolist())) for scan, used in zip(scans, kept, strict=False)]
     return Report(
         path=checked.reading.path,
         kind=str(checked.reading.kind),
@@ -132,8 +135,8 @@ def report(split: Split, limits: Limits | None = None) -> Report:
         near_pairs=checked.near_pairs,
         near_leaks=checked.near_leaks,
         largest_group=max(groups.values(), default=0),
-        tokens=sum(sum(scan.tokens) for scan in scans),
-        longest_tokens=max((max(scan.tokens, default=0) for scan in scans), default=0),
+        tokens=sum(map(sum, lengths)),
+        longest_tokens=max((max(tokens, default=0) for tokens in lengths), default=0),
         personal={
             kind: {
                 "rows": sum(scan.personal_rows[kind] for scan in scans),

@@ -56,6 +56,13 @@ class Row:
             return "\n".join(str(message["content"]) for message in self.fields["messages"][:-1])
         return str(self.fields.get("prompt", "")) or str(self.fields.get("chosen", ""))
 
+    def wording(self) -> str:
+        """The question as near-duplicates are told by: without instructions that stand before many dialogues."""
+        if self.kind is not Kind.MESSAGES:
+            return self.question()
+        said = (str(one["content"]) for one in self.fields["messages"][:-1] if one["role"] != "system")
+        return "\n".join(said) or self.question()
+
     def whole(self) -> str:
         """All text of the row, for counting its length and for looking for personal data."""
         parts: list[str] = []

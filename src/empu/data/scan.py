@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ from empu.data import personal
 from empu.data.near import Ints, Signatures, normal
 from empu.data.read import Reading
 from empu.data.rows import Kind, Rejected, Row
+
+SAMPLE = 200
+"""Rows that are looked at for a beginning which they share."""
+PARAGRAPH = "\n\n"
 
 CountTokens = Callable[[str], int]
 SHOWN = 5
@@ -85,18 +90,35 @@ def scan(
     can share it.
     """
     found = Scan(reading, label_names=label_names)
+    beginning = _beginning(reading)
     for number, item in enumerate(reading.items()):
         found.numbers.append(item.number)
         found.sources.append(found.source_names.setdefault(item.source, len(found.source_names)))
         if isinstance(item, Row):
-            _row(found, number, item, signatures, count_tokens, max_tokens)
+            _row(found, number, item, signatures, beginning, count_tokens, max_tokens)
         else:
             _no_row(found, number, item, signatures)
     return found
 
 
+def _beginning(reading: Reading) -> str:
+    """The first paragraph that at least half of the first rows share, such as an instruction: it says nothing of how
+    alike two of them are. Empty where there is none.
+    """
+    rows = islice((item for item in reading.items() if isinstance(item, Row)), SAMPLE)
+    begun = [row.wording().partition(PARAGRAPH) for row in rows]
+    ((shared, count),) = Counter(first for first, _, rest in begun if rest.strip()).most_common(1) or [("", 0)]
+    return shared + PARAGRAPH if 2 * count >= len(begun) > 0 else ""
+
+
 def _row(
-    found: Scan, number: int, row: Row, signatures: Signatures, count_tokens: CountTokens | None, limit: int | None
+    found: Scan,
+    number: int,
+    row: Row,
+    signatures: Signatures,
+    beginning: str,
+    count_tokens: CountTokens | None,
+    limit: int | None,
 ) -> None:
     question, whole = normal(row.question()), row.whole()
     answer = row.label or normal(whole)
@@ -105,7 +127,7 @@ def _row(
     found.questions += _digest(question or row.question())
     found.pairs += _digest((question or row.question()) + "\0" + answer)
     found.labels.append(-1 if label is None else found.label_names.setdefault(label, len(found.label_names)))
-    signatures.add(question or row.question())
+    signatures.add(normal(row.wording().removeprefix(beginning)) or question or row.question())
     tokens = count_tokens(whole) if count_tokens is not None else 0
     found.tokens.append(tokens)
     if limit is not None and tokens > limit:

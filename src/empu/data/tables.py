@@ -53,9 +53,19 @@ def read_parquet(path: Path) -> Iterator[Raw]:
     with _parquet(path) as file:
         number = 0
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            for values in batch.to_pylist():
+            columns = [_values(column) for column in batch.columns]
+            for values in zip(*columns, strict=True):
                 number += 1
-                yield Raw(number, {name: plain(value) for name, value in values.items()})
+                yield Raw(number, {name: plain(value) for name, value in zip(batch.schema.names, values, strict=True)})
+
+
+def _values(column: Any) -> list[Any]:
+    """A column in Python's types, or as text where these do not hold it, as with times finer than microseconds."""
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except (ValueError, OverflowError):
+        numbers = column.cast("int64") if str(column.type).startswith("duration") else column
+        return numbers.cast("string").to_pylist()  # type: ignore[no-any-return]
 
 
 def sheets(path: Path, wanted: str | None = None) -> dict[str, list[str]]:
@@ -63,7 +73,7 @@ def sheets(path: Path, wanted: str | None = None) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     with _workbook(path) as book:
         for sheet in book.worksheets:
-            with closing(sheet.iter_rows(values_only=True)) as cells:
+            with closing(_rows_of(sheet)) as cells:
                 rows = (list(row) for row in cells if any(value is not None for value in row))
                 header = next(rows, None)
                 if header is not None and next(rows, None) is not None:
@@ -82,7 +92,7 @@ def sheets(path: Path, wanted: str | None = None) -> dict[str, list[str]]:
 
 def read_sheet(path: Path, name: str) -> Iterator[Raw]:
     """The records of one sheet; ``number`` is the row that a spreadsheet program shows."""
-    with _workbook(path) as book, closing(book[name].iter_rows(values_only=True)) as rows:
+    with _workbook(path) as book, closing(_rows_of(book[name])) as rows:
         names: list[str] = []
         for number, cells in enumerate(rows, 1):
             values = list(cells)
@@ -97,6 +107,11 @@ def read_sheet(path: Path, name: str) -> Iterator[Raw]:
                 continue
             values += [None] * (len(names) - len(values))
             yield Raw(number, {key: plain(value) for key, value in zip(names, values, strict=False)})
+
+
+def _rows_of(sheet: Any) -> Any:
+    sheet.reset_dimensions()  # what the file says of its size may be out of date
+    return sheet.iter_rows(values_only=True)
 
 
 def _names(cells: list[Any]) -> list[str]:
