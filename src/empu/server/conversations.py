@@ -113,8 +113,10 @@ async def change(request: Request) -> Response:
 
 async def delete(request: Request) -> Response:
     """``DELETE /api/conversations/{id}``, and of all: ``DELETE /api/conversations``."""
-    kept = desk_of(request).conversations
-    gone = await _found(lambda: kept.delete(owner_of(request), request.path_params.get("id")))
+    desk, identity = desk_of(request), request.path_params.get("id")
+    gone = await _found(lambda: desk.conversations.delete(owner_of(request), identity))
+    if identity is not None:
+        desk.writing.stop(identity)  # nobody will read them
     return JSONResponse({"deleted": gone})
 
 

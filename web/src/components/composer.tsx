@@ -41,7 +41,8 @@ export function Composer({ place, isOff, draft, isWriting, isStopping, onSend, o
   useEffect(() => {
     if (!isWriting) return;
     const pressed = (event: globalThis.KeyboardEvent): void => {
-      if (event.key === "Escape" && !event.defaultPrevented) onStop();
+      const isElsewhere = event.isComposing || event.target instanceof HTMLInputElement;
+      if (event.key === "Escape" && !event.defaultPrevented && !isElsewhere) onStop();
     };
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);

@@ -36,6 +36,7 @@ function Question({ id, talk, message }: Props) {
     return (
       <EditQuestion
         text={message.content}
+        isBusy={busy}
         onDone={() => setEdits(false)}
         onSend={(text) => void ask(id, text, message.parent)}
       />
@@ -52,12 +53,20 @@ function Question({ id, talk, message }: Props) {
   );
 }
 
-function EditQuestion({ text, onDone, onSend }: { text: string; onDone: () => void; onSend: (text: string) => void }) {
+interface Edited {
+  text: string;
+  /** Whether an answer is being written, so that nothing can be asked now. */
+  isBusy: boolean;
+  onDone: () => void;
+  onSend: (text: string) => void;
+}
+
+function EditQuestion({ text, isBusy, onDone, onSend }: Edited) {
   const say = useSay();
   const submit = (event: FormEvent<HTMLFormElement>): void => {
     event.preventDefault();
     const words = String(new FormData(event.currentTarget).get("text")).trim();
-    if (!words) return;
+    if (!words || isBusy) return;
     onDone();
     onSend(words);
   };
@@ -78,7 +87,7 @@ function EditQuestion({ text, onDone, onSend }: { text: string; onDone: () => vo
         <button type="button" onClick={onDone}>
           {say("cancel")}
         </button>
-        <button type="submit" className="primary">
+        <button type="submit" className="primary" disabled={isBusy}>
           {say("sendEdited")}
         </button>
       </div>
@@ -99,7 +108,7 @@ function Answer({ id, talk, message }: Props) {
     void judge(id, message.id, message.verdict === verdict ? null : verdict, message.correction).catch(failed);
   // A correction that changes nothing means that the answer is right; any other leaves a verdict that was given.
   const correct = (text: string): Promise<void> =>
-    text === message.content
+    text === message.content.replace(/\r\n?/g, "\n").trim()
       ? judge(id, message.id, "up", null)
       : judge(id, message.id, message.verdict ?? "down", text);
   return (

@@ -7,8 +7,12 @@ export function draftOf(place: string): string {
 }
 
 export function keepDraft(place: string, text: string): void {
-  if (text) sessionStorage.setItem(PREFIX + place, text);
-  else sessionStorage.removeItem(PREFIX + place);
+  try {
+    if (text) sessionStorage.setItem(PREFIX + place, text);
+    else sessionStorage.removeItem(PREFIX + place);
+  } catch {
+    sessionStorage.removeItem(PREFIX + place); // more than the browser keeps: it stands in its field alone
+  }
 }
 
 /** Whoever signs in next in this tab finds nothing of them. */

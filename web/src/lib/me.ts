@@ -2,6 +2,7 @@
 
 import { call } from "./api";
 import { readBriefs } from "./briefs";
+import { forgetDrafts } from "./drafts";
 import { Watched } from "./external";
 import type { Me } from "./types";
 
@@ -14,5 +15,11 @@ export function ownerOf(key: string): string {
 
 export async function readMe(): Promise<void> {
   const [found] = await Promise.all([call<Me>("GET", "/api/me"), readBriefs()]);
+  const before = me.get().key;
+  if (before && ownerOf(before) !== ownerOf(found.key)) {
+    forgetDrafts(); // another one than before sits here: nothing that this page holds is theirs
+    location.reload();
+    return;
+  }
   me.set(found);
 }

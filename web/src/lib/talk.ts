@@ -1,7 +1,7 @@
 // The conversations that this page holds. An answer goes on being received while another conversation is shown.
 
 import { ApiError, asProblem, call, stream } from "./api";
-import { keepDraft } from "./drafts";
+import { forgetDrafts, keepDraft } from "./drafts";
 import { Watched } from "./external";
 import { refresh } from "./headings";
 import { failed } from "./notice";
@@ -50,7 +50,9 @@ export async function load(id: string, tries = 4): Promise<void> {
   try {
     const { messages, ...heading } = await call<Conversation>("GET", `/api/conversations/${id}`);
     if (talk.get().live) return;
-    talk.update((now) => ({ ...now, heading, messages, missing: false, failed: null }));
+    // What could not be sent is nowhere but here.
+    const unsent = (now: Talk): Failed | null => (now.failed?.content ? now.failed : null);
+    talk.update((now) => ({ ...now, heading, messages, missing: false, failed: unsent(now) }));
     // Who loads the page while an answer is written comes before the server has kept what there was of it.
     const waits = messages.some((one) => one.id === heading.leaf && one.role === "user");
     if (waits && tries > 0) setTimeout(() => void load(id, tries - 1), 400);
@@ -151,6 +153,7 @@ export async function ask(id: string, content: string | null, parent: number | n
     cancelAnimationFrame(frame);
     const problem = asProblem(error);
     const kept = talk.get().live?.question ?? null;
+    if (!kept && content) keepDraft(id, content);
     const broken: Failed = { problem, content: kept ? null : content, parent: kept?.id ?? parent, text };
     talk.update((now) => ({
       ...now,
@@ -177,11 +180,12 @@ export async function stop(id: string): Promise<void> {
   const talk = talkOf(id);
   talk.update((now) => (now.live ? { ...now, live: { ...now.live, stopping: true } } : now));
   try {
-    await call("POST", `/api/conversations/${id}/stop`, {});
+    const { stopped } = await call<{ stopped: number }>("POST", `/api/conversations/${id}/stop`, {});
+    if (stopped > 0) return; // otherwise the question has not arrived yet
   } catch (error) {
-    talk.update((now) => (now.live ? { ...now, live: { ...now.live, stopping: false } } : now));
     failed(error);
   }
+  talk.update((now) => (now.live ? { ...now, live: { ...now.live, stopping: false } } : now));
 }
 
 const settling = new Map<string, number>();
@@ -233,5 +237,6 @@ export async function remove(id: string): Promise<void> {
 export async function removeAll(): Promise<void> {
   await call("DELETE", "/api/conversations");
   talks.clear();
+  forgetDrafts();
   await refresh();
 }

@@ -57,7 +57,7 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
     if (id) set(id, changed);
   };
   const put = useCallback(
-    async (content: string): Promise<boolean> => {
+    async (content: string, isTyped = true): Promise<boolean> => {
       setProblem(null);
       try {
         const target = id ?? (await begin(model, settings));
@@ -66,7 +66,7 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
         void ask(target, content, parent);
         return true;
       } catch (error) {
-        setProblem({ error, again: sendAgain });
+        setProblem({ error, again: isTyped ? sendAgain : () => void put(content, false) });
         return false;
       }
     },
@@ -93,7 +93,7 @@ export function TalkPage({ id, asked, models }: { id: string | null; asked: stri
         {talk.missing ? (
           <p className="none">{say("notFound")}</p>
         ) : isEmpty && !id ? (
-          <Greeting model={model} onTry={(text) => void put(text)} />
+          <Greeting model={model} onTry={(text) => void put(text, false)} />
         ) : problem && id && !talk.heading ? (
           <Trouble problem={problem} />
         ) : (
