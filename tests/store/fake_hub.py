@@ -50,6 +50,8 @@ class FakeHub:
     lost: set[str] = field(default_factory=set)
     """Files that are listed but not there."""
     ignore_ranges: bool = False
+    page: bytes | None = None
+    """Sent, with status 200, instead of every file."""
     refuse: tuple[int, str, str] | None = None
     """(status, X-Error-Code, X-Error-Message) for everything."""
     refuse_files: tuple[int, str, str] | None = None
@@ -165,6 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _bytes(self, name: str, with_body: bool) -> None:
         data = self.fake.files[name]
+        if self.fake.page is not None:
+            self._send(200, self.fake.page, {}, with_body)
+            return
         if name in self.fake.corrupt:
             data = bytes([data[0] ^ 1]) + data[1:]
         start, status, headers = 0, 200, {"X-Repo-Commit": self.fake.commit, "ETag": f'"{len(data)}"'}

@@ -172,6 +172,22 @@ def test_a_pull_that_gave_up_is_continued_by_the_same_command(
     assert everything_below(store.tmp) == []
 
 
+def test_a_page_in_between_costs_nothing_of_what_came(
+    store: Store, remote: FakeHub, model_files: dict[str, bytes]
+) -> None:
+    remote.cut_after, remote.cuts_left, remote.dead_after_cuts = 30_000, 1, True
+    with pytest.raises(DownloadError):
+        pull(store, Request("hf:org/tiny"))
+    remote.cut_after, remote.page = None, b"<html>Please log in to the airport's network</html>"
+    with pytest.raises(DownloadError, match="a page to sign in on; what came before is kept"):
+        pull(store, Request("hf:org/tiny"))
+    remote.page = None
+    added = pull(store, Request("hf:org/tiny"))
+    for name, data in model_files.items():
+        assert (added.model.path / name).read_bytes() == data
+        assert remote.sent[name] == len(data), "not a byte was asked for twice"
+
+
 def test_a_server_that_ignores_ranges_sends_the_file_again(
     store: Store, remote: FakeHub, model_files: dict[str, bytes]
 ) -> None:

@@ -170,6 +170,11 @@ def _fetch_file(repository: Repository, file: RemoteFile, target: Path, progress
     progress.start(file.name, file.size)
     _stream(repository, file, partial, progress)
     progress.finish()
+    if partial.stat().st_size < file.size:
+        raise DownloadError(
+            f"{file.name} of {repository.address.repository} broke off; what came is kept, so run the same command "
+            "again to go on."
+        )
     if not file.matches(partial):
         partial.unlink()
         raise DownloadError(
@@ -200,7 +205,14 @@ def _stream(repository: Repository, file: RemoteFile, partial: Path, progress: P
                 ranged = {**headers, "Range": f"bytes={have}-"} if have else headers
                 with library.get_session().stream("GET", url, headers=ranged, timeout=TIMEOUT_S) as response:
                     library.utils.hf_raise_for_status(response)
-                    if have and response.status_code != 206:  # the whole file comes again
+                    whole = response.status_code != 206
+                    length = response.headers.get("Content-Length")
+                    if whole and length is not None and length != str(file.size):
+                        raise DownloadError(
+                            f"{repository.endpoint} answered with something else than {file.name} ({length} bytes, not "
+                            f"{file.size:,}), such as a page to sign in on; what came before is kept."
+                        )
+                    if have and whole:  # it comes again from its beginning
                         progress.advance(-have)
                         have = _cut(writer)
                     for chunk in response.iter_raw():  # as it comes: a break loses nothing
