@@ -92,14 +92,21 @@ Tuner::Tuner(const TuneShape& shape, int threads, const std::string& ops)
 
 namespace {
 
-// Whether rounding changed nothing, as with weights that come from a file of as many bits.
-bool holds(const Matrix& matrix, const float* values) {
-    std::vector<float> row(size_t(matrix.cols));
-    for (int i = 0; i < matrix.rows; ++i) {
-        unpack_row(matrix, i, row.data());
-        if (!std::equal(row.begin(), row.end(), values + size_t(i) * size_t(matrix.cols))) return false;
+// Values in 4 bits where that rounds nothing, as with weights that come from a file of as many; otherwise as `kind`.
+Matrix frozen(Kind kind, int rows, int cols, const float* values) {
+    const auto packed_as = [&](Kind one) {
+        Matrix matrix = make_matrix(one, rows, cols);
+        pack_rows(matrix, 0, rows, "F32", reinterpret_cast<const uint8_t*>(values), 4 * size_t(rows) * size_t(cols));
+        return matrix;
+    };
+    if (kind != Kind::Q8) return packed_as(kind);
+    Matrix four = packed_as(Kind::Q4);
+    std::vector<float> row(size_t(cols), 0.0f);
+    for (int i = 0; i < rows; ++i) {
+        unpack_row(four, i, row.data());
+        if (!std::equal(row.begin(), row.end(), values + size_t(i) * size_t(cols))) return packed_as(kind);
     }
-    return true;
+    return four;
 }
 
 }  // namespace
@@ -109,14 +116,7 @@ void Tuner::set_weight(int layer, int target, const float* values, size_t count)
     const int in = shape_.inputs(target), out = shape_.outputs(target);
     if (count != size_t(in) * size_t(out)) throw Error("The numbers of a weight do not fit its shape.");
     Block& block = blocks_[size_t(layer)];
-    const auto* bytes = reinterpret_cast<const uint8_t*>(values);
-    Matrix four = make_matrix(Kind::Q4, out, in);
-    pack_rows(four, 0, out, "F32", bytes, 4 * count);
-    if (shape_.kind == Kind::Q8 && holds(four, values)) {
-        block.ahead[size_t(target)] = std::move(four);
-    } else {
-        pack_rows(block.ahead[size_t(target)], 0, out, "F32", bytes, 4 * count);
-    }
+    block.ahead[size_t(target)] = frozen(shape_.kind, out, in, values);
     std::vector<float> turned(count);
     for (int i = 0; i < out; ++i) {
         for (int j = 0; j < in; ++j) turned[size_t(j) * size_t(out) + size_t(i)] = values[size_t(i) * size_t(in) + size_t(j)];

@@ -2,9 +2,9 @@
 //
 // Frozen weights and what they multiply are 8-bit numbers (or, to compare with, floats) in groups of 32, once by row for
 // the way forward, there in 4 bits where these hold them exactly, and once transposed for the way back; everything else,
-// the adapters included, is in 32-bit floats. Documents of a batch lie end
-// to end behind a prefix that all of them see. Each thread owns a fixed part of the tokens, so the same batch on the same
-// machine with as many threads gives the same bits.
+// the adapters included, is in 32-bit floats. Documents of a batch lie end to end behind a prefix that all of them see.
+// Each thread owns a fixed part of the tokens, so the same batch on the same machine with as many threads gives the same
+// bits.
 #pragma once
 
 #include <array>

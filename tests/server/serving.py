@@ -52,6 +52,8 @@ def tiny(name: str) -> LanguageModel:
     return LanguageModel(backend, text, checkpoint_path=Path(name), context=context, task=task)
 
 
+LISTED = ["base", "formed", "labels", "plain", "specialist", "tiny", "unsure", "wide"]
+"""The names of :data:`NAMES` as every list of models has them."""
 NAMES: Mapping[str, int] = {
     "base": 1_700_000_000,
     "formed": 1_700_000_004,

@@ -15,7 +15,7 @@ from empu.server.app import PUBLIC
 from empu.server.auth import Keys, Sessions, allowed_hosts, check_bind, cookie_name, is_own_origin
 from empu.server.guard import Guard
 from tests.server.raw import request
-from tests.server.serving import Running, start
+from tests.server.serving import LISTED, Running, start
 
 OTHERS = ["/nothing", "/v1/nothing", "/../etc/passwd", "//", "//v1/models", "/v1/models/", "/%61pi/me"]
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
@@ -78,16 +78,7 @@ def test_the_sign_in_link_works_once_and_gives_a_cookie(running: Running) -> Non
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     value = cookie.partition(";")[0]
-    assert request(running.port, "GET", "/api/me", Cookie=value).json["models"] == [
-        "base",
-        "formed",
-        "labels",
-        "plain",
-        "specialist",
-        "tiny",
-        "unsure",
-        "wide",
-    ]
+    assert request(running.port, "GET", "/api/me", Cookie=value).json["models"] == LISTED
     assert sign_in(running, code)[0] == 401
     assert sign_in(running, running.key)[0] == 200
     assert request(running.port, "POST", "/api/signout", body=b"", Cookie=value).status == 200

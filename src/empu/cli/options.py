@@ -147,10 +147,8 @@ TEXT_ONLY = ("system", *DRAWN, "stop", "truncate")
 def refuse_given(context: click.Context, names: Iterable[str], why: str) -> None:
     """Raise :class:`~empu.errors.UsageError` when one of these options was given, which would have no effect."""
     for parameter in context.command.params:
-        if (
-            parameter.name in names
-            and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        ):
+        name = parameter.name or ""
+        if name in names and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UsageError(f"{parameter.opts[0]} has no effect here: {why}; leave it out.")
 
 

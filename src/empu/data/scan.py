@@ -120,14 +120,16 @@ def _row(
     count_tokens: CountTokens | None,
     limit: int | None,
 ) -> None:
-    question, whole = normal(row.question()), row.whole()
+    asked, whole = row.question(), row.whole()
+    question = normal(asked) or asked
+    wording = row.wording().removeprefix(beginning)
     answer = row.label or normal(whole)
     label = row.label
     found.ids += bytes.fromhex(row.id)
-    found.questions += _digest(question or row.question())
-    found.pairs += _digest((question or row.question()) + "\0" + answer)
+    found.questions += _digest(question)
+    found.pairs += _digest(question + "\0" + answer)
     found.labels.append(-1 if label is None else found.label_names.setdefault(label, len(found.label_names)))
-    signatures.add(normal(row.wording().removeprefix(beginning)) or question or row.question())
+    signatures.add(question if wording == asked else normal(wording) or question)
     tokens = count_tokens(whole) if count_tokens is not None else 0
     found.tokens.append(tokens)
     if limit is not None and tokens > limit:

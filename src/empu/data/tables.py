@@ -61,11 +61,13 @@ def read_parquet(path: Path) -> Iterator[Raw]:
 
 def _values(column: Any) -> list[Any]:
     """A column in Python's types, or as text where these do not hold it, as with times finer than microseconds."""
+    values: list[Any]
     try:
-        return column.to_pylist()  # type: ignore[no-any-return]
+        values = column.to_pylist()
     except (ValueError, OverflowError):
         numbers = column.cast("int64") if str(column.type).startswith("duration") else column
-        return numbers.cast("string").to_pylist()  # type: ignore[no-any-return]
+        values = numbers.cast("string").to_pylist()
+    return values
 
 
 def sheets(path: Path, wanted: str | None = None) -> dict[str, list[str]]:

@@ -19,10 +19,11 @@ from empu.ledger.hashing import content_id
 from empu.ledger.records import Model, Run, Step, this_machine
 from empu.specialist.comparing import calibrated, compare, record_scores
 from empu.specialist.curve import FOLDER, loss_curve
-from empu.specialist.keeping import PLAN_FILE, files_of, finished, record_of, room_of, write_notes, write_weights
+from empu.specialist.keeping import files_of, finished, record_of, room_of, write_notes, write_weights
 from empu.specialist.ready import Listener, Ready, Wishes, code_version, load_model, trainer_of
 from empu.specialist.rows import Prepared
 from empu.specialist.scoring import Comparison
+from empu.store.runs import PLAN_FILE
 from empu.store.store import Store, StoredModel
 from empu.tune.trainer import Outcome as Tuned
 from empu.tune.trainer import Progress, Trainer

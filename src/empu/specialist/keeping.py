@@ -25,6 +25,7 @@ from empu.ledger.hashing import FileId, hash_file, tagged
 from empu.model.transformer import Transformer
 from empu.specialist.folders import write_folder
 from empu.store.records import Disclosure, Licence, ModelRecord, Source
+from empu.store.runs import PLAN_FILE
 from empu.store.store import RUN, Store, StoredModel
 from empu.text.task import TASK_FILE, Task
 from empu.tune.lora import adapters
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from empu.specialist.ready import Ready
 
 IDENTITY_FILE = "specialist.json"
-PLAN_FILE = "plan.json"
-"""Beside an unfinished run: its epochs, which a budget may have chosen, and the examples in each."""
 TUNED = "tuned"
 """The kind of source of a model that was made here."""
 

@@ -28,6 +28,7 @@ from empu.ledger.queries import RunRecord
 from empu.ledger.records import TRAIN
 from empu.store.store import RUN, Store
 
+PLAN_FILE = "plan.json"
 MOST_POINTS = 600
 """Points of a curve; longer ones are given as means of neighbours."""
 
@@ -121,7 +122,7 @@ def curve_of(
 def _progress(run: RunRecord, folder: Path, base: str, sources: dict[str, dict[str, int]]) -> Progress:
     rows = sum(parts.get(TRAIN, 0) for parts in sources.values())
     recipe = run.recipe
-    per_epoch = -(-_examples(folder / "plan.json", rows) // max(1, int(recipe["batch_rows"])))
+    per_epoch = -(-_examples(folder / PLAN_FILE, rows) // max(1, int(recipe["batch_rows"])))
     steps = per_epoch * int(recipe["epochs"])
     if recipe.get("max_steps") is not None:
         steps = min(steps, int(recipe["max_steps"]))
