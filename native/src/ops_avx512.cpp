@@ -1,4 +1,6 @@
 // AVX-512 with VNNI: one zmm register is one tile's 16 rows, or 16 elements of a row.
+#include <algorithm>
+
 #include "attend_x86.hpp"
 #include "avx512.hpp"
 
@@ -11,7 +13,9 @@ namespace {
 constexpr int kMostTokens = 8;  // that one walk through the weights serves; of more, so many go at once:
 constexpr int kTokens = 6;      // more sums than that do not stay in registers
 template <int T>
-constexpr int kAhead = T == 1 ? 6 * 1024 : 4 * 1024;  // bytes that the weights are fetched before their use
+constexpr int kAhead = (T == 1 ? 6 : 16) * 1024;  // bytes that the weights are fetched before their use
+template <int T>
+constexpr auto kInto = T == 1 ? _MM_HINT_T0 : _MM_HINT_T1;  // of more tokens past the first cache, which is in use
 
 inline __m512i broadcast4(const int8_t* at) {
     int32_t four;
@@ -100,10 +104,52 @@ struct Columns {
     }
 };
 
+// Of more tokens than one walk through the weights serves, the first would wait for the memory and the others find them
+// in a cache: so the others ask for the tiles that come next, each for its share of the groups.
+struct Turn {
+    const uint8_t* next[2];
+    int number, of;
+};
+
+// Where a walk is in `R` tiles.
+template <int R, int T>
+class Stream {
+  public:
+    const uint8_t* at[R];
+    const uint8_t* ahead[R];  // what is fetched when `at` is read
+
+    Stream(const uint8_t* const* tiles, const Turn& turn) : turn_(turn), tiles_(tiles), due_((size_t)turn.number - 1) {
+        for (int r = 0; r < R; ++r) at[r] = tiles[r];
+    }
+
+    void look_ahead(size_t group) {
+        if (T == 1 || turn_.number == 0) {
+            for (int r = 0; r < R; ++r) ahead[r] = at[r] + kAhead<T>;
+            return;
+        }
+        const bool mine = group == due_;
+        due_ += mine ? (size_t)turn_.of - 1 : 0;
+        for (int r = 0; r < R; ++r) ahead[r] = mine ? turn_.next[r] + (at[r] - tiles_[r]) : at[r];
+    }
+
+    void fetch(size_t offset) const {
+        for (int r = 0; r < R; ++r) _mm_prefetch((const char*)ahead[r] + offset, kInto<T>);
+    }
+
+    void step(size_t bytes) {
+        for (int r = 0; r < R; ++r) at[r] += bytes;
+    }
+
+  private:
+    const Turn& turn_;
+    const uint8_t* const* tiles_;
+    size_t due_;
+};
+
 // Adds to the sums of `R` tiles the products of the numbers of a group, or of a half, `offset` bytes from `at`, with
 // the group's activations `a` of `T` tokens.
 template <Span S, int R, int T>
-inline __attribute__((always_inline)) void add_dots_q4(const uint8_t* const* at, size_t offset, const int8_t* a,
+inline __attribute__((always_inline)) void add_dots_q4(const Stream<R, T>& tiles, size_t offset, const int8_t* a,
                                                        size_t groups, __m512i (&dot)[R][T]) {
     const __m512i low_bits = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
@@ -111,9 +157,9 @@ inline __attribute__((always_inline)) void add_dots_q4(const uint8_t* const* at,
         __m512i low[R], high[R];
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) {
-            const __m512i both = _mm512_load_si512(at[r] + offset + 64 * line);
+            const __m512i both = _mm512_load_si512(tiles.at[r] + offset + 64 * line);
             if constexpr (S != Span::Second) {
-                _mm_prefetch((const char*)at[r] + offset + kAhead<T> + 64 * line, _MM_HINT_T0);
+                _mm_prefetch((const char*)tiles.ahead[r] + offset + 64 * line, kInto<T>);
             }
             low[r] = _mm512_and_si512(both, low_bits);
             high[r] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_bits);
@@ -132,15 +178,15 @@ inline __attribute__((always_inline)) void add_dots_q4(const uint8_t* const* at,
 }
 
 template <Span S, int R, int T>
-inline __attribute__((always_inline)) void add_dots_q8(const uint8_t* const* at, size_t offset, const int8_t* a,
+inline __attribute__((always_inline)) void add_dots_q8(const Stream<R, T>& tiles, size_t offset, const int8_t* a,
                                                        size_t groups, __m512i (&dot)[R][T]) {
 #pragma GCC unroll 8
     for (int line = S == Span::Second ? 4 : 0; line < (S == Span::First ? 4 : 8); ++line) {
         __m512i weights[R];
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) {
-            weights[r] = _mm512_load_si512(at[r] + offset + 64 * line);
-            _mm_prefetch((const char*)at[r] + offset + kAhead<T> + 64 * line, _MM_HINT_T0);
+            weights[r] = _mm512_load_si512(tiles.at[r] + offset + 64 * line);
+            _mm_prefetch((const char*)tiles.ahead[r] + offset + 64 * line, kInto<T>);
         }
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
@@ -153,7 +199,7 @@ inline __attribute__((always_inline)) void add_dots_q8(const uint8_t* const* at,
 
 // Adds to the sums the products of a group, or of a half, whose numbers and scales are so many bytes from `at`.
 template <Kind K, Span S, int R, int T>
-inline __attribute__((always_inline)) void add_span(const uint8_t* const* at, size_t numbers, size_t scales,
+inline __attribute__((always_inline)) void add_span(const Stream<R, T>& tiles, size_t numbers, size_t scales,
                                                     const Columns& columns, size_t group, Sums<R, T>& sums) {
     constexpr int kOffset = K == Kind::Q8 ? 128 : K == Kind::Q4Symmetric ? 8 : 0;
     __m512i dot[R][T];
@@ -165,14 +211,14 @@ inline __attribute__((always_inline)) void add_span(const uint8_t* const* at, si
     }
     const int8_t* a = columns.numbers + group * kGroup;
     if constexpr (K == Kind::Q8) {
-        add_dots_q8<S, R, T>(at, numbers, a, columns.groups, dot);
+        add_dots_q8<S, R, T>(tiles, numbers, a, columns.groups, dot);
     } else {
-        add_dots_q4<S, R, T>(at, numbers, a, columns.groups, dot);
+        add_dots_q4<S, R, T>(tiles, numbers, a, columns.groups, dot);
     }
 #pragma GCC unroll 2
     for (int r = 0; r < R; ++r) {
-        const __m512 scale = halves(at[r] + scales);
-        [[maybe_unused]] const __m512 minimum = K == Kind::Q4 ? halves(at[r] + scales + kScales) : scale;
+        const __m512 scale = halves(tiles.at[r] + scales);
+        [[maybe_unused]] const __m512 minimum = K == Kind::Q4 ? halves(tiles.at[r] + scales + kScales) : scale;
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
             const size_t of = columns.entry<S>(t, group);
@@ -186,60 +232,55 @@ inline __attribute__((always_inline)) void add_span(const uint8_t* const* at, si
 }
 
 template <Kind K, bool Fine, int R, int T>
-inline __attribute__((always_inline)) void add_group(const uint8_t* const* at, size_t numbers, size_t scales,
+inline __attribute__((always_inline)) void add_group(const Stream<R, T>& tiles, size_t numbers, size_t scales,
                                                      const Columns& columns, size_t group, Sums<R, T>& sums) {
     if constexpr (Fine) {
-        add_span<K, Span::First, R, T>(at, numbers, scales, columns, group, sums);
-        add_span<K, Span::Second, R, T>(at, numbers, scales, columns, group, sums);
+        add_span<K, Span::First, R, T>(tiles, numbers, scales, columns, group, sums);
+        add_span<K, Span::Second, R, T>(tiles, numbers, scales, columns, group, sums);
     } else {
-        add_span<K, Span::Group, R, T>(at, numbers, scales, columns, group, sums);
+        add_span<K, Span::Group, R, T>(tiles, numbers, scales, columns, group, sums);
     }
 }
 
 template <bool Fine, int R, int T>
-inline __attribute__((always_inline)) void tiles_q4(const uint8_t* const* tiles, const Rows& rows, int token,
+inline __attribute__((always_inline)) void tiles_q4(Stream<R, T>& tiles, const Rows& rows, int token,
                                                     Sums<R, T>& sums) {
     const Columns columns(rows, token);
     clear(sums);
-    const uint8_t* at[R];
-    for (int r = 0; r < R; ++r) at[r] = tiles[r];
     for (size_t group = 0; group < columns.groups; ++group) {
-        add_group<Kind::Q4, Fine, R, T>(at, 0, kQ4Numbers, columns, group, sums);
-#pragma GCC unroll 2
-        for (int r = 0; r < R; ++r) {
-            _mm_prefetch((const char*)at[r] + kAhead<T> + kQ4Numbers, _MM_HINT_T0);
-            at[r] += kQ4GroupBytes;
-        }
+        tiles.look_ahead(group);
+        add_group<Kind::Q4, Fine, R, T>(tiles, 0, kQ4Numbers, columns, group, sums);
+        tiles.fetch(kQ4Numbers);
+        tiles.step(kQ4GroupBytes);
     }
 }
 
 template <Kind K, bool Fine, int R, int T>
-inline __attribute__((always_inline)) void tiles_in_pairs(const uint8_t* const* tiles, const Rows& rows, int token,
+inline __attribute__((always_inline)) void tiles_in_pairs(Stream<R, T>& tiles, const Rows& rows, int token,
                                                           Sums<R, T>& sums) {
     constexpr size_t kNumbers = K == Kind::Q8 ? kQ8Numbers : kQ4Numbers;
     const Columns columns(rows, token);
     clear(sums);
-    const uint8_t* at[R];
-    for (int r = 0; r < R; ++r) at[r] = tiles[r];
     const size_t in_pairs = columns.groups / 2 * 2;
     size_t group = 0;
     while (group < in_pairs) {
+        tiles.look_ahead(group);
         if constexpr (T <= 2) {  // one turn for both, where that is not too much code to be read quickly
-            add_group<K, Fine, R, T>(at, 0, 2 * kNumbers, columns, group, sums);
-            add_group<K, Fine, R, T>(at, kNumbers, 2 * kNumbers + kScales, columns, group + 1, sums);
-            for (int r = 0; r < R; ++r) {
-                _mm_prefetch((const char*)at[r] + kAhead<T> + 2 * kNumbers, _MM_HINT_T0);
-                at[r] += pair_bytes(kNumbers);
-            }
+            add_group<K, Fine, R, T>(tiles, 0, 2 * kNumbers, columns, group, sums);
+            add_group<K, Fine, R, T>(tiles, kNumbers, 2 * kNumbers + kScales, columns, group + 1, sums);
+            tiles.fetch(2 * kNumbers);
+            tiles.step(pair_bytes(kNumbers));
             group += 2;
         } else {
             const bool second = group % 2;
-            add_group<K, Fine, R, T>(at, 0, second ? kNumbers + kScales : 2 * kNumbers, columns, group, sums);
-            for (int r = 0; r < R; ++r) at[r] += second ? kNumbers + 2 * kScales : kNumbers;
+            add_group<K, Fine, R, T>(tiles, 0, second ? kNumbers + kScales : 2 * kNumbers, columns, group, sums);
+            tiles.step(second ? kNumbers + 2 * kScales : kNumbers);
             ++group;
         }
     }
-    if (group < columns.groups) add_group<K, Fine, R, T>(at, 0, kNumbers, columns, group, sums);
+    if (group == columns.groups) return;
+    tiles.look_ahead(group);
+    add_group<K, Fine, R, T>(tiles, 0, kNumbers, columns, group, sums);
 }
 
 template <int R, int T>
@@ -262,13 +303,16 @@ inline __attribute__((always_inline)) void tiles_float32(const uint8_t* const* t
 
 template <Kind K, bool Fine, int R, int T>
 inline __attribute__((always_inline)) void multiply_tiles(const uint8_t* const* tiles, const Rows& rows, int token,
-                                                          Sums<R, T>& sums) {
+                                                          const Turn& turn, Sums<R, T>& sums) {
     if constexpr (K == Kind::Float32) {
         tiles_float32<R, T>(tiles, rows, token, sums);
-    } else if constexpr (K == Kind::Q4) {
-        tiles_q4<Fine, R, T>(tiles, rows, token, sums);
     } else {
-        tiles_in_pairs<K, Fine, R, T>(tiles, rows, token, sums);
+        Stream<R, T> stream(tiles, turn);
+        if constexpr (K == Kind::Q4) {
+            tiles_q4<Fine, R, T>(stream, rows, token, sums);
+        } else {
+            tiles_in_pairs<K, Fine, R, T>(stream, rows, token, sums);
+        }
     }
 }
 
@@ -279,9 +323,10 @@ struct Target {
 };
 
 template <Kind K, bool Fine, int R, int T>
-__attribute__((noinline)) void plain(const uint8_t* const* tiles, const Rows& rows, int token, const Target& target) {
+__attribute__((noinline)) void plain(const uint8_t* const* tiles, const Rows& rows, int token, const Turn& turn,
+                                     const Target& target) {
     Sums<R, T> sums;
-    multiply_tiles<K, Fine, R, T>(tiles, rows, token, sums);
+    multiply_tiles<K, Fine, R, T>(tiles, rows, token, turn, sums);
     for (int t = 0; t < T; ++t) {
         for (int r = 0; r < R; ++r) {
             float* out = target.out + (size_t)(token + t) * target.ld + (size_t)r * kLanes;
@@ -292,17 +337,19 @@ __attribute__((noinline)) void plain(const uint8_t* const* tiles, const Rows& ro
 }
 
 template <Kind K, int R, int T>
-__attribute__((noinline)) void gated(const uint8_t* const* tiles, const Rows& rows, int token, const Target& target) {
+__attribute__((noinline)) void gated(const uint8_t* const* tiles, const Rows& rows, int token, const Turn& turn,
+                                     const Target& target) {
     static_assert(R == 2);
     Sums<R, T> sums;
-    multiply_tiles<K, false, R, T>(tiles, rows, token, sums);
+    multiply_tiles<K, false, R, T>(tiles, rows, token, turn, sums);
     for (int t = 0; t < T; ++t) {
         _mm512_storeu_ps(target.out + (size_t)(token + t) * target.ld,
                          _mm512_mul_ps(silu_wide(sums.of[0][t]), sums.of[1][t]));
     }
 }
 
-using Step = void (*)(const uint8_t* const* tiles, const Rows& rows, int token, const Target& target);
+using Step = void (*)(const uint8_t* const* tiles, const Rows& rows, int token, const Turn& turn,
+                      const Target& target);
 
 template <Kind K, bool Fine, int R>
 constexpr Step kPlain[kMostTokens + 1] = {nullptr,              plain<K, Fine, R, 1>, plain<K, Fine, R, 2>,
@@ -313,10 +360,16 @@ constexpr Step kGated[kMostTokens + 1] = {nullptr,        gated<K, 2, 1>, gated<
                                           gated<K, 2, 3>, gated<K, 2, 4>, gated<K, 2, 5>,
                                           gated<K, 2, 6>, gated<K, 2, 7>, gated<K, 2, 8>};
 
-void all_tokens(const Step* steps, const uint8_t* const* tiles, const Rows& rows, int tokens, const Target& target) {
-    for (int token = 0; token < tokens;) {
-        const int count = tokens - token <= kMostTokens ? tokens - token : kTokens;
-        steps[count](tiles, rows, token, target);
+// `ahead`: how far behind `tiles` those lie that come next.
+void all_tokens(const Step* steps, const uint8_t* const* tiles, size_t ahead, const Rows& rows, int tokens,
+                const Target& target) {
+    const int halves = tokens > kTokens && tokens <= kMostTokens ? 2 : 1;
+    const int of = halves + std::max(0, tokens - kMostTokens + kTokens - 1) / kTokens;
+    Turn turn = {{tiles[0] + ahead, tiles[1] + ahead}, 0, of};
+    for (int token = 0; token < tokens; ++turn.number) {
+        const int left = tokens - token;
+        const int count = left > kMostTokens ? kTokens : turn.number == 0 ? (left + halves - 1) / halves : left;
+        steps[count](tiles, rows, token, turn, target);
         token += count;
     }
 }
@@ -330,7 +383,8 @@ void multiply_kind(const Tiles& tiles, const Rows& rows, int tokens, float* out,
                                 start + matrix.tile_bytes * (size_t)(tile + 1)};
         const Target target = {out + (size_t)tile * kLanes, ld, store};
         const bool two = tile + 1 < tiles.end && tokens > 1;  // for one token, one stream from memory is fastest
-        all_tokens(two ? kPlain<K, Fine, 2> : kPlain<K, Fine, 1>, at, rows, tokens, target);
+        const size_t ahead = tile + 2 < tiles.end ? 2 * matrix.tile_bytes : 0;
+        all_tokens(two ? kPlain<K, Fine, 2> : kPlain<K, Fine, 1>, at, ahead, rows, tokens, target);
         tile += two ? 2 : 1;
     }
 }
@@ -363,7 +417,8 @@ void wide_multiply_gated(const Tiles& gate, const Matrix& up, const Rows& rows, 
     for (int tile = gate.begin; tile < gate.end; ++tile) {
         const size_t at = gate.matrix->tile_bytes * (size_t)tile;
         const uint8_t* both[2] = {gate.matrix->memory.bytes() + at, up.memory.bytes() + at};
-        all_tokens(steps, both, rows, tokens, {out + (size_t)tile * kLanes, ld, Store::Set});
+        const size_t ahead = tile + 1 < gate.matrix->tiles ? gate.matrix->tile_bytes : 0;
+        all_tokens(steps, both, ahead, rows, tokens, {out + (size_t)tile * kLanes, ld, Store::Set});
     }
 }
 
