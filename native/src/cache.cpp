@@ -1,8 +1,13 @@
 #include "cache.hpp"
 
+#include <algorithm>
+
 namespace empu {
 
 namespace {
+
+constexpr size_t kPiece = size_t{32} << 20;
+constexpr size_t kHugePage = size_t{2} << 20;
 
 size_t bytes_of_head(CacheKind kind, int head_dim) {
     const size_t elements = size_t(kBlockKeys) * size_t(head_dim + round_up(head_dim, kLanes));
@@ -11,6 +16,48 @@ size_t bytes_of_head(CacheKind kind, int head_dim) {
 
 }  // namespace
 
+struct BlockRoom::Piece {
+    Memory memory;
+    std::vector<int> left;  // blocks that were in use and are not any more
+    int taken = 0;          // blocks that ever were
+};
+
+BlockRoom::BlockRoom(size_t block_bytes, size_t memory_limit) : block_bytes_(block_bytes) {
+    in_piece_ = int(std::max(std::min(kPiece, memory_limit) / block_bytes, size_t{1}));
+}
+
+std::shared_ptr<BlockRoom::Piece> BlockRoom::piece_with_room() {
+    std::erase_if(pieces_, [](const auto& piece) { return piece.expired(); });
+    for (const auto& known : pieces_) {
+        const auto piece = known.lock();
+        if (!piece->left.empty() || piece->taken < in_piece_) return piece;
+    }
+    const auto piece = std::make_shared<Piece>();
+    const size_t bytes = size_t(in_piece_) * block_bytes_;
+    piece->memory = Memory(bytes < kHugePage ? bytes : (bytes + kHugePage - 1) / kHugePage * kHugePage);
+    piece->left.reserve(size_t(in_piece_));  // whoever gives a block back must not need memory for it
+    pieces_.push_back(piece);
+    return piece;
+}
+
+std::shared_ptr<Memory> BlockRoom::take() {
+    const auto piece = piece_with_room();
+    const bool used = !piece->left.empty();
+    const int index = used ? piece->left.back() : piece->taken;
+    auto block = std::make_unique<Memory>(piece->memory.part(size_t(index) * block_bytes_, block_bytes_));
+    if (used) {
+        std::memset(block->bytes(), 0, block_bytes_);
+        piece->left.pop_back();
+    } else {
+        ++piece->taken;
+    }
+    last_ = piece;
+    return {block.release(), [piece, index](Memory* given) {
+                delete given;
+                piece->left.push_back(index);
+            }};
+}
+
 Cache::Cache(CacheKind kind, int layers, int heads, int head_dim, size_t memory_limit)
     : kind_(kind),
       layers_(layers),
@@ -18,7 +65,8 @@ Cache::Cache(CacheKind kind, int layers, int heads, int head_dim, size_t memory_
       head_dim_(head_dim),
       width_(round_up(head_dim, kLanes)),
       head_bytes_(bytes_of_head(kind, head_dim)),
-      limit_(memory_limit) {}
+      limit_(memory_limit),
+      room_(block_bytes(), memory_limit) {}
 
 size_t Cache::reserved_bytes(int capacity) const {
     return (size_t(capacity) + kBlockKeys - 1) / kBlockKeys * block_bytes();
@@ -84,9 +132,9 @@ void Cache::prepare(Sequence& sequence, int count) {
     const size_t end = size_t((sequence.length + count + kBlockKeys - 1) / kBlockKeys);
     for (size_t index = size_t(sequence.length / kBlockKeys); index < end; ++index) {
         if (index == sequence.blocks.size()) {
-            sequence.blocks.push_back(std::make_shared<Memory>(block_bytes()));
+            sequence.blocks.push_back(room_.take());
         } else if (sequence.blocks[index].use_count() > 1) {
-            auto copy = std::make_shared<Memory>(block_bytes());
+            auto copy = room_.take();
             std::memcpy(copy->bytes(), sequence.blocks[index]->bytes(), block_bytes());
             sequence.blocks[index] = std::move(copy);
         }

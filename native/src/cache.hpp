@@ -24,6 +24,24 @@ struct Sequence {
 
 enum class CacheKind { Bfloat, Small };
 
+// Memory for blocks, many to a piece, so that they share huge pages. A piece goes back to the system when none of its
+// blocks is in use, but for the last one.
+class BlockRoom {
+  public:
+    BlockRoom(size_t block_bytes, size_t memory_limit);
+    // Zeroed. Throws std::bad_alloc.
+    std::shared_ptr<Memory> take();
+
+  private:
+    struct Piece;
+    std::shared_ptr<Piece> piece_with_room();
+
+    size_t block_bytes_;
+    int in_piece_;
+    std::vector<std::weak_ptr<Piece>> pieces_;
+    std::shared_ptr<Piece> last_;
+};
+
 class Cache {
   public:
     Cache(CacheKind kind, int layers, int heads, int head_dim, size_t memory_limit);
@@ -69,6 +87,7 @@ class Cache {
     size_t head_bytes_;
     size_t limit_;
     size_t reserved_ = 0;
+    BlockRoom room_;
     int64_t next_ = 0;
     std::map<int64_t, Sequence> sequences_;
 };
