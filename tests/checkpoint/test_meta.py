@@ -72,3 +72,11 @@ def test_wrong_params_are_named(key: str, value: object, tmp_path: Path) -> None
     (folder / "params.json").write_text(json.dumps({**PARAMS, key: value}))
     with pytest.raises(CheckpointError, match=key):
         open_checkpoint(folder)
+
+
+def test_what_mistral_says_besides(tmp_path: Path) -> None:
+    folder = write(tmp_path / "model", 1, weights())
+    said = {key: value for key, value in PARAMS.items() if key not in ("multiple_of", "ffn_dim_multiplier")}
+    (folder / "params.json").write_text(json.dumps({**said, "hidden_dim": 96, "head_dim": 8, "sliding_window": 16}))
+    with open_checkpoint(folder) as checkpoint:
+        assert (checkpoint.config.ffn_dim, checkpoint.config.sliding_window) == (96, 16)

@@ -88,6 +88,12 @@ def delimited_cases() -> list[Case]:
         Case("mixed.csv", text(swedish * 3) + b"caf\xe9 is closed,other\n", 8, 1),
         Case("bom-then-windows.csv", text(HEADER + GOOD, "utf-8-sig") + b"caf\xe9 is closed,other\n", 3, 1),
         Case("half-utf16.csv", text(HEADER + GOOD, "utf-16") + b"\n", 3, 1),
+        Case("excel-says-which.csv", text("sep=;\n" + (HEADER + GOOD).replace(",", ";")), 3),
+        Case(
+            "excel-says-which-left-open.csv",
+            text('"sep=,"\n' + HEADER + GOOD + '"It never ends,x\n' + GOOD),
+            error="line 6: a quotation mark",
+        ),
         Case("semicolons.csv", text((HEADER + GOOD).replace(",", ";")), 3),
         Case("bars.txt", text((HEADER + GOOD).replace(",", "|")), 3),
         Case("tabs.tsv", text((HEADER + GOOD).replace(",", "\t")), 3),
@@ -205,12 +211,16 @@ def json_cases() -> list[Case]:
             1,
             1,
         ),
+        Case("infinite.jsonl", b'{"text": "A ticket", "label": 1e400}\n' + lines(*OBJECTS), len(OBJECTS), 1),
+        Case(
+            "not-a-number.parquet", parquet({"text": ["One", "Two", "Three"], "label": [1.0, 2.0, float("nan")]}), 2, 1
+        ),
         Case(
             "alpaca.json",
             json.dumps(
                 [
-                    {"instruction": "Add", "input": "1 2", "output": "3"},
-                    {"instruction": "Say a", "input": "", "output": "a"},
+                    {"Instruction": "Add", "Input": "1 2", "Output": "3"},
+                    {"Instruction": "Say a", "Input": "", "Output": "a"},
                 ]
             ).encode(),
             2,

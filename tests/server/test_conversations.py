@@ -222,12 +222,13 @@ def test_what_is_stopped_before_it_begins_does_not_begin() -> None:
             self.cancelled = True
 
     writing = Writing(Conversations(Path("nowhere")))
-    ongoing, answers = writing.begin("talk"), Slow()
-    assert (writing.stop("talk"), writing.stop("other")) == (1, 0)
+    ongoing, answers = writing.begin(("me", "talk")), Slow()
+    assert (writing.stop("me", "talk"), writing.stop("me", "other"), writing.stop("you")) == (1, 0, 0)
+    assert writing.stop("me") == 1
     ongoing.begin(answers)
     assert answers.cancelled
-    writing.end("talk", ongoing)
-    assert writing.stop("talk") == 0
+    writing.end(("me", "talk"), ongoing)
+    assert writing.stop("me") == 0
 
 
 def test_names_models_settings_and_branches_are_changed(running: Running) -> None:

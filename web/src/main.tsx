@@ -3,6 +3,7 @@ import { Tooltip } from "@base-ui/react/tooltip";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./app";
+import { Boundary } from "./components/boundary";
 import { begin } from "./lib/prefs";
 import "./styles/base.css";
 import "./styles/controls.css";
@@ -18,7 +19,9 @@ if (root)
     <StrictMode>
       <CSPProvider disableStyleElements>
         <Tooltip.Provider delay={500}>
-          <App />
+          <Boundary>
+            <App />
+          </Boundary>
         </Tooltip.Provider>
       </CSPProvider>
     </StrictMode>,

@@ -27,6 +27,12 @@ from empu.errors import CheckpointError, UnsupportedError
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
+_BEYOND = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias", "alora_invocation_tokens",
+           "layer_replication", "target_parameters", "modules_to_save", "trainable_token_indices")  # fmt: skip
+"""What PEFT's plain product of two matrices does not say."""
+_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_MOST_ALPHA = 1e6
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -74,20 +80,29 @@ def read_adapter(folder: Path, config: ModelConfig) -> Adapter:
     """
     about = read_json_object(folder / CONFIG)
     where = str(folder / CONFIG)
-    if about.get("peft_type") != "LORA" or about.get("use_dora") or about.get("bias", "none") != "none":
+    if about.get("peft_type") != "LORA" or about.get("bias", "none") != "none":
         raise UnsupportedError(f"{where}: only plain LoRA adapters without biases are read.")
+    if said := [key for key in _BEYOND if about.get(key)]:
+        raise UnsupportedError(f"{where}: it sets {' and '.join(said)}; only plain LoRA adapters are read.")
+    if (begun := str(about.get("init_lora_weights"))).startswith(_CHANGE_THE_BASE):
+        raise UnsupportedError(
+            f"{where}: init_lora_weights is {shown(begun)}, which changes the base's weights too; "
+            "save the adapter as plain LoRA (PEFT: path_initial_model_for_weight_conversion)."
+        )
     rank, alpha = about.get("r"), about.get("lora_alpha")
-    if type(rank) is not int or rank < 1 or isinstance(alpha, bool) or not isinstance(alpha, int | float):
-        raise CheckpointError(f"{where}: r or lora_alpha is missing or no number.")
-    if about.get("use_rslora") or about.get("rank_pattern") or about.get("alpha_pattern"):
-        raise UnsupportedError(f"{where}: ranks and scales that differ between layers are not read.")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < _MOST_ALPHA:
+        raise CheckpointError(f"{where}: lora_alpha is missing or no number that can be used.")
+    if type(rank) is not int or rank < 1:
+        raise CheckpointError(f"{where}: r is missing or no whole number from 1 on.")
     file = read_safetensors(folder / WEIGHTS)
     halves: dict[str, dict[str, Floats]] = {}
     shapes = {tensor.name: (tensor.shape, tensor.row) for tensor in expected(config, "huggingface")}
     for foreign, entry in file.entries.items():
         name, half = _parse(foreign, folder)
-        if name not in shapes:
-            raise CheckpointError(f"{folder}: the adapter has {shown(foreign)}, which the base does not have.")
+        if name not in shapes or len(shapes[name][0]) != 2:
+            raise CheckpointError(
+                f"{folder}: the adapter has {shown(foreign)}, and the base has no matrix of that name."
+            )
         (out, in_), row = shapes[name]
         array = file.type_of(foreign).unpack(file.bytes_of(foreign)).reshape(entry.shape)
         if array.shape != ((rank, in_) if half == "A" else (out, rank)):

@@ -45,11 +45,12 @@ def read_params(params: Json, embedding_rows: int | None, where: str) -> ModelCo
             dim=dim,
             n_heads=n_heads,
             n_kv_heads=n_heads if n_kv_heads is None else n_kv_heads,
-            head_dim=dim // n_heads,
+            head_dim=optional_integer(params, "head_dim", where) or dim // n_heads,
             ffn_dim=_ffn_dim(params, dim, where),
             vocab_size=_vocab_size(params, embedding_rows, where),
             norm_eps=number(params, "norm_eps", where, default=1e-5),
             rope_theta=number(params, "rope_theta", where, default=_LLAMA_2_THETA),
+            sliding_window=optional_integer(params, "sliding_window", where),
         )
         scaling = _rope_scaling(params, config, where)
         return config.replace(rope_scaling=scaling, context_length=_context_length(config.rope_theta, scaling))
@@ -58,7 +59,11 @@ def read_params(params: Json, embedding_rows: int | None, where: str) -> ModelCo
 
 
 def _ffn_dim(params: Json, dim: int, where: str) -> int:
-    """Two thirds of four times ``dim``, times the multiplier, rounded up (``FeedForward`` in Meta's ``model.py``)."""
+    """``hidden_dim`` where it is said, as Mistral does, else two thirds of four times ``dim``, times the multiplier,
+    rounded up (``FeedForward`` in Meta's ``model.py``).
+    """
+    if (stated := optional_integer(params, "hidden_dim", where)) is not None:
+        return stated
     multiple_of = optional_integer(params, "multiple_of", where) or 256
     multiplier = number(params, "ffn_dim_multiplier", where, default=1.0)
     if not (0 < multiplier <= 64 and 0 < multiple_of <= 1 << 20 and 0 < dim <= 1 << 20):

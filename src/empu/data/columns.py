@@ -181,8 +181,9 @@ def _by_names(table: _Table, said: Mapping[str, str]) -> Recognised | None:
         if kind is Kind.MESSAGES:
             options = {name: [c for c in found if name in said or _holds(table, c)] for name, found in options.items()}
         context: dict[str, str] = {}
-        if kind is Kind.COMPLETION and "prompt" not in said and {"instruction", "input"} <= set(table.columns):
-            options["prompt"], context = ["instruction"], {"context": "input"}
+        flat = {_flat(column): column for column in table.columns}
+        if kind is Kind.COMPLETION and "prompt" not in said and {"instruction", "input"} <= set(flat):
+            options["prompt"], context = [flat["instruction"]], {"context": flat["input"]}
         if all(options.values()):
             chosen = {name: _single(table, name, found, kind) or "" for name, found in options.items()}
             if len(set(chosen.values())) < len(chosen):

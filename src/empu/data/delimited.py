@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from empu.data.encoding import Encoding, open_text
@@ -16,13 +17,20 @@ FIELD_LIMIT = 16 << 20
 SAMPLE_CHARS = 64 << 10
 
 
+_SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+
+
 def sniff(path: Path, encoding: Encoding) -> str:
-    """The delimiter: the one that divides the first records into the same number of columns, and into most of them."""
+    """The delimiter: what Excel's line ``sep=;`` before the header says, or the one that divides the first records into
+    the same number of columns, and into most of them.
+    """
     with open_text(path, encoding) as text:
         sample = text.read(SAMPLE_CHARS)
     lines = sample.splitlines(keepends=True)
     if len(sample) == SAMPLE_CHARS and len(lines) > 1:
         lines.pop()
+    if lines and (said := _SEP_LINE.fullmatch(lines[0])) and said[1] in DELIMITERS:
+        return said[1]
     best, best_score = ",", (0.0, 0)
     for delimiter in DELIMITERS:
         try:
@@ -66,9 +74,11 @@ def read(path: Path, encoding: Encoding, delimiter: str) -> Iterator[Raw]:
 def _records(path: Path, encoding: Encoding, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
     """(number, record or what is wrong with it): the number that a spreadsheet shows, so empty lines count."""
     with open_text(path, encoding) as text:
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        first = text.readline()
+        skipped = 1 if _SEP_LINE.fullmatch(first) else 0  # no spreadsheet shows it
+        reader = csv.reader(text if skipped else chain([first], text), delimiter=delimiter, strict=True)
         for number in count(1):
-            begin = reader.line_num + 1
+            begin = reader.line_num + 1 + skipped
             previous = csv.field_size_limit(FIELD_LIMIT)
             try:
                 record = next(reader)
@@ -79,7 +89,8 @@ def _records(path: Path, encoding: Encoding, delimiter: str) -> Iterator[tuple[i
                     raise DataError(
                         f"{path}, line {begin}: a quotation mark is opened and never closed; close it and try again."
                     ) from error
-                lines = f"line {begin}" if begin == reader.line_num else f"lines {begin} to {reader.line_num}"
+                end = reader.line_num + skipped
+                lines = f"line {begin}" if begin == end else f"lines {begin} to {end}"
                 yield number, f"a quotation mark inside a quoted field is not doubled ({lines})"
             else:
                 yield number, record

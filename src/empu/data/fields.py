@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -56,6 +57,8 @@ def _text(value: Any, name: str) -> str:
         return "true" if value else "false"
     if isinstance(value, dict | list) and name in ("completion", "chosen", "rejected"):
         value = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UnusableError(f"the {name} is {value}, which is no number")
     if isinstance(value, int | float):
         value = str(value)
     if value is None or (isinstance(value, str) and not value.strip()):

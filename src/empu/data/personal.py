@@ -5,6 +5,7 @@ pattern, so finding nothing here does not mean that there is nothing.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -23,12 +24,14 @@ def find(text: str) -> Iterator[Found]:
     """Every match in a text, each stretch of it counted once, for the first kind that takes it."""
     if "@" not in text and not _DIGITS.search(text):
         return
-    taken: list[tuple[int, int]] = []
+    taken: list[tuple[int, int]] = []  # in order
     for kind, pattern, accept in PATTERNS:
         for match in pattern.finditer(text):
             start, end = match.span()
-            if accept(match.group()) and not any(start < other_end and other < end for other, other_end in taken):
-                taken.append((start, end))
+            at = bisect(taken, (start, end))
+            free = (at == 0 or taken[at - 1][1] <= start) and (at == len(taken) or end <= taken[at][0])
+            if free and accept(match.group()):
+                taken.insert(at, (start, end))
                 yield Found(kind, mask(match.group()))
 
 

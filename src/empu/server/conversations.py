@@ -115,8 +115,7 @@ async def delete(request: Request) -> Response:
     """``DELETE /api/conversations/{id}``, and of all: ``DELETE /api/conversations``."""
     desk, identity = desk_of(request), request.path_params.get("id")
     gone = await _found(lambda: desk.conversations.delete(owner_of(request), identity))
-    if identity is not None:
-        desk.writing.stop(identity)  # nobody will read them
+    desk.writing.stop(owner_of(request), identity)  # nobody will read them
     return JSONResponse({"deleted": gone})
 
 
@@ -159,7 +158,7 @@ async def answer(request: Request) -> Response:
     turns += [{"role": message.role, "content": message.content} for message in path]
     if asked.content is not None:
         turns.append({"role": "user", "content": asked.content})
-    ongoing = desk.writing.begin(identity)
+    ongoing = desk.writing.begin((owner_of(request), identity))
     try:
         served = await context_of(request).catalogue.get(heading.model)
         note(request, model=heading.model, stream=True)
@@ -172,7 +171,7 @@ async def answer(request: Request) -> Response:
             question = await asyncio.to_thread(kept.add, owner, identity, asked.parent, "user", text)
         assert question is not None
     except BaseException:
-        desk.writing.end(identity, ongoing)
+        desk.writing.end((owner_of(request), identity), ongoing)
         raise
     return event_stream(_events(request, heading, question, answers, ongoing))
 
@@ -181,7 +180,7 @@ async def stop(request: Request) -> Response:
     """``POST /api/conversations/{id}/stop``: end the answers that are being written; what there is of them is kept."""
     desk, identity = desk_of(request), request.path_params["id"]
     await _found(lambda: desk.conversations.heading(owner_of(request), identity))
-    return JSONResponse({"stopped": desk.writing.stop(identity)})
+    return JSONResponse({"stopped": desk.writing.stop(owner_of(request), identity)})
 
 
 async def _events(
@@ -207,7 +206,7 @@ async def _events(
         if done is not None:
             note_usage(request, [done])
     finally:  # reached by a stream that was torn too, so nothing here waits
-        writing.end(heading.id, ongoing)
+        writing.end((owner_of(request), heading.id), ongoing)
         facts = _facts(heading, answers, done, written)
         if answers.confidence is not None:
             facts["labels"] = labels

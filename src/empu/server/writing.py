@@ -21,6 +21,10 @@ KEEP_S = 1.0
 """Between two times that an answer in progress is kept."""
 
 
+Place = tuple[str, str]
+"""An owner, and one of their conversations."""
+
+
 class Ongoing:
     """One answer in a conversation, from the moment it is asked for; it may be stopped before it begins."""
 
@@ -47,7 +51,7 @@ class Writing:
 
     def __init__(self, conversations: Conversations) -> None:
         self.conversations = conversations
-        self._ongoing: defaultdict[str, list[Ongoing]] = defaultdict(list)
+        self._ongoing: defaultdict[Place, list[Ongoing]] = defaultdict(list)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="empu-conversations")
 
     def close(self) -> None:
@@ -55,21 +59,22 @@ class Writing:
         self._writer.shutdown()
         self.conversations.close()
 
-    def begin(self, conversation: str) -> Ongoing:
+    def begin(self, place: Place) -> Ongoing:
         """An answer was asked for."""
         ongoing = Ongoing()
-        self._ongoing[conversation].append(ongoing)
+        self._ongoing[place].append(ongoing)
         return ongoing
 
-    def end(self, conversation: str, ongoing: Ongoing) -> None:
+    def end(self, place: Place, ongoing: Ongoing) -> None:
         """It is written, or will not be."""
-        self._ongoing[conversation].remove(ongoing)
-        if not self._ongoing[conversation]:
-            del self._ongoing[conversation]
+        self._ongoing[place].remove(ongoing)
+        if not self._ongoing[place]:
+            del self._ongoing[place]
 
-    def stop(self, conversation: str) -> int:
-        """End all answers in progress there; how many."""
-        return sum(ongoing.stop() for ongoing in self._ongoing.get(conversation, ()))
+    def stop(self, owner: str, conversation: str | None = None) -> int:
+        """End the owner's answers in progress, in one conversation or in all; how many."""
+        places = [place for place in self._ongoing if place[0] == owner and conversation in (None, place[1])]
+        return sum(ongoing.stop() for place in places for ongoing in self._ongoing[place])
 
     def draft(self, owner: str, conversation: str, question: int) -> Draft:
         """An answer to be kept."""

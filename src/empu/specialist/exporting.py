@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def export(
             if form == "hf":
                 write_folder(written, checkpoint, merged, text, task, BY_NAME[name])
             else:
-                _write_file(written, checkpoint, merged, BY_NAME[name])
+                _write_file(written, checkpoint, merged, BY_NAME[name], tuned=adapter is not None)
         answers = _labels if task is not None and task.kind == "label" else _likeliest
         replayed = "answers" if answers is _labels else "tokens"
         asked, same = 0, 0
@@ -101,12 +101,40 @@ def _merged(checkpoint: Checkpoint, folder: Path) -> Callable[[str], StoredTenso
     return tensor
 
 
-def _write_file(path: Path, checkpoint: Checkpoint, tensors: Callable[[str], StoredTensor], type_: BlockType) -> None:
+def _write_file(
+    path: Path, checkpoint: Checkpoint, tensors: Callable[[str], StoredTensor], type_: BlockType, *, tuned: bool
+) -> None:
     if checkpoint.format != "gguf":
         raise UnsupportedError(
             f"{checkpoint.path} is no GGUF file, and its tokenizer is not written as one yet; export with --to hf."
         )
-    write_gguf(path, checkpoint.config, tensors, type_for=usual_types(type_), metadata=checkpoint.metadata)
+    metadata = about_file(checkpoint.metadata, path.stem if tuned else None)
+    write_gguf(path, checkpoint.config, tensors, type_for=usual_types(type_), metadata=metadata)
+
+
+_OF_THE_BASE = (
+    *("name", "author", "organization", "version", "basename", "finetune", "description", "quantized_by"),
+    *("uuid", "doi", "url", "repo_url", "base_model", "source"),
+)
+"""``general.*`` keys that would be said of another model."""
+
+
+def about_file(metadata: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """What a file made from one with these metadata says of itself. ``name`` is the specialist's, whose base the other
+    file then is; without one it is the same model.
+
+    How the other file was quantised is left out: these weights are rounded anew.
+    """
+    general = {key.removeprefix("general."): value for key, value in metadata.items() if key.startswith("general.")}
+    left_out = {"quantized_by"} if name is None else set(_OF_THE_BASE)
+    kept = {f"general.{key}": value for key, value in general.items() if key.partition(".")[0] not in left_out}
+    others = {k: v for k, v in metadata.items() if not k.startswith(("general.", "quantize."))}
+    if name is None:
+        return kept | others
+    base = {
+        f"general.base_model.0.{key}": general[key] for key in ("name", "organization", "repo_url") if key in general
+    }
+    return kept | {"general.name": name} | ({"general.base_model.count": 1} | base if base else {}) | others
 
 
 def _labels(model: LanguageModel, task: Task, rows: Sequence[Row]) -> list[str]:

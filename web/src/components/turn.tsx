@@ -253,7 +253,7 @@ function Known({ message }: { message: Message }) {
   const { facts } = message;
   const said = [facts.model ?? ""];
   if (facts.completion_tokens !== undefined) said.push(say("tokens", numbers.count(facts.completion_tokens)));
-  if (facts.tokens_per_s) said.push(say("rate", numbers.count(facts.tokens_per_s)));
+  if (facts.tokens_per_s) said.push(say("rate", numbers.rate(facts.tokens_per_s)));
   if (facts.first_token_s) said.push(say("firstToken", numbers.seconds(facts.first_token_s)));
   if (facts.prompt_tokens !== undefined) said.push(say("readTokens", numbers.count(facts.prompt_tokens)));
   if (facts.finish_reason === "cancelled") said.push(say("stopped"));

@@ -22,6 +22,7 @@ function sayIn(chosen: Language): Say {
 export interface Numbers {
   count: (value: number) => string;
   fixed: (value: number, digits: number) => string;
+  rate: (value: number) => string;
   percent: (value: number, digits?: number) => string;
   seconds: (value: number) => string;
   bytes: (value: number) => string;
@@ -44,6 +45,7 @@ function numbersIn(chosen: Language): Numbers {
   return {
     count: (value) => format(value, { maximumFractionDigits: 0 }),
     fixed,
+    rate: (value) => fixed(value, value < 10 ? 1 : 0),
     percent: (value, digits = 1) => `${fixed(100 * value, digits)} %`,
     seconds: (value) =>
       value < 1

@@ -14,6 +14,7 @@ export const en = {
   loading: "Loading …",
   lost: "The server cannot be reached; is it still running?",
   again: "Try again",
+  broken: "This page made a mistake and cannot be shown. Whatever was sent is kept.",
   needed: "A key is needed",
   signinHelp: "Open the link that “empu serve” printed, or give your key.",
   linkUsed: "The sign-in link was used already or is too old; give your key, or start the server again for a new link.",
@@ -269,6 +270,7 @@ export const id: Words = {
   loading: "Memuat …",
   lost: "Server tidak dapat dihubungi; apakah masih berjalan?",
   again: "Coba lagi",
+  broken: "Halaman ini mengalami kesalahan dan tidak dapat ditampilkan. Semua yang sudah dikirim tersimpan.",
   needed: "Perlu kunci",
   signinHelp: "Buka tautan yang dicetak “empu serve”, atau masukkan kunci Anda.",
   linkUsed:

@@ -112,7 +112,7 @@ export function RunPage({ id }: { id: string }) {
                       say("epoch"),
                       `${numbers.count(Math.min(run.epoch + 1, run.epochs))} / ${numbers.count(run.epochs)}`,
                     ],
-                    [say("speed"), run.seconds > 0 ? say("rate", numbers.count(run.tokens / run.seconds)) : "–"],
+                    [say("speed"), run.seconds > 0 ? say("rate", numbers.rate(run.tokens / run.seconds)) : "–"],
                     [
                       say("rowsWord"),
                       Object.entries(run.sources)
