@@ -6,8 +6,7 @@ namespace empu {
 
 namespace {
 
-constexpr size_t kPiece = size_t{32} << 20;
-constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kPiece = size_t{32} << 20;  // many huge pages, so that the last, broken one matters little
 
 size_t bytes_of_head(CacheKind kind, int head_dim) {
     const size_t elements = size_t(kBlockKeys) * size_t(head_dim + round_up(head_dim, kLanes));
@@ -33,8 +32,7 @@ std::shared_ptr<BlockRoom::Piece> BlockRoom::piece_with_room() {
         if (!piece->left.empty() || piece->taken < in_piece_) return piece;
     }
     const auto piece = std::make_shared<Piece>();
-    const size_t bytes = size_t(in_piece_) * block_bytes_;
-    piece->memory = Memory(bytes < kHugePage ? bytes : (bytes + kHugePage - 1) / kHugePage * kHugePage);
+    piece->memory = Memory(size_t(in_piece_) * block_bytes_);
     piece->left.reserve(size_t(in_piece_));  // whoever gives a block back must not need memory for it
     pieces_.push_back(piece);
     return piece;

@@ -173,6 +173,7 @@ def _single(table: _Table, name: str, candidates: list[str], kind: Kind) -> str 
 def _by_names(table: _Table, said: Mapping[str, str]) -> Recognised | None:
     """The kind whose fields all have a column by name, or by what the user said."""
     why = "as you said" if said else "by their names"
+    flat = {_flat(column): column for column in table.columns}
     for kind in (Kind.PREFERENCE, Kind.MESSAGES, Kind.COMPLETION, Kind.LABEL):
         needed = REQUIRED[kind]
         if said and not set(said) <= {*needed, "prompt" if kind is Kind.PREFERENCE else needed[0]}:
@@ -181,7 +182,6 @@ def _by_names(table: _Table, said: Mapping[str, str]) -> Recognised | None:
         if kind is Kind.MESSAGES:
             options = {name: [c for c in found if name in said or _holds(table, c)] for name, found in options.items()}
         context: dict[str, str] = {}
-        flat = {_flat(column): column for column in table.columns}
         if kind is Kind.COMPLETION and "prompt" not in said and {"instruction", "input"} <= set(flat):
             options["prompt"], context = [flat["instruction"]], {"context": flat["input"]}
         if all(options.values()):
