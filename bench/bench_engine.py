@@ -127,7 +127,7 @@ def measure(options: argparse.Namespace, temporary: Path) -> None:
             for contender in contenders:
                 contender.rates.setdefault(case, []).append(contender.rate(case))
             shares[case].append(contenders[0].rates[case][-1] / limit.tokens_per_s(case, backend.config))
-            print(case, *(f"{contender.name} {contender.rates[case][-1]:.0f}" for contender in contenders), flush=True)
+            print(case, *(f"{contender.name} {contender.rates[case][-1]:.1f}" for contender in contenders), flush=True)
     for process in peers:
         process.close()
 

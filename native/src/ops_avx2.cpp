@@ -16,7 +16,8 @@ extern const Ops EMPU_TABLE;
 
 namespace {
 
-constexpr int kAhead = 8 * 1024;  // bytes that the weights are fetched before their use
+template <int T>
+constexpr int kAhead = T == 1 ? 64 : 8 * 1024;  // bytes that the weights are fetched before their use
 
 inline __m256i load(const uint8_t* at) { return _mm256_loadu_si256((const __m256i*)at); }
 
@@ -134,7 +135,7 @@ inline __attribute__((always_inline)) void dots_q4(const uint8_t* at, const int8
 #pragma GCC unroll 4
     for (int line = 0; line < 4; ++line) {
         const __m256i both[] = {load(at + 64 * line), load(at + 64 * line + 32)};
-        if constexpr (S != Span::Second) _mm_prefetch((const char*)at + kAhead + 64 * line, _MM_HINT_T0);
+        if constexpr (S != Span::Second) _mm_prefetch((const char*)at + kAhead<T> + 64 * line, _MM_HINT_T0);
         const __m256i low[] = {low_half(both[0]), low_half(both[1])};
         const __m256i high[] = {high_half(both[0]), high_half(both[1])};
 #pragma GCC unroll 4
@@ -162,7 +163,7 @@ inline __attribute__((always_inline)) void dots_q8(const uint8_t* at, const int8
 #pragma GCC unroll 8
     for (int line = S == Span::Second ? 4 : 0; line < (S == Span::First ? 4 : 8); ++line) {
         const __m256i numbers = load(at + 64 * line);
-        if constexpr (Ahead) _mm_prefetch((const char*)at + kAhead + 64 * line, _MM_HINT_T0);
+        if constexpr (Ahead) _mm_prefetch((const char*)at + kAhead<T> + 64 * line, _MM_HINT_T0);
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
             const __m256i x = broadcast4(a + (size_t)t * stride + 4 * line);

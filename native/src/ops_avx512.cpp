@@ -13,7 +13,7 @@ namespace {
 constexpr int kMostTokens = 8;  // that one walk through the weights serves; of more, so many go at once:
 constexpr int kTokens = 6;      // more sums than that do not stay in registers
 template <int T>
-constexpr int kAhead = (T == 1 ? 6 : 16) * 1024;  // bytes that the weights are fetched before their use
+constexpr int kAhead = T == 1 ? 64 : 16 * 1024;  // bytes that the weights are fetched before their use
 template <int T>
 constexpr auto kInto = T == 1 ? _MM_HINT_T0 : _MM_HINT_T1;  // of more tokens past the first cache, which is in use
 
