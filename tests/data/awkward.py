@@ -103,6 +103,13 @@ def delimited_cases() -> list[Case]:
         Case("doubled-quotes.csv", text(HEADER + '"It says ""error""",defect\nmore text,x\n'), 2),
         Case("undoubled-quotes.csv", text(HEADER + '"It says "error" again",defect\nmore text,x\n'), 1, 1),
         Case(
+            "undoubled-quotes-over-lines.csv",
+            text(HEADER + '"It says "error" here\nand, it goes on\nto "the" end",defect\n"more text",x\nand more,y\n'),
+            2,
+            1,
+        ),
+        Case("inches.csv", text(HEADER + '"5" pipe broke",x\n"6" too",x\n' + GOOD + '"two\nlines",x\n'), 4, 2),
+        Case(
             "quote-left-open.csv", text(HEADER + GOOD + '"It never ends,x\n' + GOOD), error="line 5: a quotation mark"
         ),
         Case("quote-inside.csv", text(HEADER + 'a 5" pipe broke,defect\nmore text,x\n'), 2),
@@ -191,6 +198,16 @@ def json_cases() -> list[Case]:
             lines(*OBJECTS, {"text": ["a"], "label": "x"}, 7, None, {"text": 5, "label": True}),
             7,
             3,
+        ),
+        Case(
+            "weights.jsonl",
+            lines(
+                {"messages": [*CHAT, {"role": "user", "content": "Well?"}, CHAT[1] | {"weight": 0}]},
+                {"messages": [CHAT[0], CHAT[1] | {"weight": 0}]},
+                {"messages": [CHAT[0], CHAT[1] | {"weight": 0.5}]},
+            ),
+            1,
+            2,
         ),
         Case("chats.jsonl", lines({"messages": CHAT}, {"messages": CHAT[:1]}, {"messages": []}), 1, 2),
         Case(

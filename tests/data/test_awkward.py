@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from empu.data.read import read_rows
 from empu.data.rows import Rejected, Row
+from empu.data.tables import read_sheet
 from empu.errors import EmpuError
-from tests.data.awkward import Case, cases
+from tests.data.awkward import Case, cases, workbook
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("openpyxl")
@@ -67,3 +69,12 @@ def test_a_folder_gives_the_good_and_names_the_bad(tmp_path: Path) -> None:
         "chats.jsonl",
     ]
     assert all(str(tmp_path) in line for line in reading.lines())
+
+
+def test_cells_of_a_sheet_read_as_they_show(tmp_path: Path) -> None:
+    cells = [datetime(2026, 3, 1), datetime(2026, 3, 1, 9, 30), timedelta(hours=26, minutes=5), "#N/A", 4.0, 0.5]
+    names = list("abcdef")
+    path = tmp_path / "cells.xlsx"
+    path.write_bytes(workbook({"Sheet": [names, cells]}))
+    [row] = read_sheet(path, "Sheet")
+    assert list(row.values.values()) == ["2026-03-01", "2026-03-01T09:30:00", "26:05:00", None, 4, 0.5]

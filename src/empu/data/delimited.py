@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 
 from empu.data.encoding import Encoding, open_text
@@ -15,6 +16,8 @@ DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 FIELD_LIMIT = 16 << 20
 """Longest field, in characters; a quotation mark that is never closed would otherwise swallow a file of any size."""
 SAMPLE_CHARS = 64 << 10
+REST_LINES = 100
+"""Most lines after a record with a stray quotation mark among which its end is looked for."""
 
 
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
@@ -76,9 +79,11 @@ def _records(path: Path, encoding: Encoding, delimiter: str) -> Iterator[tuple[i
     with open_text(path, encoding) as text:
         first = text.readline()
         skipped = 1 if _SEP_LINE.fullmatch(first) else 0  # no spreadsheet shows it
-        reader = csv.reader(text if skipped else chain([first], text), delimiter=delimiter, strict=True)
+        lines = _Lines(text if skipped else chain([first], text))
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         for number in count(1):
             begin = reader.line_num + 1 + skipped
+            lines.read = []
             previous = csv.field_size_limit(FIELD_LIMIT)
             try:
                 record = next(reader)
@@ -89,10 +94,50 @@ def _records(path: Path, encoding: Encoding, delimiter: str) -> Iterator[tuple[i
                     raise DataError(
                         f"{path}, line {begin}: a quotation mark is opened and never closed; close it and try again."
                     ) from error
+                skipped += lines.drop_rest(delimiter)
                 end = reader.line_num + skipped
-                lines = f"line {begin}" if begin == end else f"lines {begin} to {end}"
-                yield number, f"a quotation mark inside a quoted field is not doubled ({lines})"
+                where = f"line {begin}" if begin == end else f"lines {begin} to {end}"
+                yield number, f"a quotation mark inside a quoted field is not doubled ({where})"
             else:
                 yield number, record
             finally:
                 csv.field_size_limit(previous)
+
+
+class _Lines:
+    """Lines for a reader, which can leave some out."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._ahead: deque[str] = deque()
+        self.read: list[str] = []
+        """The lines of the record that the reader is in."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._ahead.popleft() if self._ahead else next(self._lines)
+        self.read.append(line)
+        return line
+
+    def drop_rest(self, delimiter: str) -> int:
+        """Leaves out the lines that still belong to the record in which the reader failed, and says how many.
+
+        With an odd number of marks so far a field may be open. It is, where the next line with an odd number of them
+        closes one and opens none; otherwise one mark was a stray one, as in ``"5" tall",x``.
+        """
+        if sum(line.count('"') for line in self.read) % 2 == 0:
+            return 0
+        self._ahead.extend(islice(self._lines, REST_LINES - len(self._ahead)))
+        odd = next((at for at, line in enumerate(self._ahead) if line.count('"') % 2), None)
+        if odd is None:
+            return 0
+        line, divider = self._ahead[odd], re.escape(delimiter)
+        opens = re.match(rf'([^"]*{divider})? *"', line)
+        closes = re.search(rf'" *({divider}|\s*$)', line)
+        if opens or not closes:
+            return 0
+        for _ in range(odd + 1):
+            self._ahead.popleft()
+        return odd + 1

@@ -82,11 +82,12 @@ def messages_in(value: Any) -> list[Any] | None:
     return None
 
 
-def _messages(value: Any, name: str) -> list[dict[str, str]]:
+def _messages(value: Any, name: str) -> list[dict[str, Any]]:
+    """Role and content of each, and ``weight`` 0 (as in OpenAI's files) where an answer is not to be learnt."""
     found = messages_in(value)
     if found is None:
         raise UnusableError(f"{name} is not a list of messages with role and content")
-    messages = []
+    messages: list[dict[str, Any]] = []
     for number, one in enumerate(found, 1):
         role = ROLES.get(str(one.get("role", one.get("from"))).casefold())
         content = one.get("content", one.get("value"))
@@ -96,9 +97,16 @@ def _messages(value: Any, name: str) -> list[dict[str, str]]:
             raise UnusableError(f"message {number} has the unknown role {one.get('role', one.get('from'))!r}")
         if not isinstance(content, str) or not content.strip():
             raise UnusableError(f"message {number} has no text")
-        messages.append({"role": role, "content": content})
+        if one.get("weight") not in (None, 0, 1):
+            raise UnusableError(f"message {number} has the weight {one['weight']!r}, which is neither 0 nor 1")
+        unlearnt = role == "assistant" and one.get("weight") == 0
+        messages.append({"role": role, "content": content} | ({"weight": 0} if unlearnt else {}))
     if messages[-1]["role"] != "assistant":
         raise UnusableError("the last message is not the assistant's")
+    while messages and (messages[-1]["role"] != "assistant" or "weight" in messages[-1]):
+        messages.pop()
+    if not messages:
+        raise UnusableError("all of the assistant's messages have the weight 0")
     if len(messages) == 1:
         raise UnusableError("nothing is asked before the assistant's message")
     return messages

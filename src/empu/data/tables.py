@@ -6,7 +6,7 @@ import importlib
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from empu.errors import EmpuError, MissingDependencyError, UsageError
 BATCH_ROWS = 1024
 UNPACKED_BYTES = 4 << 30
 """Most that a workbook may unpack to."""
+SHEET_ERRORS = frozenset({"#N/A", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?", "#NULL!", "#NUM!"})
+"""What a spreadsheet shows where a formula has no value."""
 
 
 def _library(name: str, path: Path) -> Any:
@@ -97,7 +99,7 @@ def read_sheet(path: Path, name: str) -> Iterator[Raw]:
     with _workbook(path) as book, closing(_rows_of(book[name])) as rows:
         names: list[str] = []
         for number, cells in enumerate(rows, 1):
-            values = list(cells)
+            values = [_cell(value) for value in cells]
             if all(value is None for value in values):
                 continue
             if not names:
@@ -108,12 +110,24 @@ def read_sheet(path: Path, name: str) -> Iterator[Raw]:
                 yield Raw(number, {}, f"it has {len(names) + len(extra)} cells where the header has {len(names)}")
                 continue
             values += [None] * (len(names) - len(values))
-            yield Raw(number, {key: plain(value) for key, value in zip(names, values, strict=False)})
+            yield Raw(number, dict(zip(names, values, strict=False)))
 
 
 def _rows_of(sheet: Any) -> Any:
     sheet.reset_dimensions()  # what the file says of its size may be out of date
     return sheet.iter_rows(values_only=True)
+
+
+def _cell(value: Any) -> Any:
+    """A sheet's cell: a day has no time of day there, a duration may pass 24 hours, an error is no value."""
+    if isinstance(value, str) and value in SHEET_ERRORS:
+        return None
+    if isinstance(value, datetime) and value.time() == time():
+        return value.date().isoformat()
+    if isinstance(value, timedelta):
+        minutes, seconds = divmod(round(value.total_seconds()), 60)
+        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+    return plain(value)
 
 
 def _names(cells: list[Any]) -> list[str]:

@@ -81,7 +81,7 @@ def question_of(task: Task, row: Row) -> list[Message]:
 
 def _dialogue(text: Text, messages: Sequence[Message]) -> Iterator[Example]:
     for i, message in enumerate(messages):
-        if message["role"] == "assistant" and i:
+        if message["role"] == "assistant" and i and message.get("weight") != 0:
             yield _example(text, list(messages[:i]), str(message["content"]))
 
 
