@@ -113,6 +113,16 @@ def test_one_completion_of_another_kind_is_named_and_costs_no_run(tmp_path: Path
     assert "mixed.jsonl:61" in err
 
 
+def test_a_test_file_of_rows_out_of_scope_alone_is_no_comparison_and_says_so(tmp_path: Path) -> None:
+    works = Works(tmp_path).begin("rows.csv", labelled(60))
+    (tmp_path / "held.csv").write_text(labelled(12, ("oos",), seed=1))
+    out, err = works.empu("tune", "rows.csv", "--test", "held.csv", "--name", "it", *RECIPE, "--epochs", "1")
+    assert "12 rows are out of scope (oos)" in out + err
+    assert "Nothing is refused as out of scope" in err
+    assert "Nothing is compared" in err
+    assert works.json("show", "it")["path"]
+
+
 def test_a_full_disk_in_the_middle_is_a_sentence_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:
     def little_room() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

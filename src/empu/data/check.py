@@ -67,9 +67,17 @@ class Checked:
 
     def class_sizes(self) -> dict[str, int]:
         """Label -> kept rows, largest first."""
-        names = list(self.scan.label_names)
-        counts = Counter(self.scan.label_codes()[self.kept].tolist())
-        return {names[code]: count for code, count in counts.most_common() if code >= 0}
+        return _class_sizes(self.scan, self.kept)
+
+    def test_class_sizes(self) -> dict[str, int]:
+        """The same of the test file."""
+        return {} if self.test_scan is None else _class_sizes(self.test_scan, self.test_kept)
+
+
+def _class_sizes(scan: Scan, kept: Mask) -> dict[str, int]:
+    names = list(scan.label_names)
+    counts = Counter(scan.label_codes()[kept].tolist())
+    return {names[code]: count for code, count in counts.most_common() if code >= 0}
 
 
 def check(

@@ -40,13 +40,13 @@ def calibrated(
     system = scoring.label_system("calibration", model, ready.task, dev, 0, counted)
     fitted = scoring.calibrate(system.confidences, system.correct)
     task = replace(ready.task, calibration=fitted)
-    if prepared.outside:
+    if prepared.outside or prepared.outside_test:
         inside = [task.confidence(p) for p in system.confidences]
         threshold = choose_threshold(inside, _confidences(model, task, prepared.outside))
         if threshold is None:
             listener.say(
-                f"Nothing is refused as out of scope: to choose a threshold takes {FEWEST} rows of either kind, and "
-                f"there are {len(prepared.outside)} out of scope and {len(inside)} others."
+                f"Nothing is refused as out of scope: to choose a threshold takes {FEWEST} rows of either kind "
+                f"outside the test part, and there are {len(prepared.outside)} out of scope and {len(inside)} others."
             )
         task = replace(task, threshold=threshold)
     return task, system.metrics["accuracy"]

@@ -54,6 +54,8 @@ def make(store: Store, prepared: Prepared, ready: Ready, wishes: Wishes, listene
         if wishes.compare and prepared.test and not ledger.scores(model.record.id):
             comparison = compare(ready, prepared, model, wishes, listener)
             record_scores(ledger, prepared, model, ready, comparison)
+        elif wishes.compare and not prepared.test:
+            listener.say("Nothing is compared, since no row in scope is held out; give more rows, or others as --test.")
     return Made(model, tuned, comparison, tuned is not None)
 
 

@@ -94,7 +94,8 @@ def prepare_rows(
     divided = split(checked, earlier=_earlier(store, reading, held))
     if out_of_scope is not None and reading.kind is not Kind.LABEL:
         raise UsageError(f"--out-of-scope is for rows with labels, and {data} has none; leave it out.")
-    none = label_out_of_scope(checked.class_sizes(), out_of_scope) if reading.kind is Kind.LABEL else None
+    labels = {**checked.class_sizes(), **checked.test_class_sizes()}
+    none = label_out_of_scope(labels, out_of_scope) if reading.kind is Kind.LABEL else None
     parts = {part: PackedRows() for part in (TRAIN, DEV, TEST)}
     aside: dict[str, list[Row]] = {part: [] for part in (TRAIN, DEV, TEST)}
     for row, part in divided.all_rows():
