@@ -36,5 +36,7 @@ EMPU_ATTEND(avx512_attend, CacheBlock);
 EMPU_ATTEND(avx512_attend_small, SmallBlock);
 EMPU_ATTEND(avx512_bf16_attend, CacheBlock);
 EMPU_ATTEND(avx512_bf16_attend_small, SmallBlock);
+EMPU_ATTEND(avx512_paired_attend, CacheBlock);
+EMPU_ATTEND(amx_attend, CacheBlock);
 
 }  // namespace empu

@@ -43,5 +43,13 @@ inline __m512 exp2_wide(__m512 x) {
     return _mm512_scalef_ps(p, whole);
 }
 
+inline __m512 silu_wide(__m512 x) {
+    const __m512 power = exp2_wide(_mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(-1.44269504f)));
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+    const __m512 top = _mm512_mul_ps(x, _mm512_mask_blend_ps(negative, one, power));
+    return _mm512_div_ps(top, _mm512_add_ps(one, power));
+}
+
 }  // namespace
 }  // namespace empu

@@ -189,6 +189,8 @@ NB_MODULE(_native, module) {
         return names;
     });
     module.def(
+        "oracle_of", [](const std::string& ops) { return std::string(oracle_of(choose_ops(ops))); }, "ops"_a);
+    module.def(
         "draw",
         [](const Floats& logits, float temperature, int top_k, float top_p, float min_p, double uniform,
            const std::string& ops) {

@@ -21,7 +21,8 @@ RowMemory::RowMemory(int tokens, int widest)
       numbers_(size_t(tokens) * size_t(widest)),
       scales_(floats(tokens, 2 * widest / kGroup)),
       sums_(floats(tokens, 2 * widest / kGroup)),
-      totals_(floats(tokens, 2 * widest / kGroup)) {}
+      totals_(floats(tokens, 2 * widest / kGroup)),
+      tiled_(tokens < kLanes ? Memory() : floats((tokens + kLanes - 1) / kLanes, 2 * widest / kGroup * kTiledFloats)) {}
 
 Rows RowMemory::rows(int cols, bool fine) {
     return {cols,
@@ -31,7 +32,8 @@ Rows RowMemory::rows(int cols, bool fine) {
             scales_.as<float>(),
             sums_.as<float>(),
             totals_.as<int32_t>(),
-            fine};
+            fine,
+            tiled_.as<float>()};
 }
 
 Scratch::Scratch(const Shape& shape)

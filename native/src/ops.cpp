@@ -1,6 +1,12 @@
 // Which tables this processor can run.
 #include "ops.hpp"
 
+#if defined(EMPU_X86)
+#include <cpuid.h>
+
+#include "ops_amx.hpp"
+#endif
+
 #if defined(EMPU_ARM) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -13,13 +19,35 @@ extern const Ops kAvx2Ops;
 extern const Ops kAvxVnniOps;
 extern const Ops kAvx512Ops;
 extern const Ops kAvx512Bf16Ops;
+extern const Ops kAmxOps;
 #elif defined(EMPU_ARM)
 extern const Ops kNeonOps;
 #endif
 
 namespace {
-constexpr int kMostTables = 5;
+constexpr int kMostTables = 6;
+
+#if defined(EMPU_X86)
+// AMD's family 19h with AVX-512. What such a processor fetches by itself is better than what it is told far ahead.
+bool is_zen_4() {
+    constexpr unsigned kAmd = 0x68747541;  // "Auth"
+    unsigned a, vendor, c, d;
+    if (!__get_cpuid(0, &a, &vendor, &c, &d) || vendor != kAmd) return false;
+    __get_cpuid(1, &a, &vendor, &c, &d);
+    __builtin_cpu_init();
+    return (a >> 8 & 15) + (a >> 20 & 255) == 0x19 && __builtin_cpu_supports("avx512f");
 }
+#endif
+
+size_t ahead_for_one() {
+#if defined(EMPU_X86)
+    if (is_zen_4()) return 64;
+#endif
+    return 6 * 1024;
+}
+}  // namespace
+
+const size_t kAheadForOne = ahead_for_one();
 
 int available_ops(const Ops** tables, int limit) {
     int count = 0;
@@ -32,7 +60,10 @@ int available_ops(const Ops** tables, int limit) {
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vnni")) {
-        if (__builtin_cpu_supports("avx512bf16")) add(kAvx512Bf16Ops);
+        if (__builtin_cpu_supports("avx512bf16")) {
+            if (amx_allowed()) add(kAmxOps);
+            add(kAvx512Bf16Ops);
+        }
         add(kAvx512Ops);
     }
     if (avx2 && __builtin_cpu_supports("avxvnni")) add(kAvxVnniOps);
@@ -53,7 +84,12 @@ const Ops& choose_ops(std::string_view name) {
     for (int i = 0; i < count; ++i) {
         if (name == tables[i]->name) return *tables[i];
     }
+    if (name == kScalarPairedOps.name) return kScalarPairedOps;
     throw Error("This processor cannot run the instruction set " + std::string(name) + ".");
+}
+
+const char* oracle_of(const Ops& ops) {
+    return std::string_view(ops.name) == "amx" ? kScalarPairedOps.name : kScalarOps.name;
 }
 
 }  // namespace empu

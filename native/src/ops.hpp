@@ -1,5 +1,6 @@
-// The verbs of the engine, as a table that each instruction set fills. Every table gives the same bits: each sum has
-// one order, which depends on neither the instruction set, nor how many tokens stand side by side, nor the threads.
+// The verbs of the engine, as a table that each instruction set fills. Every table gives the same bits, but for AMX in
+// attention: each sum has one order, which depends on neither the instruction set, nor how many tokens stand side by
+// side, nor the threads.
 //
 // A product of weights and activations is, for each row and token, over groups in ascending order:
 //   Q4:      acc = fma(minimum, sum, acc);  acc = fma(float(dot) * scale_a, scale_w, acc)
@@ -9,6 +10,8 @@
 // scale. Attention multiplies bfloat16 numbers in pairs, over the elements of a head and then over positions, both
 // ascending, the second of a pair first, as VDPBF16PS does:
 //   score = fma(key[i + 1], q[i + 1], score);  score = fma(key[i], q[i], score);  values likewise with weights
+// or with AMX, for heads of whole 32 elements and a cache in bfloat16, as TDPBF16PS does for each 16 pairs:
+//   first = fma(key[i], q[i], first);  second = fma(key[i + 1], q[i + 1], second);  score = score + (first + second)
 // A weight is 2^(score - largest) rounded to bfloat16, and so are the weights that are summed up. Of a cache in 8 bits
 // the plain numbers are multiplied, a score then by its scale; the weight of a value is weight * scale, rounded again.
 // Queries, keys and values lie between 2^-50 and 2^50 or are zero, so that no sum leaves float32's normal range.
@@ -20,6 +23,8 @@
 #include "tune_ops.hpp"
 
 namespace empu {
+
+inline constexpr int kTiledFloats = 2 * kLanes;
 
 // Activations of some tokens. Row t of `floats` has `stride` elements, those past `cols` are padding. The quantised
 // form has for each group of 32 the 8-bit numbers, their scale, the plain sum of the numbers, and that sum times the
@@ -33,8 +38,12 @@ struct Rows {
     float* sums = nullptr;
     int32_t* totals = nullptr;
     bool fine = false;
+    // Besides, where it is not null, the scales and sums of each 16 tokens side by side: (tokens / 16 rounded up, groups
+    // or halves, 2, 16).
+    float* tiled = nullptr;
 
     int groups() const { return cols / kGroup; }
+    int spans() const { return fine ? 2 * groups() : groups(); }
 };
 
 enum class Span { Group, First, Second };  // a group of columns, or one half of it
@@ -114,11 +123,18 @@ struct Ops {
     const TuneOps* tuning;  // what tuning uses besides
 };
 
+// How many bytes ahead of their use the weights are fetched for one token: what is fastest differs between processors.
+extern const size_t kAheadForOne;
+
 extern const Ops kScalarOps;
+// The oracle for tables that attend in the order of AMX; it is not among the available ones.
+extern const Ops kScalarPairedOps;
 
 // The tables that this build has and this processor can run, best first; the last is always the scalar one.
 int available_ops(const Ops** tables, int limit);
 // The best table, or the one called `name`; throws Error where that cannot run here.
 const Ops& choose_ops(std::string_view name);
+// The name of the scalar table whose bits the table gives.
+const char* oracle_of(const Ops& ops);
 
 }  // namespace empu

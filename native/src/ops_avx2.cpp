@@ -16,8 +16,13 @@ extern const Ops EMPU_TABLE;
 
 namespace {
 
+constexpr size_t kAhead = 8 * 1024;  // bytes that the weights of more than one token are fetched before their use
+
+// Asks for what comes that far behind `at`.
 template <int T>
-constexpr int kAhead = T == 1 ? 64 : 8 * 1024;  // bytes that the weights are fetched before their use
+inline void fetch(const uint8_t* at) {
+    _mm_prefetch((const char*)at + (T == 1 ? kAheadForOne : kAhead), _MM_HINT_T0);
+}
 
 inline __m256i load(const uint8_t* at) { return _mm256_loadu_si256((const __m256i*)at); }
 
@@ -70,10 +75,10 @@ void wide_quantise(const float* x, const Rows& rows, int token, int begin, int e
         _mm256_storeu_si256((__m256i*)(rows.numbers + at * kGroup),
                             _mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xd8));
         if (rows.fine) {
-            note_span(rows, 2 * at, largest_a, total_of_numbers(low));
-            note_span(rows, 2 * at + 1, largest_b, total_of_numbers(high));
+            note_span(rows, token, 2 * group, largest_a, total_of_numbers(low));
+            note_span(rows, token, 2 * group + 1, largest_b, total_of_numbers(high));
         } else {
-            note_span(rows, at, largest_a, total_of_numbers(_mm256_add_epi16(low, high)));
+            note_span(rows, token, group, largest_a, total_of_numbers(_mm256_add_epi16(low, high)));
         }
     }
 }
@@ -135,7 +140,7 @@ inline __attribute__((always_inline)) void dots_q4(const uint8_t* at, const int8
 #pragma GCC unroll 4
     for (int line = 0; line < 4; ++line) {
         const __m256i both[] = {load(at + 64 * line), load(at + 64 * line + 32)};
-        if constexpr (S != Span::Second) _mm_prefetch((const char*)at + kAhead<T> + 64 * line, _MM_HINT_T0);
+        if constexpr (S != Span::Second) fetch<T>(at + 64 * line);
         const __m256i low[] = {low_half(both[0]), low_half(both[1])};
         const __m256i high[] = {high_half(both[0]), high_half(both[1])};
 #pragma GCC unroll 4
@@ -163,7 +168,7 @@ inline __attribute__((always_inline)) void dots_q8(const uint8_t* at, const int8
 #pragma GCC unroll 8
     for (int line = S == Span::Second ? 4 : 0; line < (S == Span::First ? 4 : 8); ++line) {
         const __m256i numbers = load(at + 64 * line);
-        if constexpr (Ahead) _mm_prefetch((const char*)at + kAhead<T> + 64 * line, _MM_HINT_T0);
+        if constexpr (Ahead) fetch<T>(at + 64 * line);
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
             const __m256i x = broadcast4(a + (size_t)t * stride + 4 * line);

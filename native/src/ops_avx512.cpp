@@ -3,17 +3,18 @@
 
 #include "attend_x86.hpp"
 #include "avx512.hpp"
+#include "ops_amx.hpp"
 
 namespace empu {
 extern const Ops kAvx512Ops;
 extern const Ops kAvx512Bf16Ops;
+extern const Ops kAmxOps;
 
 namespace {
 
 constexpr int kMostTokens = 8;  // that one walk through the weights serves; of more, so many go at once:
 constexpr int kTokens = 6;      // more sums than that do not stay in registers
-template <int T>
-constexpr int kAhead = T == 1 ? 64 : 16 * 1024;  // bytes that the weights are fetched before their use
+constexpr size_t kAhead = 16 * 1024;  // bytes that the weights of more than one token are fetched before their use
 template <int T>
 constexpr auto kInto = T == 1 ? _MM_HINT_T0 : _MM_HINT_T1;  // of more tokens past the first cache, which is in use
 
@@ -21,14 +22,6 @@ inline __m512i broadcast4(const int8_t* at) {
     int32_t four;
     memcpy(&four, at, sizeof four);
     return _mm512_set1_epi32(four);
-}
-
-inline __m512 silu_wide(__m512 x) {
-    const __m512 power = exp2_wide(_mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(-1.44269504f)));
-    const __m512 one = _mm512_set1_ps(1.0f);
-    const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
-    const __m512 top = _mm512_mul_ps(x, _mm512_mask_blend_ps(negative, one, power));
-    return _mm512_div_ps(top, _mm512_add_ps(one, power));
 }
 
 void wide_rms_norm(const float* x, const float* weight, int n, float eps, float* out) {
@@ -59,10 +52,10 @@ void wide_quantise(const float* x, const Rows& rows, int token, int begin, int e
         _mm_storeu_si128((__m128i*)(rows.numbers + at * kGroup), _mm512_cvtepi32_epi8(low));
         _mm_storeu_si128((__m128i*)(rows.numbers + at * kGroup + kLanes), _mm512_cvtepi32_epi8(high));
         if (rows.fine) {
-            note_span(rows, 2 * at, largest_a, _mm512_reduce_add_epi32(low));
-            note_span(rows, 2 * at + 1, largest_b, _mm512_reduce_add_epi32(high));
+            note_span(rows, token, 2 * group, largest_a, _mm512_reduce_add_epi32(low));
+            note_span(rows, token, 2 * group + 1, largest_b, _mm512_reduce_add_epi32(high));
         } else {
-            note_span(rows, at, largest_a, _mm512_reduce_add_epi32(_mm512_add_epi32(low, high)));
+            note_span(rows, token, group, largest_a, _mm512_reduce_add_epi32(_mm512_add_epi32(low, high)));
         }
     }
 }
@@ -124,7 +117,7 @@ class Stream {
 
     void look_ahead(size_t group) {
         if (T == 1 || turn_.number == 0) {
-            for (int r = 0; r < R; ++r) ahead[r] = at[r] + kAhead<T>;
+            for (int r = 0; r < R; ++r) ahead[r] = at[r] + (T == 1 ? kAheadForOne : kAhead);
             return;
         }
         const bool mine = group == due_;
@@ -491,9 +484,19 @@ constexpr Ops table(const char* name, decltype(Ops::attend) attend, decltype(Ops
             wide_powers,    &kAvx512TuneOps};
 }
 
+constexpr Ops with_tiles(Ops ops) {
+    ops.name = "amx";
+    ops.multiply = amx_multiply;
+    ops.multiply_gated = amx_multiply_gated;
+    ops.products = amx_products;
+    ops.attend = amx_attend;
+    return ops;
+}
+
 }  // namespace
 
 const Ops kAvx512Ops = table("avx512", avx512_attend, avx512_attend_small);
 const Ops kAvx512Bf16Ops = table("avx512-bf16", avx512_bf16_attend, avx512_bf16_attend_small);
+const Ops kAmxOps = with_tiles(kAvx512Bf16Ops);
 
 }  // namespace empu

@@ -60,16 +60,22 @@ void rms_norm(const float* x, const float* weight, int n, float eps, float* out)
     for (int i = 0; i < padded(n); ++i) out[i] = x[i] * scale * weight[i];
 }
 
-// Entry `at` of scales, sums and totals, for numbers of this total of elements of which this is the largest.
-inline void note_span(const Rows& rows, size_t at, float largest, int32_t total) {
-    const float scale = largest / 127.0f;
+// Scale, sum and total of a span, which is a group or, of fine rows, a half of one, for numbers of this total of
+// elements of which this is the largest.
+inline void note_span(const Rows& rows, int token, int span, float largest, int32_t total) {
+    const size_t spans = (size_t)rows.spans(), at = (size_t)token * spans + (size_t)span;
+    const float scale = largest / 127.0f, sum = (float)total * scale;
     rows.scales[at] = scale;
     rows.totals[at] = total;
-    rows.sums[at] = (float)total * scale;
+    rows.sums[at] = sum;
+    if (!rows.tiled) return;
+    float* tiled = rows.tiled + ((size_t)(token / kLanes) * spans + (size_t)span) * kTiledFloats + token % kLanes;
+    tiled[0] = scale;
+    tiled[kLanes] = sum;
 }
 
-// The numbers of `count` elements, and entry `at` of scales, sums and totals.
-void quantise_span(const float* x, int count, const Rows& rows, int8_t* numbers, size_t at) {
+// The numbers of `count` elements, and what is noted of them.
+void quantise_span(const float* x, int count, const Rows& rows, int8_t* numbers, int token, int span) {
     float largest = 0;
     for (int i = 0; i < count; ++i) largest = larger(magnitude(x[i]), largest);
     const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
@@ -79,7 +85,7 @@ void quantise_span(const float* x, int count, const Rows& rows, int8_t* numbers,
         numbers[i] = (int8_t)(uint8_t)(bits_of_float(x[i] * inverse + 12582912.0f) & 0xffu);
         total += numbers[i];
     }
-    note_span(rows, at, largest, total);
+    note_span(rows, token, span, largest, total);
 }
 
 void quantise(const float* x, const Rows& rows, int token, int begin, int end) {
@@ -88,10 +94,10 @@ void quantise(const float* x, const Rows& rows, int token, int begin, int end) {
         const size_t at = first + (size_t)group;
         int8_t* numbers = rows.numbers + at * kGroup;
         if (rows.fine) {
-            quantise_span(x, kGroup / 2, rows, numbers, 2 * at);
-            quantise_span(x + kGroup / 2, kGroup / 2, rows, numbers + kGroup / 2, 2 * at + 1);
+            quantise_span(x, kGroup / 2, rows, numbers, token, 2 * group);
+            quantise_span(x + kGroup / 2, kGroup / 2, rows, numbers + kGroup / 2, token, 2 * group + 1);
         } else {
-            quantise_span(x, kGroup, rows, numbers, at);
+            quantise_span(x, kGroup, rows, numbers, token, group);
         }
     }
 }
@@ -352,9 +358,39 @@ void weigh(const float* weights, const Element* values, int width, float* out) {
     }
 }
 
+// The same in the order of AMX: of 16 pairs the first ones and the second ones each for themselves, then both added.
+inline float paired_sum(int pairs, const float* factors, const uint16_t* numbers, size_t step) {
+    float sum = 0;
+    for (int begin = 0; begin < pairs; begin += kLanes) {
+        float firsts = 0, seconds = 0;
+        for (int pair = begin; pair < begin + kLanes; ++pair) {
+            firsts = __builtin_fmaf(cached(numbers + (size_t)pair * step), factors[2 * pair], firsts);
+            seconds = __builtin_fmaf(cached(numbers + (size_t)pair * step + 1), factors[2 * pair + 1], seconds);
+        }
+        sum += firsts + seconds;
+    }
+    return sum;
+}
+
+void paired_score(const float* q, const uint16_t* keys, int head_dim, float* scores) {
+    for (int key = 0; key < kBlockKeys; ++key) {
+        scores[key] = paired_sum(head_dim / 2, q, keys + 2 * key, 2 * kBlockKeys);
+    }
+}
+
+void paired_weigh(const float* weights, const uint16_t* values, int width, float* out) {
+    for (int d = 0; d < width; ++d) out[d] = paired_sum(kBlockKeys / 2, weights, values + 2 * d, 2 * (size_t)width);
+}
+
 void attend(const uint16_t* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
             const int* high, const Partial& out, Store store) {
     attend_each(q, ldq, queries, block, head_dim, low, high, out, store, score<uint16_t>, weigh<uint16_t>);
+}
+
+void paired_attend(const uint16_t* q, int ldq, int queries, const CacheBlock& block, int head_dim, const int* low,
+                   const int* high, const Partial& out, Store store) {
+    if (head_dim % (2 * kLanes) != 0) return attend(q, ldq, queries, block, head_dim, low, high, out, store);
+    attend_each(q, ldq, queries, block, head_dim, low, high, out, store, paired_score, paired_weigh);
 }
 
 void attend_small(const uint16_t* q, int ldq, int queries, const SmallBlock& block, int head_dim, const int* low,

@@ -2,7 +2,16 @@
 
 namespace empu {
 
-const Ops kScalarOps = {"scalar", rms_norm, quantise, multiply, multiply_gated, gate,         rotate, to_bfloat,
-                        attend,   merge,    finish,   products, to_small,       attend_small, powers, &kScalarTuneOps};
+namespace {
+
+constexpr Ops table(const char* name, decltype(Ops::attend) attend) {
+    return {name,   rms_norm, quantise, multiply, multiply_gated, gate,         rotate, to_bfloat,
+            attend, merge,    finish,   products, to_small,       attend_small, powers, &kScalarTuneOps};
+}
+
+}  // namespace
+
+const Ops kScalarOps = table("scalar", attend);
+const Ops kScalarPairedOps = table("scalar-paired", paired_attend);
 
 }  // namespace empu

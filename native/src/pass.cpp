@@ -31,6 +31,7 @@ Rows beginning_at(const Rows& rows, int first) {
     later.scales += entries;
     later.sums += entries;
     later.totals += entries;
+    later.tiled = nullptr;
     return later;
 }
 
@@ -112,6 +113,7 @@ class Walk {
         rows.scales += first / kGroup;
         rows.sums += first / kGroup;
         rows.totals += first / kGroup;
+        rows.tiled = nullptr;
         return rows;
     }
 

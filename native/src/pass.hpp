@@ -71,7 +71,7 @@ class RowMemory {
     Rows rows(int cols, bool fine = false);
 
   private:
-    Memory floats_, numbers_, scales_, sums_, totals_;
+    Memory floats_, numbers_, scales_, sums_, totals_, tiled_;
 };
 
 // What one thread scribbles on.

@@ -39,12 +39,12 @@ float kth_highest(std::span<const float> logits, int k) {
 }
 
 struct Candidate {
-    float logit, weight;
+    float rank, weight;
     int id;
 };
 
 bool is_likelier(const Candidate& a, const Candidate& b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+    return a.rank > b.rank || (a.rank == b.rank && a.id < b.id);
 }
 
 double sum_of(std::span<const Candidate> some) {
@@ -79,20 +79,20 @@ class Draw {
   public:
     Draw(const Ops& ops, std::span<const float> logits, const Filters& filters)
         : logits_(logits), filters_(filters), weights_(weights_of_thread()) {
-        const float largest = highest(logits);
-        if (!std::isfinite(largest)) throw Error("There is no token to draw: the highest logit is not finite.");
+        largest_ = highest(logits);
+        if (!std::isfinite(largest_)) throw Error("There is no token to draw: the highest logit is not finite.");
         const float factor = 1.44269504f / filters.temperature;
         const size_t n = logits.size(), whole = n / kLanes * kLanes;
         weights_.resize(whole + kLanes);
         for (size_t at = 0; at < whole; at += kBlock) {
             const int count = int(std::min<size_t>(kBlock, whole - at));
-            sums_.push_back(ops.powers(logits.data() + at, count, largest, factor, weights_.data() + at));
+            sums_.push_back(ops.powers(logits.data() + at, count, largest_, factor, weights_.data() + at));
         }
         if (whole < n) {
             float last[kLanes];
             std::fill_n(last, kLanes, kNone);
             std::copy(logits.begin() + ptrdiff_t(whole), logits.end(), last);
-            const float sum = ops.powers(last, kLanes, largest, factor, weights_.data() + whole);
+            const float sum = ops.powers(last, kLanes, largest_, factor, weights_.data() + whole);
             if (whole % kBlock == 0) sums_.push_back(0);
             sums_.back() += sum;
         }
@@ -109,15 +109,19 @@ class Draw {
         return weights;
     }
 
+    // Logits that differ by less than a rounding of this are tokens of equal rank.
+    float scaled(float logit) const { return (logit - largest_) / filters_.temperature; }
+
     // Tokens of at least this logit and this weight, ascending; none without a weight.
     std::vector<Candidate> candidates(float logit, float weight) const {
+        const float least = scaled(logit);
         std::vector<Candidate> found;
         for (size_t block = 0; block < sums_.size(); ++block) {
             if (sums_[block] < weight) continue;
             for (size_t i = block * kBlock; i < std::min((block + 1) * kBlock, logits_.size()); ++i) {
-                if (weights_[i] >= weight && weights_[i] > 0 && logits_[i] >= logit) {
-                    found.push_back({logits_[i], weights_[i], int(i)});
-                }
+                if (!(weights_[i] >= weight && weights_[i] > 0)) continue;
+                const float rank = scaled(logits_[i]);
+                if (rank >= least) found.push_back({rank, weights_[i], int(i)});
             }
         }
         return found;
@@ -181,6 +185,7 @@ class Draw {
     }
 
     std::span<const float> logits_;
+    float largest_ = 0;
     const Filters& filters_;
     std::vector<float>& weights_;
     std::vector<float> sums_;

@@ -7,7 +7,7 @@ namespace empu {
 
 namespace {
 
-constexpr int kChunk = 96;    // tokens that go through a layer's products at once: what they need stays in the cache
+constexpr int kChunk = 96;    // tokens (whole 16) that go through a layer's products at once: what they need stays cached
 constexpr int kQueries = 16;  // tokens whose queries meet the keys at once
 
 int stored_layer(bool keep, int layer) { return keep ? layer : 0; }
@@ -35,14 +35,15 @@ int TuneShape::outputs(int target) const {
 struct Tuner::Scratch {
     std::vector<float> normal, hidden, back, wide, glow;  // (kChunk, dim), (.., ffn), (.., ffn), (.., dim), (.., R)
     std::vector<int8_t> numbers;
-    std::vector<float> scales, sums;
+    std::vector<float> scales, sums, tiled;
     std::vector<int32_t> totals;
     // Attention: keys and values as they are and turned, queries, results and scores of kQueries tokens.
     std::vector<float> keys, keys_turned, values, values_turned, queries, attended, back_queries, scores, back_scores;
     std::vector<float> back_keys, back_values, prefix_keys, prefix_values;
 
     Rows rows(int cols, float* floats) {
-        return {cols, cols, floats, numbers.data(), scales.data(), sums.data(), totals.data()};
+        return {cols,        cols,          floats, numbers.data(), scales.data(),
+                sums.data(), totals.data(), false,  tiled.data()};
     }
 };
 
@@ -87,6 +88,7 @@ Tuner::Tuner(const TuneShape& shape, int threads, const std::string& ops)
         scratch.scales.resize(kChunk * widest / kGroup);
         scratch.sums.resize(kChunk * widest / kGroup);
         scratch.totals.resize(kChunk * widest / kGroup);
+        scratch.tiled.resize(kChunk / kLanes * widest / kGroup * kTiledFloats);
     }
 }
 

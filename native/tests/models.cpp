@@ -22,8 +22,9 @@ void try_model(Random& random) {
     const Ops* tables[8];
     const int count = available_ops(tables, 8);
     const CacheKind cache = between(random, 0, 1) ? CacheKind::Bfloat : CacheKind::Small;
-    const auto scalar = engine_of(model, 1, "scalar", cache);
-    const auto other = engine_of(model, between(random, 1, 3), tables[between(random, 0, count - 1)]->name, cache);
+    const Ops& ops = *tables[between(random, 0, count - 1)];
+    const auto scalar = engine_of(model, 1, oracle_of(ops), cache);
+    const auto other = engine_of(model, between(random, 1, 3), ops.name, cache);
     using Held = std::shared_ptr<const Adapter>;
     const Held adapters[] = {nullptr, random_adapter(random, model), random_adapter(random, model)};
     struct Live {

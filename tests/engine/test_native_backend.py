@@ -15,7 +15,7 @@ from empu.checkpoint import open_checkpoint
 from empu.config import ModelConfig, RopeScaling, preset
 from empu.engine import native_backend
 from empu.engine.backend import Chunk, SequenceId, Want
-from empu.engine.native_backend import NativeBackend, available_instructions, open_native
+from empu.engine.native_backend import NativeBackend, available_instructions, open_native, oracle_of
 from empu.engine.native_weights import build_model, packed_bytes
 from empu.errors import EmpuError, UsageError
 from tests.engine.native_reference import Reference, divergence, random_checkpoint, token_rows
@@ -78,7 +78,7 @@ def test_stored_types_give_the_logits_of_their_unpacked_weights(type_name: str) 
 def test_every_instruction_set_gives_the_bits_of_the_scalar_one(instructions: str, type_name: str) -> None:
     checkpoint = random_checkpoint(GROUPED, type_name)
     (tokens,) = token_rows([140], GROUPED.vocab_size)
-    scalar = all_logits(open_native(checkpoint, threads=1, instructions=INSTRUCTIONS[-1]), tokens)
+    scalar = all_logits(open_native(checkpoint, threads=1, instructions=oracle_of(instructions)), tokens)
     wide = open_native(checkpoint, threads=1, instructions=instructions)
     np.testing.assert_array_equal(all_logits(wide, tokens), scalar)
     np.testing.assert_array_equal(all_logits(wide, tokens[:70], 1), scalar[:70])
@@ -88,7 +88,7 @@ def test_every_instruction_set_gives_the_bits_of_the_scalar_one(instructions: st
 def test_odd_sizes_give_the_same_bits_on_every_instruction_set(instructions: str) -> None:
     checkpoint = random_checkpoint(SHAPES["odd sizes"])
     (tokens,) = token_rows([70], 37)
-    scalar = all_logits(open_native(checkpoint, threads=1, instructions=INSTRUCTIONS[-1]), tokens)
+    scalar = all_logits(open_native(checkpoint, threads=1, instructions=oracle_of(instructions)), tokens)
     np.testing.assert_array_equal(all_logits(open_native(checkpoint, instructions=instructions), tokens), scalar)
 
 

@@ -149,6 +149,7 @@ filters = st.builds(
 
 
 @given(rows, filters, st.floats(0, 1, exclude_max=True), st.integers(1, 40))
+@example(np.array([-1e-38, 1, 0, 0], dtype=np.float32), SamplingParams(top_p=0.5), 0.0, 1)  # ties after scaling alone
 def test_the_compiled_draw_is_that_of_the_functions_on_arrays(
     logits: sampling.Logits, params: SamplingParams, uniform: float, times: int
 ) -> None:

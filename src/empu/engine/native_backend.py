@@ -1,7 +1,8 @@
 """The backend protocol on the compiled engine in native/: what CPUs run.
 
 Its results depend on nothing but the model and a sequence's tokens: the same logits, bit for bit, whether a prompt is
-read in one piece or in several, alone or beside others, by one thread or more, and on any instruction set.
+read in one piece or in several, alone or beside others, by one thread or more, and on any instruction set; only AMX
+adds up attention in an order of its own.
 """
 
 from __future__ import annotations
@@ -156,6 +157,11 @@ def open_native(
 def available_instructions() -> list[str]:
     """The instruction sets that this build has and this processor can run, best first."""
     return _native.available_ops()
+
+
+def oracle_of(instructions: str) -> str:
+    """The plain instruction set whose bits this one gives."""
+    return _native.oracle_of(instructions)
 
 
 @contextmanager
