@@ -71,6 +71,7 @@ void forward(Engine& engine, const std::vector<int64_t>& sequences, const std::v
 NB_MODULE(_native, module) {
     const auto error = nb::exception<Error>(module, "Error");
     nb::exception<NoRoom>(module, "NoRoomError", error);
+    nb::exception<NotFinite>(module, "NotFiniteError", error);
     nb::set_leak_warnings(false);  // objects that live until the process ends are no fault
 
     nb::class_<Memory>(module, "FileMemory")

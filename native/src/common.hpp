@@ -22,6 +22,11 @@ struct Error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// Weights that are infinite or no numbers.
+struct NotFinite : Error {
+    using Error::Error;
+};
+
 // There is no room for another sequence now; there may be later.
 struct NoRoom : Error {
     using Error::Error;

@@ -15,6 +15,13 @@ uint16_t read_half(const uint8_t* at) {
     return half;
 }
 
+// A scale or a minimum of a file's block.
+uint16_t read_finite(const uint8_t* at) {
+    const uint16_t half = read_half(at);
+    if ((half & 0x7c00) == 0x7c00) throw NotFinite("A scale or minimum is not finite.");
+    return half;
+}
+
 void write_half(uint8_t* at, uint16_t half) { std::memcpy(at, &half, sizeof half); }
 
 // Four neighbouring numbers of one row, which stay neighbours in a tile.
@@ -62,13 +69,13 @@ void put_q8(Matrix& matrix, int row, int group, const uint8_t* numbers, uint16_t
 
 void pack_q4_0(Matrix& matrix, int row, const uint8_t* block) {
     for (int group = 0; group < matrix.groups(); ++group, block += 18) {
-        put(matrix, row, group, 4, read_half(block), [&](int i) { return read_four(block + 2 + 4 * i); });
+        put(matrix, row, group, 4, read_finite(block), [&](int i) { return read_four(block + 2 + 4 * i); });
     }
 }
 
 void pack_q4_1(Matrix& matrix, int row, const uint8_t* block) {
     for (int group = 0; group < matrix.groups(); ++group, block += 20) {
-        put_q4(matrix, row, group, read_half(block), read_half(block + 2),
+        put_q4(matrix, row, group, read_finite(block), read_finite(block + 2),
                [&](int i) { return read_four(block + 4 + 4 * i); });
     }
 }
@@ -77,7 +84,7 @@ void pack_q4_1(Matrix& matrix, int row, const uint8_t* block) {
 // Two groups share 32 bytes: one has the low halves, the next one the high halves.
 void pack_q4_k(Matrix& matrix, int row, const uint8_t* block) {
     for (int first = 0; first < matrix.groups(); first += 8, block += 144) {
-        const float scale = float_of_half(read_half(block)), minimum = float_of_half(read_half(block + 2));
+        const float scale = float_of_half(read_finite(block)), minimum = float_of_half(read_finite(block + 2));
         const uint8_t* six = block + 4;
         for (int i = 0; i < 8; ++i) {
             const int s = i < 4 ? six[i] & 63 : (six[i + 4] & 15) | (six[i - 4] >> 6 << 4);
@@ -92,7 +99,7 @@ void pack_q4_k(Matrix& matrix, int row, const uint8_t* block) {
 
 void pack_q8_0(Matrix& matrix, int row, const uint8_t* block) {
     for (int group = 0; group < matrix.groups(); ++group, block += 34) {
-        put_q8(matrix, row, group, block + 2, read_half(block));
+        put_q8(matrix, row, group, block + 2, read_finite(block));
     }
 }
 

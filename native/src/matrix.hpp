@@ -61,7 +61,8 @@ Matrix map_matrix(Kind kind, int rows, int cols, const Memory& memory, size_t of
 // Q4 takes Q4_1 exactly, Q4_K with each product of its two scales rounded to a 16-bit float, and F32 rounded to what
 // Q4_1 would hold (an error of at most 1/30 of a group's range); Q4Symmetric takes Q4_0 exactly;
 // Q8 takes Q8_0 exactly, and F32 rounded to numbers of -127 to 127 (an error of at most 1/254 of a group's largest);
-// Float32 takes F32. Throws Error for another type, rows outside the matrix or a size that does not fit.
+// Float32 takes F32. Throws Error for another type, rows outside the matrix or a size that does not fit, NotFinite for a
+// scale or minimum of a block that is not.
 void pack_rows(Matrix& matrix, int first, int count, std::string_view type, const uint8_t* data, size_t bytes);
 
 // One row back as floats: the embedding look-up.

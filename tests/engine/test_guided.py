@@ -126,6 +126,14 @@ def test_schemas_that_cannot_be_kept_are_refused(model: LanguageModel, schema: d
         guides_of(model).json_schema(schema)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "reason"), [("(", "unclosed group"), (r"(a)\1", "backreferences"), ("(?=x)", "look-ahead")]
+)
+def test_patterns_are_refused_with_the_reason(model: LanguageModel, pattern: str, reason: str) -> None:
+    with pytest.raises(GrammarError, match=reason):
+        guides_of(model).json_schema({"type": "string", "pattern": pattern})
+
+
 def test_schema_files_are_read_or_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "schema.json"
     with pytest.raises(UsageError, match=r"schema\.json"):

@@ -8,6 +8,7 @@ from empu.engine.backend import Backend
 from empu.engine.measure import WRITTEN, Case, Limits, measure
 from empu.engine.native_backend import open_native
 from empu.engine.torch_backend import TorchBackend
+from empu.errors import UsageError
 from tests.engine.native_reference import random_checkpoint
 from tests.engine.test_adapters import SHAPE
 from tests.tune.making import tiny_model
@@ -24,7 +25,14 @@ def test_each_case_is_measured_as_often_as_asked() -> None:
     assert all(figure.share is not None and figure.share > 0 for figure in figures)
     assert limits is not None
     assert limits.weight_bytes == backend.weight_bytes
+    assert told[0] == "left out, as the context has 90 tokens: reading 80"
     assert told[-1] == "round 2 of 2: writing after 8, 3 together"
+
+
+def test_a_context_for_no_case_is_refused() -> None:
+    backend = open_native(random_checkpoint(SHAPE, "Q4_1"), threads=1, context=30)
+    with pytest.raises(UsageError, match="takes 60"):
+        measure(backend, threads=1, cases=CASES, runs=1)
 
 
 def test_only_the_native_engine_has_known_limits() -> None:

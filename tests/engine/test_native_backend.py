@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from empu.engine import native_backend
 from empu.engine.backend import Chunk, SequenceId, Want
 from empu.engine.native_backend import NativeBackend, available_instructions, open_native, oracle_of
 from empu.engine.native_weights import build_model, packed_bytes
-from empu.errors import EmpuError, UsageError
+from empu.errors import CheckpointError, EmpuError, UsageError
 from tests.engine.native_reference import Reference, divergence, random_checkpoint, token_rows
 
 TINY = preset("tiny")
@@ -250,6 +251,21 @@ if child == 0:
     os._exit(0 if same else 1)
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+
+
+@pytest.mark.parametrize("type_name", ["Q4_0", "Q4_1", "Q4_K", "Q8_0", "Q6_K", "BF16", "F32"])
+def test_weights_that_are_not_finite_are_refused_by_name(type_name: str) -> None:
+    checkpoint = random_checkpoint(GROUPED, type_name)
+    stored = checkpoint.stored["layers.1.feed_forward.up.weight"]
+    block = stored.type.block_bytes
+    # An infinite scale where a block has one: at its end in Q6_K, else in front.
+    damaged = stored.data.copy()
+    infinite = {"F32": b"\0\0\x80\x7f", "BF16": b"\x80\x7f"}.get(type_name, b"\0\x7c")
+    at = 40 * block + (block - 2 if type_name == "Q6_K" else 0)
+    damaged.reshape(-1)[at : at + len(infinite)] = np.frombuffer(infinite, dtype=np.uint8)
+    checkpoint.stored[stored.name] = replace(stored, data=damaged)
+    with pytest.raises(CheckpointError, match=r"layers\.1\.feed_forward\.up\.weight holds a number that is not finite"):
+        open_native(checkpoint, threads=1)
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

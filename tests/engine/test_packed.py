@@ -106,6 +106,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "header": lambda data: swap(data, 30),
     "no header": lambda data: bytes(4096) + data[4096:],
     "a list for a header": lambda data: b"[1]".ljust(4096, b"\0") + data[4096:],
+    "nothing but brackets": lambda data: b"[" * 4096 + data[4096:],
     "zeros": lambda data: bytes(len(data)),
     "hash of other weights": lambda data: data[:4096] + bytes(len(data) - 4096),
 }
@@ -118,6 +119,14 @@ def test_a_damaged_file_is_packed_anew(kept: Kept, what: str) -> None:
     assert kept.build().mapped_bytes() == 0
     assert kept.file.read_bytes() == good
     assert kept.build().mapped_bytes() > 0
+    np.testing.assert_array_equal(logits(kept.open()), kept.logits)
+
+
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(kept: Kept) -> None:
+    path = kept.file
+    path.unlink()
+    os.mkfifo(path)
+    assert kept.build().mapped_bytes() == 0
     np.testing.assert_array_equal(logits(kept.open()), kept.logits)
 
 

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from empu.engine import _native, sampling
 from empu.engine.native_backend import available_instructions
 from empu.engine.sampling import Sampler, SamplingParams
-from empu.errors import UsageError
+from empu.errors import CheckpointError, UsageError
 
 rows = arrays(np.float32, st.integers(1, 60), elements=st.floats(-30, 30, width=32), unique=False)
 
@@ -197,6 +197,15 @@ def test_every_instruction_set_draws_the_same(logits: sampling.Logits, params: S
 def test_no_token_is_drawn_where_none_is_left(value: float) -> None:
     with pytest.raises(_native.Error, match="not finite"):
         compiled_draw(np.full(40, value, dtype=np.float32), SamplingParams(), 0.5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_not_finite_are_an_error(value: float, temperature: float) -> None:
+    logits = np.zeros(40, dtype=np.float32)
+    logits[7] = value
+    with pytest.raises(CheckpointError, match="not finite"):
+        Sampler(SamplingParams(temperature=temperature)).choose(logits)
 
 
 def test_without_the_extension_the_functions_on_arrays_draw(monkeypatch: pytest.MonkeyPatch) -> None:

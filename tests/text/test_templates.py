@@ -52,6 +52,9 @@ def test_template_for_tools_is_taken_when_there_are_tools() -> None:
     assert template.render([{"role": "user", "content": ""}]) == "plain"
     assert template.render([{"role": "user", "content": ""}], tools=TOOLS) == "tools"
     assert choose_template({"default": None}, {}, "f") is None
+    assert choose_template({"default": " "}, {}, "f") is None
+    with pytest.raises(TemplateError, match="no text"):
+        choose_template({"default": 5}, {}, "f")
 
 
 def test_date_is_todays() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path).expanduser()
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; give a GGUF file, or the folder of a model.")
+    if path.is_file():
+        if not os.access(path, os.R_OK):
+            raise CheckpointError(f"{path} cannot be read (Permission denied); give yourself the right to read it.")
+        if path.stat().st_size == 0:
+            raise CheckpointError(f"{path} is empty; fetch it again.")
     for is_mine, open_it in READERS:
         if is_mine(path):
             checkpoint = open_it(path)

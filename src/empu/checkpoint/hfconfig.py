@@ -50,7 +50,9 @@ def _read(config: Json, where: str) -> ModelConfig:
     if kv_heads is None:
         absent_in_mistral = model_type == "mistral" and "num_key_value_heads" not in config
         kv_heads = _MISTRAL_KV_HEADS if absent_in_mistral else heads
-    context = optional_integer(config, "max_position_embeddings", where) or _DEFAULT_CONTEXT[model_type]
+    context = optional_integer(config, "max_position_embeddings", where)
+    if context is None:
+        context = _DEFAULT_CONTEXT[model_type]
     theta, scaling = _read_rope(config, context, where)
     return ModelConfig(
         n_layers=integer(config, "num_hidden_layers", where),
@@ -105,9 +107,9 @@ def _model_type(config: Json, where: str) -> str:
     architectures = config.get("architectures") or []
     names = [name for name in architectures if isinstance(name, str)] if isinstance(architectures, list) else []
     if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
-        found = model_type if isinstance(model_type, str) else ", ".join(names) or "without a model_type"
+        found = f"the model is {shown(model_type)}" if isinstance(model_type, str) else "the model has no model_type"
         raise UnsupportedError(
-            f"{where}: the model is {shown(found)}; Empu opens {' and '.join(ARCHITECTURES)} models (Llama 2 to 3.2 "
+            f"{where}: {found}; Empu opens {' and '.join(ARCHITECTURES)} models (Llama 2 to 3.2 "
             "text, SmolLM, TinyLlama, Mistral 7B)."
         )
     if names and ARCHITECTURES[model_type] not in names:

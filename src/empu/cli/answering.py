@@ -70,9 +70,11 @@ def ask(model: LanguageModel, question: Question, params: SamplingParams, *, tru
 
 
 def warn_of_cut(completion: Completion) -> None:
-    """Tell people when the prompt was cut."""
+    """Tell people when the prompt or the answer was cut."""
     if completion.dropped_tokens:
         talk.say(f"The prompt was cut: its oldest {completion.dropped_tokens:,} tokens were left out to make it fit.")
+    if completion.finish_reason == "length":
+        talk.say("The answer was cut: it had reached --max-tokens, or the end of the context.")
 
 
 def name_label(located: Located, model: LanguageModel, text: str, as_json: bool) -> None:

@@ -95,7 +95,11 @@ class Commands(click.Group):
                 given,
             )
         except OSError as error:  # of a file or stream for which no command has better words
-            what = os.fspath(error.filename) if isinstance(error.filename, str | os.PathLike) else "A file or stream"
+            what = (
+                os.fspath(error.filename)
+                if isinstance(error.filename, str | os.PathLike)
+                else "A file or standard output"
+            )
             sentence = f"{what} cannot be read or written ({error.strerror or error}); mend that and try again."
             code = _report(error, sentence, EmpuError.exit_code, given)
         except Exception as error:

@@ -174,4 +174,7 @@ class _Wrapped:
 
 
 def _line(text: str) -> str:
-    return text.strip().partition("\n")[0].rstrip(".")[:300]
+    """What llguidance says, in one line: of a picture of the place, with a mark under it, the words."""
+    lines = (line.strip() for line in text.strip().splitlines())
+    said = [line for line in lines if line and set(line) - set("^ ")]
+    return " ".join(said[: 1 if not said or not said[0].endswith(":") else None]).rstrip(".")[:300]

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from empu import __version__
 from empu.config import ModelConfig
 from empu.engine.backend import Backend, Chunk, SequenceId, Want
+from empu.errors import UsageError
 from empu.machine import cpu_name, processors
 
 Tokens = npt.NDArray[np.integer]
@@ -149,8 +150,17 @@ def measure(
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[list[Figure], Limits | None]:
     """Every case ``runs`` times, in turn, and the machine's limits before each; medians. Cases that do not fit the
-    model's context are left out.
+    model's context are left out, which is told; raises :class:`~empu.errors.UsageError` where none fits.
     """
+    shortest = min(case.longest for case in cases)
+    if shortest > backend.context:
+        raise UsageError(
+            f"The context has {backend.context:,} tokens and the shortest measurement takes {shortest:,}; use a larger "
+            "--context."
+        )
+    for case in cases:
+        if case.longest > backend.context:
+            tell(f"left out, as the context has {backend.context:,} tokens: {case}")
     cases = [case for case in cases if case.longest <= backend.context]
     rates: dict[Case, list[float]] = {case: [] for case in cases}
     shares: dict[Case, list[float]] = {case: [] for case in cases}

@@ -21,12 +21,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from empu.checkpoint import Checkpoint, StoredTensor
+from empu.checkpoint import Checkpoint
 from empu.checkpoint.blocks import BlockType
 from empu.config import LinearRopeScaling, ModelConfig
 from empu.engine import _native
 from empu.engine.packed import MatrixPlan, PackedFile
 from empu.engine.storage import AS_IT_IS, Storage
+from empu.errors import CheckpointError
 from empu.machine import processors
 
 Floats = npt.NDArray[np.float32]
@@ -59,12 +60,14 @@ def build_model(checkpoint: Checkpoint, storage: Storage = AS_IT_IS) -> _native.
     plan = matrix_plan(checkpoint, storage.quant)
     for name in checkpoint.names():
         if len(checkpoint.shape(name)) == 1:
-            model.set_norm(name, checkpoint.tensor(name).float32())
+            norm = checkpoint.tensor(name).float32()
+            _check_finite(checkpoint, name, norm)
+            model.set_norm(name, norm)
     file = PackedFile.of(storage.packed, checkpoint, plan) if storage.packed is not None else None
     if file is not None and file.map_into(model):
         return model
     for matrix in plan:
-        _pack(model, checkpoint.tensor(matrix.name), matrix)
+        _pack(model, checkpoint, matrix)
     if file is not None:
         file.keep(model)
     return model
@@ -111,11 +114,26 @@ def _kind(name: str, stored: BlockType, cols: int, quant: str | None) -> str:
     return "q4" if quant == "q4" and name not in _STAY_AT_EIGHT else "q8"
 
 
-def _pack(model: _native.Model, tensor: StoredTensor, matrix: MatrixPlan) -> None:
+def _not_finite(checkpoint: Checkpoint, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{checkpoint.path}: {name} holds a number that is not finite; the file is damaged: fetch it again."
+    )
+
+
+def _check_finite(checkpoint: Checkpoint, name: str, values: Floats) -> None:
+    if not np.isfinite(values).all():
+        raise _not_finite(checkpoint, name)
+
+
+def _pack(model: _native.Model, checkpoint: Checkpoint, matrix: MatrixPlan) -> None:
+    tensor = checkpoint.tensor(matrix.name)
     rows, cols, stored = matrix.rows, matrix.cols, tensor.type.name
     model.make(tensor.name, matrix.kind, rows, cols)
     if (matrix.kind, stored) == ("q8", "Q8_0") or stored in _FOUR_BITS:
-        model.pack(tensor.name, 0, rows, stored, np.ascontiguousarray(tensor.data))
+        try:
+            model.pack(tensor.name, 0, rows, stored, np.ascontiguousarray(tensor.data))
+        except _native.NotFiniteError:
+            raise _not_finite(checkpoint, tensor.name) from None
         return
     row_bytes = cols // tensor.type.block_values * tensor.type.block_bytes
     step = max(1, _UNPACKED_AT_ONCE // cols)
@@ -123,6 +141,7 @@ def _pack(model: _native.Model, tensor: StoredTensor, matrix: MatrixPlan) -> Non
     def pack(first: int) -> None:
         count = min(step, rows - first)
         values = tensor.type.unpack(tensor.data[first * row_bytes : (first + count) * row_bytes])
+        _check_finite(checkpoint, tensor.name, values)
         model.pack(tensor.name, first, count, "F32", values.view(np.uint8))
 
     with ThreadPoolExecutor(min(_MOST_WORKERS, processors())) as workers:

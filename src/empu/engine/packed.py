@@ -78,6 +78,8 @@ class PackedFile:
 
     def map_into(self, model: _native.Model) -> bool:
         """Give ``model`` its matrices out of the file; ``False``, and nothing done, where there is no good file."""
+        if not self.path.is_file():  # opening a pipe would wait for ever
+            return False
         try:
             with self.path.open("rb") as file:
                 if not self._is_good(file):
@@ -140,7 +142,7 @@ class PackedFile:
         try:
             header = json.loads(file.read(_HEADER_BYTES).rstrip(b"\0"))
             sha256 = str(header["sha256"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False
         if header != self._header(sha256):
             return False
@@ -158,7 +160,7 @@ class PackedFile:
     def _is_noted(self, look: list[int]) -> bool:
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
         return isinstance(note, dict) and note.get("look") == look and note.get("boot", "") in (None, _boot())
 

@@ -10,6 +10,9 @@ from empu.errors import PromptTooLongError, UsageError
 from empu.text.base import Message, Text
 from empu.text.chat import encode_chat
 
+MOST_CHARACTERS = 10_000_000
+"""Of a dialogue: more than any context holds, and less than a template may make of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -46,6 +49,9 @@ def encode_prompt(
     if text.template is None:
         raise UsageError("This model has no chat template: it continues text and knows no turns; give a plain text.")
     messages = list(prompt)
+    characters = sum(len(content) for message in messages if isinstance(content := message.get("content"), str))
+    if characters > MOST_CHARACTERS:
+        raise UsageError(f"The prompt has {characters:,} characters; at most {MOST_CHARACTERS:,} are read: shorten it.")
     ids = encode_chat(text, messages, tools=tools)
     whole = len(ids)
     if whole > limit and not truncate:
@@ -53,7 +59,8 @@ def encode_prompt(
     while len(ids) > limit:
         shorter = _without_oldest_turn(messages) or _with_shorter_last_turn(text, messages, len(ids) - limit)
         if shorter is None:
-            raise PromptTooLongError(whole, limit, "even without its dialogue; shorten the system message")
+            hint = "no part that may be left out makes it fit: use a larger --context, or a shorter system message"
+            raise PromptTooLongError(whole, limit, hint)
         messages = shorter
         ids = encode_chat(text, messages, tools=tools)
     return Prompt(ids, whole - len(ids))

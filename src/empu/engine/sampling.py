@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from empu.errors import UsageError
+from empu.errors import CheckpointError, UsageError
 
 _COMPILED = importlib.util.find_spec("empu.engine._native") is not None
 
@@ -225,7 +225,13 @@ class Sampler:
             logits = penalise_repetition(logits, self._seen.ids, params.repetition_penalty)
         if self._counts and (params.presence_penalty or params.frequency_penalty):
             logits = penalise_presence(logits, self._counts, params.presence_penalty, params.frequency_penalty)
-        token = int(logits.argmax()) if params.temperature == 0.0 else self._draw(logits)
+        likeliest = int(logits.argmax())  # the first that is no number, where there is one
+        if not math.isfinite(logits[likeliest]):
+            raise CheckpointError(
+                "The model gives numbers that are not finite, so nothing can be answered: its weights are damaged; "
+                "fetch it again."
+            )
+        token = likeliest if params.temperature == 0.0 else self._draw(logits)
         self.note(token)
         return token
 

@@ -97,7 +97,7 @@ class Keys:
             return {str(name): {"sha256": key["sha256"], "made_at": key["made_at"]} for name, key in data.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(f"{self.path} cannot be read ({error}); delete it, and new keys can be made.") from error
 
     def _save(self, keys: dict[str, dict[str, str]]) -> None:

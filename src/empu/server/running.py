@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import socket
@@ -70,7 +71,11 @@ def listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{host}:{port} cannot be served ({reason}); choose another --port, or --port 0.") from None
+        is_of_host = (
+            isinstance(error, socket.gaierror | UnicodeError) or getattr(error, "errno", 0) == errno.EADDRNOTAVAIL
+        )
+        advice = "give a --host of this machine" if is_of_host else "choose another --port, or --port 0"
+        raise UsageError(f"{host}:{port} cannot be served ({reason}); {advice}.") from None
     return listening
 
 

@@ -77,7 +77,7 @@ def _listed(folder: Path) -> Iterator[Kept]:
             read = json.loads(note.read_text(encoding="utf-8"))
             stat = note.with_suffix(".bin").stat()
             used = note.stat().st_mtime
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(read, dict) and isinstance(read.get("source"), dict):
             yield Kept(note.with_suffix(".bin"), stat.st_size, used, read["source"])

@@ -125,11 +125,15 @@ def read(path: Path) -> ModelRecord:
     """Read ``model.json`` back. Raises :class:`~empu.errors.StoreError` when it is not what we wrote."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}); give yourself the right to read it.") from error
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}); pull the model again to replace it.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged ({error}); pull the model again to replace it.") from error
     try:
+        if not isinstance(data, dict):
+            raise ValueError("it holds no object")
         if data.pop("schema") != SCHEMA:
             raise ValueError("it was written by another version of Empu")
         return ModelRecord(
@@ -145,5 +149,7 @@ def read(path: Path) -> ModelRecord:
                 ),
             }
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise StoreError(f"{path} is damaged ({error} is missing); pull the model again to replace it.") from error
+    except (AttributeError, TypeError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}); pull the model again to replace it.") from error

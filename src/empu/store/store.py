@@ -328,7 +328,7 @@ class Store:
         """Looks at the last full check. A missing or damaged note only means that everything is hashed again."""
         try:
             data = json.loads((model.folder / "verified.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return data if isinstance(data, dict) else {}
 

@@ -78,9 +78,11 @@ def check_messages(messages: Sequence[Message]) -> None:
 
 def choose_template(found: Mapping[str, object], variables: Mapping[str, str], where: str) -> JinjaTemplate | None:
     """From named templates the one for dialogues (``default``) and the one for dialogues with tools (``tool_use``);
-    ``None`` when there is none.
+    ``None`` when there is none, or nothing in it. Raises :class:`TemplateError` for one that is no text.
     """
-    sources = {name: source for name, source in found.items() if isinstance(source, str)}
+    if not isinstance(found.get("default"), str | None):
+        raise TemplateError(f"{where}: chat_template is no text; fetch the model again.")
+    sources = {name: source for name, source in found.items() if isinstance(source, str) and source.strip()}
     default = sources.get("default") or next(iter(sources.values()), None)
     if default is None:
         return None
