@@ -160,7 +160,7 @@ def _report(error: BaseException, sentence: str, code: int, given: Sequence[str]
     cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="MODEL is a name in the store, the beginning of an id, or a path. The store is ~/.empu, or EMPU_HOME.",
+    epilog="MODEL is a name in the store, an id or its first 8 digits, or a path. The store is ~/.empu, or EMPU_HOME.",
 )
 @click.version_option(__version__, "--version", prog_name="empu", message="%(prog)s %(version)s")
 @click.pass_context

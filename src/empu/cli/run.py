@@ -33,8 +33,10 @@ def run(model: str, prompt: tuple[str, ...], as_json: bool, **given: Any) -> Non
     from empu.cli.answering import ask, document, name_label, question, read_prompt, warn_of_cut
     from empu.cli.opening import locate, open_located, opening
     from empu.cli.options import TEXT_ONLY, refuse_given, sampling_params
-    from empu.errors import AnsweredError, CancelledError
+    from empu.errors import AnsweredError, CancelledError, UsageError
 
+    if given["logprobs"] is not None and not as_json:
+        raise UsageError("--logprobs are given with --json only; add it.")
     params = sampling_params(given)
     text = read_prompt(prompt)
     located = locate(model)

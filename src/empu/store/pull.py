@@ -78,6 +78,8 @@ def pull_package(store: Store, pinned: PinnedPackage, request: Request, progress
 
 def _pull_path(store: Store, request: Request, progress: Progress) -> Added:
     """From files on this machine, copied, or with ``link`` left where they are."""
+    if not request.source:
+        raise UsageError("The model to pull has no name; give a name, an address or a path.")
     path = user_path(request.source).absolute()
     if not path.exists():
         raise UsageError(

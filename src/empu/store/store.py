@@ -87,7 +87,10 @@ class Store:
     @classmethod
     def of_user(cls) -> Store:
         """``EMPU_HOME``, or ``~/.empu``."""
-        return cls(user_path(os.environ.get("EMPU_HOME") or "~/.empu").absolute())
+        home = user_path(os.environ.get("EMPU_HOME") or "~/.empu").absolute()
+        if home.exists() and not home.is_dir():
+            raise StoreError(f"The store {home} is no folder; set EMPU_HOME to one, or to where one may be made.")
+        return cls(home)
 
     # Asking
 
