@@ -16,6 +16,9 @@ template <int Q, int W, bool Ahead, typename Number>
 inline __attribute__((always_inline)) void product(const Factor* a, size_t lda, const Number* b, size_t ldb, int depth,
                                                    __m512 (&c)[Q][W]) {
     constexpr int kColumns = W < 2 ? W : 2;  // more sums do not stay in registers
+    for (int q = 0; q < Q; ++q) {
+        for (int w = 0; w < W; ++w) c[q][w] = _mm512_setzero_ps();
+    }
     for (int column = 0; column < W; column += kColumns) {
         for (int begin = 0; begin < depth; begin += 2 * kLanes) {
             const int end = depth - begin < 2 * kLanes ? depth : begin + 2 * kLanes;
@@ -48,8 +51,7 @@ inline __attribute__((always_inline)) void product(const Factor* a, size_t lda, 
             for (int q = 0; q < Q; ++q) {
 #pragma GCC unroll 2
                 for (int w = 0; w < kColumns; ++w) {
-                    const __m512 sum = begin == 0 ? _mm512_setzero_ps() : c[q][column + w];
-                    c[q][column + w] = _mm512_add_ps(sum, _mm512_add_ps(firsts[q][w], seconds[q][w]));
+                    c[q][column + w] = _mm512_add_ps(c[q][column + w], _mm512_add_ps(firsts[q][w], seconds[q][w]));
                 }
             }
         }

@@ -17,9 +17,9 @@ namespace empu {
 
 enum class Kind { Float32, Q4, Q4Symmetric, Q8 };
 
-// Counts up with every change of what stands above or of how `pack_rows` rounds: it is part of the key under which
+// Counts up with every change of what stands above or of how `pack_rows` rounds or what it refuses: it is part of the key under which
 // packed weights are kept on disk.
-inline constexpr int kLayoutVersion = 2;
+inline constexpr int kLayoutVersion = 3;
 
 inline constexpr size_t kQ4GroupBytes = 320;
 

@@ -88,8 +88,6 @@ const Ops& choose_ops(std::string_view name) {
     throw Error("This processor cannot run the instruction set " + std::string(name) + ".");
 }
 
-const char* oracle_of(const Ops& ops) {
-    return std::string_view(ops.name) == "amx" ? kScalarPairedOps.name : kScalarOps.name;
-}
+const char* oracle_of(const Ops& ops) { return (ops.paired ? kScalarPairedOps : kScalarOps).name; }
 
 }  // namespace empu

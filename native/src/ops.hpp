@@ -121,6 +121,7 @@ struct Ops {
     // out = 2^((x - largest) * factor), nothing below 2^-100; gives their sum. n is a multiple of 16.
     float (*powers)(const float* x, int n, float largest, float factor, float* out);
     const TuneOps* tuning;  // what tuning uses besides
+    bool paired = false;    // attends in the order of AMX
 };
 
 // How many bytes ahead of their use the weights are fetched for one token: what is fastest differs between processors.

@@ -1,6 +1,4 @@
 // AVX-512 with VNNI: one zmm register is one tile's 16 rows, or 16 elements of a row.
-#include <algorithm>
-
 #include "attend_x86.hpp"
 #include "avx512.hpp"
 #include "ops_amx.hpp"
@@ -357,7 +355,7 @@ constexpr Step kGated[kMostTokens + 1] = {nullptr,        gated<K, 2, 1>, gated<
 void all_tokens(const Step* steps, const uint8_t* const* tiles, size_t ahead, const Rows& rows, int tokens,
                 const Target& target) {
     const int halves = tokens > kTokens && tokens <= kMostTokens ? 2 : 1;
-    const int of = halves + std::max(0, tokens - kMostTokens + kTokens - 1) / kTokens;
+    const int of = halves + (tokens > kMostTokens ? (tokens - kMostTokens + kTokens - 1) / kTokens : 0);
     Turn turn = {{tiles[0] + ahead, tiles[1] + ahead}, 0, of};
     for (int token = 0; token < tokens; ++turn.number) {
         const int left = tokens - token;
@@ -484,8 +482,12 @@ constexpr Ops table(const char* name, decltype(Ops::attend) attend, decltype(Ops
             wide_powers,    &kAvx512TuneOps};
 }
 
+constexpr Ops kWithoutBf16 = table("avx512", avx512_attend, avx512_attend_small);
+constexpr Ops kWithBf16 = table("avx512-bf16", avx512_bf16_attend, avx512_bf16_attend_small);
+
 constexpr Ops with_tiles(Ops ops) {
     ops.name = "amx";
+    ops.paired = true;
     ops.multiply = amx_multiply;
     ops.multiply_gated = amx_multiply_gated;
     ops.products = amx_products;
@@ -495,8 +497,9 @@ constexpr Ops with_tiles(Ops ops) {
 
 }  // namespace
 
-const Ops kAvx512Ops = table("avx512", avx512_attend, avx512_attend_small);
-const Ops kAvx512Bf16Ops = table("avx512-bf16", avx512_bf16_attend, avx512_bf16_attend_small);
-const Ops kAmxOps = with_tiles(kAvx512Bf16Ops);
+// Made when the program is: code of this file that ran when it is loaded would end it on other processors.
+constinit const Ops kAvx512Ops = kWithoutBf16;
+constinit const Ops kAvx512Bf16Ops = kWithBf16;
+constinit const Ops kAmxOps = with_tiles(kWithBf16);
 
 }  // namespace empu

@@ -24,7 +24,7 @@ class Calls {
           other_(random_model(random)),
           cache_(chance(random, 2) ? CacheKind::Bfloat : CacheKind::Small),
           engine_(engine_of(model_, between(random, 1, 3), ops, cache_, size_t(between(random, 1, 4)) << 20)),
-          oracle_(engine_of(model_, 1, "scalar", cache_)),
+          oracle_(engine_of(model_, 1, oracle_of(choose_ops(ops)), cache_)),
           adapter_(random_adapter(random, model_)),
           foreign_(random_adapter(random, other_)) {}
 

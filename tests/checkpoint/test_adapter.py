@@ -61,3 +61,10 @@ def test_a_norm_has_no_matrix_to_adapt(folder: Path) -> None:
     write_safetensors(folder / WEIGHTS, [Planned(name, F32, data.shape, lambda: data.reshape(-1).view(np.uint8))], {})
     with pytest.raises(CheckpointError, match="no matrix of that name"):
         read_adapter(folder, TINY)
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    low = LowRank(np.ones((2, 16), np.float32), np.full((16, 2), np.nan, np.float32))
+    write_adapter(tmp_path, Adapter(2, 4.0, {"layers.0.attention.q.weight": low}), TINY)
+    with pytest.raises(CheckpointError, match=r"q_proj\.lora_B\.weight' holds a number that is not finite"):
+        read_adapter(tmp_path, TINY)

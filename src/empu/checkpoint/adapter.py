@@ -109,6 +109,8 @@ def read_adapter(folder: Path, config: ModelConfig) -> Adapter:
             raise CheckpointError(
                 f"{folder}: {shown(foreign)} has the shape {array.shape}, which does not fit the base."
             )
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{folder}: {shown(foreign)} holds a number that is not finite; make it again.")
         if half == "B":
             array = _reorder(array, row, config, unpermute_rows)
         halves.setdefault(name, {})[half] = array

@@ -116,7 +116,8 @@ def _kind(name: str, stored: BlockType, cols: int, quant: str | None) -> str:
 
 def _not_finite(checkpoint: Checkpoint, name: str) -> CheckpointError:
     return CheckpointError(
-        f"{checkpoint.path}: {name} holds a number that is not finite; the file is damaged: fetch it again."
+        f"{checkpoint.path}: {name} holds a number that is not finite, so nothing can be answered with it; fetch the "
+        "model again, or another."
     )
 
 

@@ -78,9 +78,9 @@ class PackedFile:
 
     def map_into(self, model: _native.Model) -> bool:
         """Give ``model`` its matrices out of the file; ``False``, and nothing done, where there is no good file."""
-        if not self.path.is_file():  # opening a pipe would wait for ever
-            return False
         try:
+            if not self.path.is_file():  # opening a pipe would wait for ever
+                return False
             with self.path.open("rb") as file:
                 if not self._is_good(file):
                     return False
@@ -159,7 +159,7 @@ class PackedFile:
 
     def _is_noted(self, look: list[int]) -> bool:
         try:
-            note = json.loads(self.note.read_text(encoding="utf-8"))
+            note = json.loads(self.note.read_text(encoding="utf-8")) if self.note.is_file() else None
         except (OSError, ValueError, RecursionError):
             return False
         return isinstance(note, dict) and note.get("look") == look and note.get("boot", "") in (None, _boot())

@@ -9,6 +9,7 @@ from typing import Any
 from empu.errors import PromptTooLongError, UsageError
 from empu.text.base import Message, Text
 from empu.text.chat import encode_chat
+from empu.text.templates import check_messages
 
 MOST_CHARACTERS = 10_000_000
 """Of a dialogue: more than any context holds, and less than a template may make of it."""
@@ -49,6 +50,7 @@ def encode_prompt(
     if text.template is None:
         raise UsageError("This model has no chat template: it continues text and knows no turns; give a plain text.")
     messages = list(prompt)
+    check_messages(messages)
     characters = sum(len(content) for message in messages if isinstance(content := message.get("content"), str))
     if characters > MOST_CHARACTERS:
         raise UsageError(f"The prompt has {characters:,} characters; at most {MOST_CHARACTERS:,} are read: shorten it.")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import logging
 
-from empu.errors import BusyError, EmpuError, PromptTooLongError, StoreError, TemplateError, TokenizerError, UsageError
+from empu.errors import (
+    BusyError,
+    CheckpointError,
+    EmpuError,
+    PromptTooLongError,
+    StoreError,
+    TemplateError,
+    TokenizerError,
+    UsageError,
+)
 
 
 class ProblemError(EmpuError):
@@ -38,6 +47,8 @@ def problem_of(error: Exception, prompt: str = "messages") -> ProblemError:
         return ProblemError(400, str(error), code="invalid_value")
     if isinstance(error, StoreError):
         return ProblemError(503, str(error), code="store")
+    if isinstance(error, CheckpointError):
+        return ProblemError(500, str(error), code="model")
     if isinstance(error, EmpuError):
         return ProblemError(503, str(error), code="unavailable", retry_after_s=5)
     logging.getLogger("empu.server").error("a request failed", exc_info=error)
