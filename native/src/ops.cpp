@@ -28,6 +28,17 @@ namespace {
 constexpr int kMostTables = 6;
 
 #if defined(EMPU_X86)
+// What older compilers do not know by name; with AVX2 the system keeps the registers that these use.
+bool has_f16c() {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
+}
+
+bool has_avx_vnni() {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
 // AMD's family 19h with AVX-512. What such a processor fetches by itself is better than what it is told far ahead.
 bool is_zen_4() {
     constexpr unsigned kAmd = 0x68747541;  // "Auth"
@@ -56,7 +67,7 @@ int available_ops(const Ops** tables, int limit) {
     };
 #if defined(EMPU_X86)
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vnni")) {
@@ -66,7 +77,7 @@ int available_ops(const Ops** tables, int limit) {
         }
         add(kAvx512Ops);
     }
-    if (avx2 && __builtin_cpu_supports("avxvnni")) add(kAvxVnniOps);
+    if (avx2 && has_avx_vnni()) add(kAvxVnniOps);
     if (avx2) add(kAvx2Ops);
 #elif defined(EMPU_ARM) && defined(__linux__)
     if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) add(kNeonOps);

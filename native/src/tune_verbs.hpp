@@ -146,12 +146,21 @@ void gate_back(float* gate, float* up, int n, const float* g) {
     }
 }
 
+inline Wide with_swapped_pairs(Wide v) {
+#if defined(__clang__)
+    Wide swapped;
+    for (int i = 0; i < kWide; ++i) swapped[i] = v[i ^ 1];
+    return swapped;
+#else
+    return __builtin_shuffle(v, lanes() ^ 1);
+#endif
+}
+
 void rotate(float* x, const float* cosines, const float* sines, int n, bool back) {
-    const WideInt swap = lanes() ^ 1;
     const Wide sign = all(back ? -1.0f : 1.0f);
     for (int i = 0; i < n; i += kWide) {
         const Wide v = load(x + i);
-        store(x + i, v * load(cosines + i) + __builtin_shuffle(v, swap) * load(sines + i) * sign);
+        store(x + i, v * load(cosines + i) + with_swapped_pairs(v) * load(sines + i) * sign);
     }
 }
 
