@@ -31,23 +31,12 @@ uint32_t read_four(const uint8_t* at) {
     return four;
 }
 
-// Where a group lies in its tile: its numbers, and its scales, which minima follow.
-struct Place {
-    size_t numbers, scales;
-};
-
-Place place_of(const Matrix& matrix, int group) {
-    if (matrix.kind == Kind::Q4) return {kQ4GroupBytes * size_t(group), kQ4GroupBytes * size_t(group) + kQ4Numbers};
-    const size_t numbers = matrix.kind == Kind::Q8 ? kQ8Numbers : kQ4Numbers;
-    return {numbers_at(numbers, group), scales_at(numbers, matrix.groups(), group)};
-}
-
 // Fills `lines` lines of one row's group, `four(i)` giving the four bytes of line i, and its scale; gives the place of
 // the scale.
 template <typename Four>
 uint8_t* put(Matrix& matrix, int row, int group, int lines, uint16_t scale, const Four& four) {
     uint8_t* tile = matrix.memory.bytes() + matrix.tile_bytes * size_t(row / kLanes);
-    const Place place = place_of(matrix, group);
+    const Place place = place_of(matrix.kind, matrix.groups(), group);
     const int lane = row % kLanes;
     for (int line = 0; line < lines; ++line) {
         const uint32_t bytes = four(line);
@@ -239,7 +228,7 @@ void unpack_row(const Matrix& matrix, int row, float* out) {
         return;
     }
     for (int group = 0; group < matrix.groups(); ++group, out += kGroup) {
-        const Place place = place_of(matrix, group);
+        const Place place = place_of(matrix.kind, matrix.groups(), group);
         const uint8_t* scales = tile + place.scales + 2 * lane;
         const float scale = float_of_half(read_half(scales));
         const auto number = [&](int i) { return tile[place.numbers + size_t(i / 4 * 64 + lane * 4 + i % 4)]; };

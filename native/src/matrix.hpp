@@ -35,6 +35,16 @@ inline constexpr size_t scales_at(size_t numbers, int groups, int group) {
     return size_t(group / 2) * pair_bytes(numbers) + (alone ? numbers : 2 * numbers + size_t(group % 2) * kScales);
 }
 
+// Where a group of a quantised kind lies in its tile: its numbers, and its scales, which minima follow.
+struct Place {
+    size_t numbers, scales;
+};
+inline constexpr Place place_of(Kind kind, int groups, int group) {
+    if (kind == Kind::Q4) return {kQ4GroupBytes * size_t(group), kQ4GroupBytes * size_t(group) + kQ4Numbers};
+    const size_t numbers = kind == Kind::Q8 ? kQ8Numbers : kQ4Numbers;
+    return {numbers_at(numbers, group), scales_at(numbers, groups, group)};
+}
+
 struct Matrix {
     Kind kind = Kind::Float32;
     int rows = 0;

@@ -58,6 +58,18 @@ size_t ahead_for_one() {
 }
 }  // namespace
 
+Rows beginning_at(const Rows& rows, int first) {
+    Rows later = rows;
+    const size_t spans = size_t(first) * size_t(rows.spans());
+    later.floats += size_t(first) * size_t(rows.stride);
+    later.numbers += size_t(first) * size_t(rows.cols);
+    later.scales += spans;
+    later.sums += spans;
+    later.totals += spans;
+    later.tiled = nullptr;
+    return later;
+}
+
 const size_t kAheadForOne = ahead_for_one();
 
 int available_ops(const Ops** tables, int limit) {

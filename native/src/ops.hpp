@@ -46,6 +46,9 @@ struct Rows {
     int spans() const { return fine ? 2 * groups() : groups(); }
 };
 
+// The rows from `first` on; they have no `tiled`, whose blocks begin at every 16th token.
+Rows beginning_at(const Rows& rows, int first);
+
 enum class Span { Group, First, Second };  // a group of columns, or one half of it
 enum class Store { Set, Add };
 

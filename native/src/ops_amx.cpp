@@ -37,18 +37,6 @@ TileSetup for_products(int span) {
     return setup;
 }
 
-template <Kind K>
-inline size_t numbers_of(int group) {
-    if (K == Kind::Q4) return kQ4GroupBytes * (size_t)group;
-    return numbers_at(K == Kind::Q8 ? kQ8Numbers : kQ4Numbers, group);
-}
-
-template <Kind K>
-inline size_t scales_of(int groups, int group) {
-    if (K == Kind::Q4) return kQ4GroupBytes * (size_t)group + kQ4Numbers;
-    return scales_at(K == Kind::Q8 ? kQ8Numbers : kQ4Numbers, groups, group);
-}
-
 // Some groups of a tile: their numbers, of all kinds as 8 lines of signed bytes, their scales and their minima.
 struct Panel {
     alignas(64) uint8_t numbers[kPanelSpans][kQ8Numbers];
@@ -63,7 +51,8 @@ void unpack(const uint8_t* tile, int groups, int begin, int end, Panel& panel) {
         return K == Kind::Q4Symmetric ? _mm512_sub_epi8(four_bits, eight) : four_bits;
     };
     for (int group = begin; group < end; ++group) {
-        const uint8_t *at = tile + numbers_of<K>(group), *scales = tile + scales_of<K>(groups, group);
+        const Place place = place_of(K, groups, group);
+        const uint8_t *at = tile + place.numbers, *scales = tile + place.scales;
         uint8_t* out = panel.numbers[group - begin];
         for (size_t line = 0; line < kNumbers; line += 64) {
             _mm_prefetch((const char*)at + kAhead + line, _MM_HINT_T1);
@@ -282,18 +271,6 @@ void in_turns(int tokens, const Use& use) {
     for (int first = 0; first < tokens; first += kMostTokens) {
         use(first, tokens - first < kMostTokens ? tokens - first : kMostTokens);
     }
-}
-
-Rows beginning_at(const Rows& rows, int first) {
-    Rows later = rows;
-    const size_t spans = (size_t)first * (size_t)rows.spans();
-    later.floats += (size_t)first * (size_t)rows.stride;
-    later.numbers += (size_t)first * (size_t)rows.cols;
-    later.scales += spans;
-    later.sums += spans;
-    later.totals += spans;
-    later.tiled = nullptr;
-    return later;
 }
 
 }  // namespace

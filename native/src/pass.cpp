@@ -21,20 +21,6 @@ constexpr int kBlockCost = 4, kLastBlockCost = 7;
 
 bool takes_numbers(const Matrix& matrix) { return matrix.kind != Kind::Float32; }
 
-// The rows from `first` on.
-Rows beginning_at(const Rows& rows, int first) {
-    Rows later = rows;
-    const size_t groups = size_t(first) * size_t(rows.groups());
-    later.floats += size_t(first) * size_t(rows.stride);
-    const size_t entries = rows.fine ? 2 * groups : groups;
-    later.numbers += groups * kGroup;
-    later.scales += entries;
-    later.sums += entries;
-    later.totals += entries;
-    later.tiled = nullptr;
-    return later;
-}
-
 // One thread's walk through a pass. Threads meet at `pool.wait()`; between two meetings each writes only its own part.
 class Walk {
   public:
