@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from empu.engine.measure import Case, Limits, Machine, rate
+from empu.engine.benchmark import Case, Limits, Machine, rate
 from models import copy_as, write_random
 
 CASES = (
@@ -98,8 +98,8 @@ def main() -> None:
 
 def measure(options: argparse.Namespace, temporary: Path) -> None:
     from empu.checkpoint import open_checkpoint
-    from empu.engine.native_backend import open_native
-    from empu.engine.storage import Storage
+    from empu.engine.backends.native import open_native
+    from empu.engine.backends.storage import Storage
 
     with open_checkpoint(options.model) as checkpoint:
         backend = open_native(checkpoint, threads=options.threads, storage=Storage(kv=options.kv))

@@ -50,7 +50,7 @@ def own_texts() -> list[str]:
 
 def logits(backend: Any, window: Tokens) -> Floats:
     """(T, V)"""
-    from empu.engine.backend import Chunk, Want
+    from empu.engine.backends.protocol import Chunk, Want
 
     sequence = backend.allocate(len(window))
     (rows,) = backend.forward([Chunk(sequence, window, Want.ALL)])
@@ -115,8 +115,8 @@ def main() -> None:
         return serve(options.model)
 
     from empu.checkpoint import open_checkpoint
-    from empu.engine.native_backend import open_native
-    from empu.engine.torch_backend import open_torch
+    from empu.engine.backends.native import open_native
+    from empu.engine.backends.torch import open_torch
     from empu.text import load_text
 
     model = options.model

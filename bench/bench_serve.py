@@ -185,7 +185,7 @@ def engine(given: argparse.Namespace) -> Iterator[Callable[[float], dict[str, An
     """The scheduler alone with as many answers at once."""
     from empu.engine.generation import Completion, Piece
     from empu.engine.language_model import open_model
-    from empu.engine.prompting import encode_prompt
+    from empu.engine.prompt import encode_prompt
     from empu.engine.sampling import USUAL_TEMPERATURE, USUAL_TOP_P, SamplingParams
     from empu.engine.scheduler import Limits, Scheduler
 

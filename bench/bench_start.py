@@ -26,9 +26,9 @@ import json, resource, sys, time
 from pathlib import Path
 import numpy as np
 from empu.checkpoint import open_checkpoint
-from empu.engine.backend import Chunk
-from empu.engine.native_backend import open_native
-from empu.engine.storage import PackedPlace, Storage
+from empu.engine.backends.protocol import Chunk
+from empu.engine.backends.native import open_native
+from empu.engine.backends.storage import PackedPlace, Storage
 
 begun, model, folder, quant = float(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4] or None
 place = PackedPlace(Path(folder)) if folder else None

@@ -102,8 +102,8 @@ def work(options: argparse.Namespace) -> None:
     """One contestant: reads orders, prints reports."""
     import torch
 
-    from empu.specialist.ready import Wishes, make_ready
-    from empu.specialist.rows import prepare_rows
+    from empu.specialist.dataset import prepare_rows
+    from empu.specialist.plan import Wishes, make_ready
     from empu.store.store import Store
 
     torch.set_num_threads(options.threads)
@@ -152,7 +152,7 @@ class Contestant:
         raise NotImplementedError
 
     def batches(self, epochs: int | None = None) -> Iterator[list[Any]]:
-        from empu.tune.examples import epoch_batches
+        from empu.tune.batches import epoch_batches
 
         epoch = 0
         while epochs is None or epoch < epochs:
@@ -163,8 +163,8 @@ class Contestant:
     def finish(self, prepared: Any, epochs: int, folder: Path) -> dict[str, Any]:
         """Tune anew for some epochs, write the adapter, and answer the held-out rows."""
         from empu.engine.language_model import open_model
-        from empu.specialist.examples import answer_of
-        from empu.specialist.scoring import replace_task
+        from empu.evals.systems import replace_task
+        from empu.tune.encoding import answer_of
 
         self.load()
         whole = list(self.batches(epochs))
@@ -196,7 +196,7 @@ class Ours(Contestant):
         self.trainer._step(rows, self.recipe.learning_rate if rate is None else rate)
 
     def save(self, folder: Path) -> None:
-        from empu.specialist.keeping import write_weights
+        from empu.specialist.saving import write_weights
 
         write_weights(
             folder, self.trainer.model, replace(self.ready, plan=replace(self.ready.plan, recipe=self.recipe))

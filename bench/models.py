@@ -9,8 +9,8 @@ import numpy as np
 from empu.checkpoint import open_checkpoint
 from empu.checkpoint.base import StoredTensor
 from empu.checkpoint.blocks import BY_NAME, BlockType
-from empu.checkpoint.gguf_write import usual_types, write_gguf
-from empu.checkpoint.names import Shape, expected_shapes
+from empu.checkpoint.formats.gguf.writer import usual_types, write_gguf
+from empu.checkpoint.tensor_names import Shape, expected_shapes
 from empu.config import preset
 
 

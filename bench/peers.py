@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 WRITTEN, LONGEST_S, FEWEST = 48, 2.0, 4
-"""As in empu.engine.measure."""
+"""As in empu.engine.benchmark."""
 
 
 class Measured(Protocol):

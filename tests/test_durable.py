@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from empu import durable
 from empu.errors import StoreError
+from empu.system import durable
 
 
 def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:

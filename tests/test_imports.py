@@ -12,32 +12,33 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "empu"
 
-BASE = {"errors", "config", "durable", "machine", "paths"}
+BASE = {"errors", "config", "system"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
-    "durable": {"errors"},
-    "machine": set(),
-    "paths": {"errors"},
+    "system": {"errors"},
     "checkpoint": BASE,
     "text": BASE,
     "ledger": BASE,
     "model": BASE,
-    "engine": BASE | {"checkpoint", "text"},
     "store": BASE | {"checkpoint", "ledger"},
+    "chat": BASE | {"ledger"},
     "data": BASE | {"text", "ledger"},
+    "engine": BASE | {"checkpoint", "text"},
+    "embed": BASE | {"checkpoint", "text"},
     "tune": BASE | {"model", "checkpoint", "text", "data", "ledger"},
-    "specialist": BASE | {"checkpoint", "text", "ledger", "store", "model", "engine", "data", "tune", "evals"},
-    "server": BASE | {"engine", "text", "ledger", "store"},
-    "evals": BASE | {"engine", "text", "data", "ledger"},
+    "evals": BASE | {"engine", "embed", "text", "data", "ledger"},
+    "serving": BASE | {"engine", "embed", "text"},
+    "specialist": BASE | {"checkpoint", "text", "ledger", "store", "model", "engine", "embed", "data", "tune", "evals"},
+    "server": BASE | {"serving", "engine", "embed", "text", "ledger", "store", "chat"},
 }
-"""Room -> rooms of this project that it may import (itself always). ``cli`` may import anything."""
+"""Package -> packages of this project that it may import (itself always). ``cli`` may import anything."""
 
-EXCEPTIONS = {("engine/torch_backend.py", "model"), ("tune/native.py", "engine")}
-"""The one place where inference meets PyTorch, and the one where tuning meets the compiled engine."""
+EXCEPTIONS = {("engine/backends/torch.py", "model"), ("tune/native.py", "engine")}
+"""The only module of the engine that imports PyTorch, and the only module of ``tune`` that imports the compiled engine."""
 
 TORCH_ROOMS = {"model", "tune", "specialist"}
-TORCH_FILES = {"engine/torch_backend.py"}
+TORCH_FILES = {"engine/backends/torch.py"}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from empu.server.page import WEB
-from empu.store.conversations import Conversations
+from empu.chat.conversations import Conversations
+from empu.server.ui.static_files import WEB
 from tests.specialist.making import labelled
 from tests.specialist.test_job import RECIPE, Works
 

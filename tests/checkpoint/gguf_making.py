@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from empu.checkpoint.blocks import BlockType
-from empu.checkpoint.names import expected
+from empu.checkpoint.tensor_names import expected
 from empu.config import ModelConfig
 
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)

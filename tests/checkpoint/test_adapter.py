@@ -11,7 +11,7 @@ import pytest
 
 from empu.checkpoint.adapter import CONFIG, WEIGHTS, Adapter, LowRank, read_adapter, write_adapter
 from empu.checkpoint.blocks import F32
-from empu.checkpoint.safetensors import Planned, write_safetensors
+from empu.checkpoint.formats.safetensors import Planned, write_safetensors
 from empu.config import ModelConfig
 from empu.errors import CheckpointError, EmpuError, UnsupportedError
 

@@ -19,9 +19,9 @@ import pytest
 
 from empu.checkpoint import Checkpoint, open_checkpoint
 from empu.checkpoint.blocks import BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, BlockType
-from empu.checkpoint.gguf import is_mine, read_provenance
-from empu.checkpoint.gguf_config import rope_factors
-from empu.checkpoint.names import expected
+from empu.checkpoint.formats.gguf.config import rope_factors
+from empu.checkpoint.formats.gguf.reader import is_mine, read_provenance
+from empu.checkpoint.tensor_names import expected
 from empu.config import PRESETS, LinearRopeScaling, ModelConfig, RopeScaling, preset
 from empu.errors import CheckpointError, UnsupportedError
 from tests.checkpoint import gguf_making as making

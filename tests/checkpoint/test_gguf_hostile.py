@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from empu.checkpoint import open_checkpoint
-from empu.checkpoint.names import expected_shapes
+from empu.checkpoint.tensor_names import expected_shapes
 from empu.errors import CheckpointError, EmpuError
 from tests.checkpoint.gguf_making import (
     ARRAY,

@@ -13,8 +13,8 @@ import pytest
 
 from empu.checkpoint import StoredTensor, open_checkpoint
 from empu.checkpoint.blocks import BF16, F16, F32, Q4_0, Q4_1, Q6_K, Q8_0, BlockType
-from empu.checkpoint.gguf_write import usual_types, write_gguf
-from empu.checkpoint.names import Shape, expected, expected_shapes
+from empu.checkpoint.formats.gguf.writer import usual_types, write_gguf
+from empu.checkpoint.tensor_names import Shape, expected, expected_shapes
 from empu.config import LinearRopeScaling, ModelConfig, RopeScaling, preset
 from empu.errors import CheckpointError
 

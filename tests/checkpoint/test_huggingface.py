@@ -12,7 +12,7 @@ import transformers
 
 from empu.checkpoint import open_checkpoint
 from empu.checkpoint.blocks import BF16, F16, F32, BlockType
-from empu.checkpoint.huggingface import write_huggingface
+from empu.checkpoint.formats.huggingface.folder import write_huggingface
 from empu.errors import CheckpointError, EmpuError, UnsupportedError
 from tests.parity.families import FAMILIES, transformers_model
 

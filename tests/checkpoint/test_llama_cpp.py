@@ -10,15 +10,15 @@ import pytest
 
 from empu.checkpoint import open_checkpoint
 from empu.checkpoint.blocks import BY_NAME
-from empu.checkpoint.gguf_write import usual_types, write_gguf
+from empu.checkpoint.formats.gguf.writer import usual_types, write_gguf
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("type_name", ["F32", "F16", "BF16", "Q8_0", "Q4_1", "Q4_0"])
 def test_llama_cpp_opens_what_we_write_and_reads_it_alike(type_name: str, default_gguf: Path, tmp_path: Path) -> None:
     llama_cpp: Any = pytest.importorskip("llama_cpp", reason="pip install llama-cpp-python (builds for minutes)")
-    from empu.engine.backend import Chunk
-    from empu.engine.torch_backend import open_torch
+    from empu.engine.backends.protocol import Chunk
+    from empu.engine.backends.torch import open_torch
 
     path = tmp_path / "written.gguf"
     with open_checkpoint(default_gguf) as checkpoint:

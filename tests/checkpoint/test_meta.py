@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from empu.checkpoint import open_checkpoint
-from empu.checkpoint.names import expected
+from empu.checkpoint.tensor_names import expected
 from empu.config import ModelConfig
 from empu.errors import CheckpointError
 

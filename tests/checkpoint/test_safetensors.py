@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from empu.checkpoint.blocks import BF16, F16, F32
-from empu.checkpoint.safetensors import DTYPE_BYTES, Planned, parse_header, read_safetensors, write_safetensors
+from empu.checkpoint.formats.safetensors import DTYPE_BYTES, Planned, parse_header, read_safetensors, write_safetensors
 from empu.errors import CheckpointError, EmpuError, UnsupportedError
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from empu.checkpoint.torchfile import read_torch_file
+from empu.checkpoint.formats.torch.archive import read_torch_file
 from empu.errors import CheckpointError, EmpuError
 
 HARMLESS = {"object.__getattr__", "code.__new__", "builtins.id"}

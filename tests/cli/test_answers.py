@@ -21,7 +21,7 @@ from tests.cli.talking import LIMIT, CannedModel
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> CannedModel:
     canned = CannedModel()
-    monkeypatch.setattr("empu.cli.opening.open_located", lambda *given, **named: canned)
+    monkeypatch.setattr("empu.cli.loading.open_located", lambda *given, **named: canned)
     return canned
 
 
@@ -216,17 +216,17 @@ def test_model_text_is_exact_in_a_pipe_and_harmless_on_a_terminal(
 ) -> None:
     model.words = ["a\x1b[2Jb", "\x07\r\x9b1m", "é😀\tz\n"]
     assert empu("run", str(tiny), "hi").out == "a\x1b[2Jb\x07\r\x9b1mé😀\tz\n"
-    monkeypatch.setattr("empu.cli.talk.is_terminal", lambda stream: True)
+    monkeypatch.setattr("empu.cli.output.is_terminal", lambda stream: True)
     assert empu("run", str(tiny), "hi").out == "a␛[2Jb␇␍\ufffd1mé😀\tz\n"
 
 
 TERMINAL_PROGRAM = """
 import sys
-import empu.cli.opening
+import empu.cli.loading
 from empu.cli.main import main
 from tests.cli.talking import CannedModel
 model = CannedModel()
-empu.cli.opening.open_located = lambda *given, **named: model
+empu.cli.loading.open_located = lambda *given, **named: model
 main(["chat", sys.argv[1]])
 """
 

@@ -16,8 +16,8 @@ import click
 import pytest
 
 from empu import __version__
-from empu.cli import docs, main
-from empu.cli.main import COMMANDS
+from empu.cli import docs
+from empu.cli.main import COMMANDS, EXIT_PIPE_CLOSED
 from empu.errors import EmpuError, PromptTooLongError, StoreError
 from tests.cli.conftest import Run
 
@@ -48,7 +48,7 @@ def test_no_command_shows_the_help(empu: Run) -> None:
 
 def test_every_command_exists_has_json_and_help(empu: Run) -> None:
     for name in COMMANDS:
-        command = getattr(importlib.import_module(f"empu.cli.{name}"), name)
+        command = getattr(importlib.import_module(f"empu.cli.commands.{name}"), name)
         assert isinstance(command, click.Command)
         assert command.name == name
         parts = command.commands.values() if isinstance(command, click.Group) else [command]
@@ -156,7 +156,7 @@ def test_a_reader_that_leaves_is_no_error(home: Path) -> None:
         done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     finally:
         os.close(write)
-    assert (done.returncode, done.stderr) == (main.EXIT_PIPE_CLOSED, "")
+    assert (done.returncode, done.stderr) == (EXIT_PIPE_CLOSED, "")
 
 
 def test_all_sentences_of_usage_errors_are_json_too(empu: Run) -> None:

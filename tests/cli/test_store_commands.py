@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from empu.store.package import DEFAULT_PACKAGE
+from empu.store.pull.package import DEFAULT_PACKAGE
 from tests.cli.conftest import Run
 from tests.store.tiny_models import tiny_gguf
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from empu.cli.tune import command_of, tune
+from empu.cli.commands.tune import command_of, tune
 
 
 def test_the_command_that_goes_on_is_the_one_that_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

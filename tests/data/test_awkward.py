@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from empu.data.read import read_rows
+from empu.data.formats.tables import read_sheet
+from empu.data.reader import read_rows
 from empu.data.rows import Rejected, Row
-from empu.data.tables import read_sheet
 from empu.errors import EmpuError
 from tests.data.awkward import Case, cases, workbook
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from empu.data.check import Checked, Limits, check
-from empu.data.read import held_out, read_rows
+from empu.data.checks import Checked, Limits, check
+from empu.data.reader import held_out, read_rows
 from empu.data.rows import DataError
 from tests.data.making import rows, sentence, write
 

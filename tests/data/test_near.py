@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from empu.data.near import Signatures, clusters, normal, pieces
+from empu.data.near_duplicates import Signatures, clusters, normal, pieces
 from tests.data.making import sentence
 
 pytest.importorskip("rensa")

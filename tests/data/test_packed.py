@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from empu.data.packed import PackedRows
+from empu.data.packed_rows import PackedRows
 from empu.data.rows import Kind, Row
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from empu.data.personal import find, iban, luhn, mask, nik
+from empu.data.pii import find, iban, luhn, mask, nik
 
 FOUND = {
     "mail joe.bloggs+shop@mail.example.co.uk now": ["email"],

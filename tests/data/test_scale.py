@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from empu.data.check import check
-from empu.data.read import read_rows
+from empu.data.checks import check
+from empu.data.reader import read_rows
 
 pytest.importorskip("rensa")
 

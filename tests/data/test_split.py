@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from empu.data.check import check
-from empu.data.read import read_rows
-from empu.data.recording import record
+from empu.data.checks import check
+from empu.data.dataset_record import record
+from empu.data.reader import read_rows
 from empu.data.report import report
 from empu.data.rows import DataError
-from empu.data.split import Shares, Split, split
-from empu.ledger.book import Ledger
+from empu.data.splits import Shares, Split, split
+from empu.ledger.ledger import Ledger
 from tests.data.making import rows, sentence, write
 
 pytest.importorskip("rensa")

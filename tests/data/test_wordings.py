@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from empu.data.check import Limits, check
-from empu.data.near import normal
-from empu.data.read import read_rows
+from empu.data.checks import Limits, check
+from empu.data.near_duplicates import normal
+from empu.data.reader import read_rows
 from empu.data.report import report
 from empu.data.rows import DataError
-from empu.data.split import split
+from empu.data.splits import split
 
 SYSTEM = "You are the helpful assistant of a shop. " * 8
 WORDS = [

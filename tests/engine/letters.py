@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from empu.config import preset
-from empu.text.spelling import Spellings
+from empu.text.tokenizers.special_tokens import Spellings
 
 
 class Letters:

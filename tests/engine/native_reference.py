@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from empu.checkpoint.base import Checkpoint, StoredTensor
 from empu.checkpoint.blocks import BY_NAME
-from empu.checkpoint.names import expected_shapes
+from empu.checkpoint.tensor_names import expected_shapes
 from empu.config import ModelConfig
-from empu.engine.native_weights import rotary_frequencies
+from empu.engine.backends.native_weights import rotary_frequencies
 
 Floats = npt.NDArray[np.float32]
 

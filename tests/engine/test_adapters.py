@@ -11,9 +11,9 @@ import pytest
 from empu.checkpoint import Checkpoint
 from empu.checkpoint.adapter import Adapter, LowRank
 from empu.config import ModelConfig
-from empu.engine.backend import Backend, Chunk, Want
-from empu.engine.native_backend import available_instructions, open_native, oracle_of
-from empu.engine.torch_backend import open_torch
+from empu.engine.backends.native import available_instructions, open_native, oracle_of
+from empu.engine.backends.protocol import Backend, Chunk, Want
+from empu.engine.backends.torch import open_torch
 from empu.errors import UsageError
 from tests.engine.native_reference import Reference, random_checkpoint, token_rows
 

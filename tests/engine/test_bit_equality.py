@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pytest
 
 from empu.checkpoint import open_checkpoint
-from empu.engine.backend import Chunk, SequenceId, Want
-from empu.engine.native_backend import NativeBackend, available_instructions, open_native
-from empu.engine.storage import CACHES, Storage
+from empu.engine.backends.native import NativeBackend, available_instructions, open_native
+from empu.engine.backends.protocol import Chunk, SequenceId, Want
+from empu.engine.backends.storage import CACHES, Storage
 from empu.text import load_text
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from empu.engine.backend import Chunk, Want
-from empu.engine.choices import ChoiceTrie, choose
-from empu.engine.native_backend import NativeBackend, open_native
+from empu.engine.backends.native import NativeBackend, open_native
+from empu.engine.backends.protocol import Chunk, Want
+from empu.engine.backends.torch import TorchBackend
+from empu.engine.label_search import ChoiceTrie, choose
 from empu.engine.sampling import log_probabilities
-from empu.engine.torch_backend import TorchBackend
 from empu.errors import NoRoomError, PromptTooLongError, UsageError
 from tests.engine.native_reference import random_checkpoint
 from tests.engine.test_adapters import SHAPE

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from empu.engine.backend import Chunk
-from empu.engine.drafts import LONGEST, PAUSE, Drafts
+from empu.engine.backends.native import NativeBackend, open_native
+from empu.engine.backends.protocol import Chunk
 from empu.engine.language_model import LanguageModel
-from empu.engine.native_backend import NativeBackend, open_native
-from empu.engine.prompting import Prompt
+from empu.engine.prompt import Prompt
+from empu.engine.prompt_lookup import LONGEST, PAUSE, Drafts
 from empu.engine.sampling import SamplingParams
 from empu.engine.scheduler import Limits, Scheduler
 from empu.text.base import Text

@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel
 
-from empu.engine.embedding import PACKAGE_MODEL, Encoder, folders
+from empu.embed.encoder import PACKAGE_MODEL, Encoder, folders
 from empu.errors import CheckpointError, PromptTooLongError, UnsupportedError, UsageError
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "looked", "at", "every", "bird", "in", "its", "tree"]

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from empu.engine.backend import Chunk
+from empu.engine.backends.native import NativeBackend
+from empu.engine.backends.protocol import Chunk
 from empu.engine.generation import Completion
-from empu.engine.guided import GrammarError, Guides, answer, guides_of, read_schema
 from empu.engine.language_model import LanguageModel, open_model
-from empu.engine.native_backend import NativeBackend
 from empu.engine.sampling import SamplingParams
 from empu.engine.scheduler import Scheduler
+from empu.engine.structured_output import GrammarError, Guides, answer, guides_of, read_schema
 from empu.errors import UsageError
 from empu.text.base import Message
 from tests.engine.test_scheduler import Reader

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from empu.engine.backend import Backend
-from empu.engine.measure import WRITTEN, Case, Limits, measure
-from empu.engine.native_backend import open_native
-from empu.engine.torch_backend import TorchBackend
+from empu.engine.backends.native import open_native
+from empu.engine.backends.protocol import Backend
+from empu.engine.backends.torch import TorchBackend
+from empu.engine.benchmark import WRITTEN, Case, Limits, measure
 from empu.errors import UsageError
 from tests.engine.native_reference import random_checkpoint
 from tests.engine.test_adapters import SHAPE

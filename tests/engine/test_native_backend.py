@@ -14,10 +14,10 @@ import pytest
 
 from empu.checkpoint import open_checkpoint
 from empu.config import ModelConfig, RopeScaling, preset
-from empu.engine import native_backend
-from empu.engine.backend import Chunk, SequenceId, Want
-from empu.engine.native_backend import NativeBackend, available_instructions, open_native, oracle_of
-from empu.engine.native_weights import build_model, packed_bytes
+from empu.engine.backends import native
+from empu.engine.backends.native import NativeBackend, available_instructions, open_native, oracle_of
+from empu.engine.backends.native_weights import build_model, packed_bytes
+from empu.engine.backends.protocol import Chunk, SequenceId, Want
 from empu.errors import CheckpointError, EmpuError, UsageError
 from tests.engine.native_reference import Reference, divergence, random_checkpoint, token_rows
 
@@ -235,8 +235,8 @@ import os, warnings
 import numpy as np
 from tests.engine.native_reference import random_checkpoint
 from empu.config import preset
-from empu.engine.backend import Chunk
-from empu.engine.native_backend import open_native
+from empu.engine.backends.protocol import Chunk
+from empu.engine.backends.native import open_native
 
 backend = open_native(random_checkpoint(preset("tiny")), threads=3)
 held, again = backend.allocate(64), backend.allocate(64)
@@ -299,7 +299,7 @@ def test_threads_that_cannot_be_had_are_said(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_weights_beyond_the_memory_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_backend, "_free_memory", lambda: 100_000)
+    monkeypatch.setattr(native, "_free_memory", lambda: 100_000)
     with pytest.raises(EmpuError, match="fewer bits"):
         open_native(random_checkpoint(TINY))
 

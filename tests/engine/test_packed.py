@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pytest
 
 from empu.config import ModelConfig
-from empu.engine import _native, packed
-from empu.engine.native_backend import NativeBackend, open_native
-from empu.engine.native_weights import build_model
-from empu.engine.storage import PackedPlace, Storage
+from empu.engine import _native
+from empu.engine.backends import weight_cache
+from empu.engine.backends.native import NativeBackend, open_native
+from empu.engine.backends.native_weights import build_model
+from empu.engine.backends.storage import PackedPlace, Storage
 from tests.engine.native_reference import MemoryCheckpoint, random_checkpoint, token_rows
 from tests.engine.test_native_backend import all_logits
 
@@ -28,7 +29,7 @@ Floats = npt.NDArray[np.float32]
 
 @pytest.fixture(autouse=True)
 def _small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(weight_cache, "_LEAST_BYTES", 0)
 
 
 class Kept(NamedTuple):
@@ -149,26 +150,26 @@ def test_a_file_without_a_note_is_hashed_once_and_believed(kept: Kept, monkeypat
         note.write_text(text)
         assert kept.build().mapped_bytes() > 0
         assert json.loads(note.read_text()) == {**first, "boot": None}
-    monkeypatch.setattr(packed, "_hash_rest", lambda file: pytest.fail("hashed again"))
+    monkeypatch.setattr(weight_cache, "_hash_rest", lambda file: pytest.fail("hashed again"))
     assert kept.build().mapped_bytes() > 0
 
 
 def test_what_the_disk_may_not_have_got_is_hashed_after_the_next_start_of_the_machine(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if packed._boot() is None:
+    if weight_cache._boot() is None:
         pytest.skip("this system does not say when it was started")
     hashed: list[str] = []
-    hash_rest = packed._hash_rest
+    hash_rest = weight_cache._hash_rest
 
     def counted(file: BinaryIO) -> str:
         hashed.append(hash_rest(file))
         return hashed[-1]
 
-    monkeypatch.setattr(packed, "_hash_rest", counted)
+    monkeypatch.setattr(weight_cache, "_hash_rest", counted)
     assert kept.build().mapped_bytes() > 0
     assert hashed == []
-    monkeypatch.setattr(packed, "_boot", lambda: "another start")
+    monkeypatch.setattr(weight_cache, "_boot", lambda: "another start")
     assert kept.build().mapped_bytes() > 0
     assert kept.build().mapped_bytes() > 0
     assert len(hashed) == 1
@@ -207,7 +208,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(packed, "_boot", lambda: None)
+    monkeypatch.setattr(weight_cache, "_boot", lambda: None)
     np.testing.assert_array_equal(logits(made.open()), made.logits)
     (sentence,) = made.told
     assert "No space left" in sentence
@@ -216,7 +217,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path, monkeypatch:
 
 def test_a_large_file_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = fresh(tmp_path)
-    monkeypatch.setattr(packed, "_LARGE_BYTES", 1)
+    monkeypatch.setattr(weight_cache, "_LARGE_BYTES", 1)
     for _ in range(2):
         made.build()
         (sentence,) = made.told
@@ -260,7 +261,7 @@ def test_caches_get_what_mapped_weights_leave(kept: Kept, monkeypatch: pytest.Mo
     """The system counts mapped pages as free."""
     weights = kept.build().weight_bytes()
     block = 64 * SHAPE.kv_bytes_per_token()
-    monkeypatch.setattr("empu.engine.native_backend._free_memory", lambda: weights + 10 * block)
+    monkeypatch.setattr("empu.engine.backends.native._free_memory", lambda: weights + 10 * block)
     backend = kept.open()
     backend.allocate(8 * 64)
     with pytest.raises(Exception, match="1 tokens needs"):

@@ -14,10 +14,10 @@ from empu.checkpoint import open_checkpoint
 from empu.checkpoint.base import StoredTensor
 from empu.checkpoint.blocks import BY_NAME
 from empu.engine import _native
-from empu.engine.backends import open_backend
-from empu.engine.native_backend import open_native
-from empu.engine.native_weights import build_model, matrix_plan
-from empu.engine.storage import Storage
+from empu.engine.backends.native import open_native
+from empu.engine.backends.native_weights import build_model, matrix_plan
+from empu.engine.backends.registry import open_backend
+from empu.engine.backends.storage import Storage
 from empu.errors import EmpuError
 from tests.cli.conftest import Run, empu, home  # noqa: F401 - fixtures
 from tests.engine.native_reference import MemoryCheckpoint, divergence, in_floats, random_checkpoint, token_rows

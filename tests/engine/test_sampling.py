@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from empu.engine import _native, sampling
-from empu.engine.native_backend import available_instructions
+from empu.engine.backends.native import available_instructions
 from empu.engine.sampling import Sampler, SamplingParams
 from empu.errors import CheckpointError, UsageError
 

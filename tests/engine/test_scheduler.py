@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from empu.checkpoint.adapter import Adapter
 from empu.config import preset
-from empu.engine.backend import Chunk, SequenceId, Want
+from empu.engine.backends.protocol import Chunk, SequenceId, Want
+from empu.engine.backends.torch import TorchBackend
 from empu.engine.generation import Completion, Piece
-from empu.engine.jobs import Job, Update
 from empu.engine.language_model import LanguageModel
-from empu.engine.prompting import Prompt
+from empu.engine.prompt import Prompt
+from empu.engine.request import Job, Update
 from empu.engine.sampling import SamplingParams
 from empu.engine.scheduler import CROWD, Limits, Scheduler
-from empu.engine.torch_backend import TorchBackend
 from empu.errors import BusyError, EmpuError, NoRoomError, PromptTooLongError, UsageError
 from empu.text.base import Text
 from tests.engine.letters import Letters

@@ -14,11 +14,11 @@ import pytest
 from empu.checkpoint import open_checkpoint
 from empu.config import ModelConfig
 from empu.engine import _native
-from empu.engine.backend import Chunk, Want
-from empu.engine.backends import open_backend
-from empu.engine.native_backend import NativeBackend, available_instructions, open_native
-from empu.engine.native_weights import build_model
-from empu.engine.storage import Storage
+from empu.engine.backends.native import NativeBackend, available_instructions, open_native
+from empu.engine.backends.native_weights import build_model
+from empu.engine.backends.protocol import Chunk, Want
+from empu.engine.backends.registry import open_backend
+from empu.engine.backends.storage import Storage
 from empu.errors import EmpuError
 from empu.text import load_text
 from tests.engine.native_reference import (

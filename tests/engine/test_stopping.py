@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from empu.engine.stopping import StopMatcher, Until
+from empu.engine.stop_strings import StopMatcher, Until
 
 letters = st.text("ab<|", max_size=40)
 

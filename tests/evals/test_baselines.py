@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from empu.engine.embedding import Encoder, package_folder
+from empu.embed.encoder import Encoder, package_folder
 from empu.evals.baselines import embedding_logistic, tfidf_logistic
 
 TRAIN = [(f"I want my money back for order {i}", "refund") for i in range(6)]

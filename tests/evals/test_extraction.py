@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from empu.evals.extraction import line_tagger
+from empu.evals.line_tagger import line_tagger
 
 SHOPS = ["KEDAI BUKU ABC", "TOKO MAJU JAYA", "RESTORAN SEDAP", "PASAR SEGAR"]
 

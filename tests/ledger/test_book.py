@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from empu.errors import StoreError
-from empu.ledger.book import Ledger
 from empu.ledger.hashing import content_id
+from empu.ledger.ledger import Ledger
 from empu.ledger.migrations import MIGRATIONS
 from empu.ledger.records import Exclusion, Member, Source, Step, texts, this_machine
 from tests.ledger.writing import (
@@ -216,7 +216,7 @@ def test_unknown_runs_and_data_sets_are_named(ledger: Ledger) -> None:
 def test_a_second_writer_waits_and_is_told_who_writes(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     program = (
-        "import sys, time; from pathlib import Path; from empu.ledger.book import Ledger\n"
+        "import sys, time; from pathlib import Path; from empu.ledger.ledger import Ledger\n"
         "with Ledger.open(Path(sys.argv[1])) as ledger, ledger.transaction():\n"
         "    print('mine', flush=True); sys.stdin.readline()\n"
     )
@@ -240,7 +240,7 @@ def test_a_second_writer_waits_and_is_told_who_writes(tmp_path: Path) -> None:
 def test_two_writers_take_turns(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     program = (
-        "import sys; from pathlib import Path; from empu.ledger.book import Ledger\n"
+        "import sys; from pathlib import Path; from empu.ledger.ledger import Ledger\n"
         "from tests.ledger.writing import model\n"
         "with Ledger.open(Path(sys.argv[1])) as ledger:\n"
         "    for number in range(25): ledger.add_model(model(f'{sys.argv[2]}-{number}'))\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from empu.errors import StoreError
-from empu.ledger.book import Ledger
+from empu.ledger.ledger import Ledger
 from tests.ledger.writing import check, one_round
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -63,7 +63,7 @@ def test_a_failing_disk_is_a_sentence_and_nothing_is_half_written(tmp_path: Path
 import resource, signal, sys
 from pathlib import Path
 from empu.errors import StoreError
-from empu.ledger.book import Ledger
+from empu.ledger.ledger import Ledger
 from tests.ledger.writing import check, one_round
 path = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

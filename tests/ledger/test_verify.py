@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from empu.ledger.book import Ledger
+from empu.ledger.ledger import Ledger
 from empu.ledger.records import Step
 from tests.ledger.writing import BASE, digest, evaluation, exclusions, members, model, outcomes, run
 
@@ -80,7 +80,7 @@ def test_an_edit_is_noticed_and_named(path: Path, sql: str, said: str) -> None:
 
 def test_an_entry_that_was_made_to_fit_breaks_the_chain_behind_it(path: Path) -> None:
     """Whoever changes a record and its entry must change all entries after it; the head, kept elsewhere, tells."""
-    from empu.ledger import chain
+    from empu.ledger import hash_chain
     from empu.ledger.hashing import content_id
 
     with Ledger.open(path) as ledger:
@@ -88,10 +88,10 @@ def test_an_entry_that_was_made_to_fit_breaks_the_chain_behind_it(path: Path) ->
         database = ledger._db
         database.execute("UPDATE run SET seed = 7")
         entries = list(database.each("SELECT seq, at, kind, key, body FROM entry ORDER BY seq"))
-        previous = chain.GENESIS
+        previous = hash_chain.GENESIS
         for seq, at, kind, key, body in entries:
-            body = content_id(chain.BODIES[kind](database, key)) if kind == "run" else body
-            previous = chain.link(previous, seq, at, kind, key, body)
+            body = content_id(hash_chain.BODIES[kind](database, key)) if kind == "run" else body
+            previous = hash_chain.link(previous, seq, at, kind, key, body)
             database.execute("UPDATE entry SET body = ?, digest = ? WHERE seq = ?", (body, previous, seq))
         assert ledger.verify() == []
         (sentence,) = ledger.verify(head)

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from empu.ledger.book import Ledger
 from empu.ledger.hashing import FileId
+from empu.ledger.ledger import Ledger
 from empu.ledger.records import Evaluation, Exclusion, Member, Metric, Model, Outcome, Run, Source, Step
-from empu.ledger.rowtext import row_id
+from empu.ledger.row_hash import row_id
 
 HELP = Source("data/help.csv", "a" * 64, 100, "CC0-1.0")
 MORE = Source("more.jsonl", "b" * 64, 50)

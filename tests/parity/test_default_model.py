@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from empu.engine.backend import Chunk, Want
+from empu.engine.backends.protocol import Chunk, Want
 from empu.engine.language_model import LanguageModel, open_model
-from empu.text.chat import encode_chat
+from empu.text.templates.chat_encoding import encode_chat
 from tests.parity.prompts import PROMPTS
 
 ANSWER_TOKENS = 64

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from empu.checkpoint import open_checkpoint
-from empu.engine.backend import Chunk, Want
-from empu.engine.torch_backend import TorchBackend, open_torch
+from empu.engine.backends.protocol import Chunk, Want
+from empu.engine.backends.torch import TorchBackend, open_torch
 from empu.model.attention import Packed
 from tests.parity.families import FAMILIES, META_FAMILIES, meta_model, meta_world, transformers_model
 

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from empu.engine.backends.torch import TorchBackend
 from empu.engine.language_model import LanguageModel
 from empu.engine.scheduler import Limits
-from empu.engine.torch_backend import TorchBackend
 from empu.server.app import make_app
-from empu.server.auth import Keys, allowed_hosts
-from empu.server.catalogue import Catalogue, Place
-from empu.server.context import Context
-from empu.server.encoders import Encoders
-from empu.server.running import Server, listen
+from empu.server.http.app_state import Context
+from empu.server.http.auth import Keys, allowed_hosts
+from empu.server.http.process import Server, listen
+from empu.serving.encoders import Encoders
+from empu.serving.registry import Catalogue, Place
 from empu.text.base import Text
 from empu.text.task import Task
-from empu.text.templates import JinjaTemplate
+from empu.text.templates.jinja import JinjaTemplate
 from tests.engine.letters import Letters
 from tests.tune.making import tiny_model
 

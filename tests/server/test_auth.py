@@ -10,10 +10,10 @@ import pytest
 from starlette.applications import Starlette
 
 from empu.errors import StoreError, UsageError
-from empu.server import page
 from empu.server.app import PUBLIC
-from empu.server.auth import Keys, Sessions, allowed_hosts, check_bind, cookie_name, is_own_origin
-from empu.server.guard import Guard
+from empu.server.http.auth import Keys, Sessions, allowed_hosts, check_bind, cookie_name, is_own_origin
+from empu.server.http.middleware import Guard
+from empu.server.ui import static_files
 from tests.server.raw import request
 from tests.server.serving import LISTED, Running, start
 
@@ -35,7 +35,7 @@ def addresses(running: Running) -> set[str]:
 def test_everything_but_health_and_pages_needs_a_key(running: Running, method: str) -> None:
     body = b"{}" if method in {"POST", "PUT", "PATCH"} else None
     for path in sorted({*addresses(running), *OTHERS}):
-        is_open = path in PUBLIC or page.is_page(path)
+        is_open = path in PUBLIC or static_files.is_page(path)
         status = request(running.port, method, path, body=body).status
         assert status in {200, 400, 404, 405} if is_open else status == 401, path
         assert request(running.port, method, path, key="empu-wrong", body=body).status == status, path
@@ -207,5 +207,5 @@ def test_sessions_are_bounded_and_links_expire(tmp_path: Path, monkeypatch: pyte
     cookies = [sessions.begin("a") for _ in range(150)]
     assert sessions.owner(cookies[0], keys) is None
     assert sessions.owner(cookies[-1], keys) == "a"
-    monkeypatch.setattr("empu.server.auth.LINK_LIFE_S", -1)
+    monkeypatch.setattr("empu.server.http.auth.LINK_LIFE_S", -1)
     assert not sessions.use(sessions.link())

@@ -20,10 +20,13 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.types import Message
 
-from empu.server import anthropic_types, embeddings, openai_types, responses_types
-from empu.server.openapi import BODIES as TYPES
-from empu.server.problems import ProblemError
-from empu.server.reading import MAX_BODY_BYTES, MAX_DEPTH, read_body, refusal
+from empu.server.anthropic import protocol as anthropic_types
+from empu.server.http.body import MAX_BODY_BYTES, MAX_DEPTH, read_body, refusal
+from empu.server.http.openapi import BODIES as TYPES
+from empu.server.openai import embeddings
+from empu.server.openai import protocol as openai_types
+from empu.server.openai import responses_protocol as responses_types
+from empu.serving.errors import ProblemError
 from tests.server.raw import request, send
 from tests.server.serving import Running
 
@@ -156,7 +159,7 @@ def test_the_errors_of_a_body_are_few(name: str, monkeypatch: pytest.MonkeyPatch
         counts.append(error.error_count())
         return refusal(error)
 
-    monkeypatch.setattr("empu.server.reading.refusal", counted)
+    monkeypatch.setattr("empu.server.http.body.refusal", counted)
     path, body = BODIES[name]
 
     async def receive() -> Message:

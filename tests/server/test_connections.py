@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from empu.server import connection, guard
+from empu.server.http import middleware, protocol
 from tests.server.raw import Reply, parsed, request
 from tests.server.serving import Running, start
 
 
 @pytest.fixture
 def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
-    for module in (connection, guard):
+    for module in (protocol, middleware):
         monkeypatch.setattr(module, "HEAD_S", 0.5)
         monkeypatch.setattr(module, "BODY_S", 0.6)
     return start(tmp_path)
@@ -98,7 +98,7 @@ def test_a_body_that_does_not_come_does_not_hold_the_end(tmp_path: Path) -> None
 
 
 def test_connections_that_ask_for_nothing_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 10)
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 10)
     server = start(tmp_path)
     idle = [connect(server) for _ in range(30)]
     assert request(server.port, "GET", "/health").status == 200
@@ -109,10 +109,10 @@ def test_connections_that_ask_for_nothing_make_room(tmp_path: Path, monkeypatch:
 
 
 def test_more_requests_than_can_be_answered_are_told_to_come_back(running: Running) -> None:
-    running.context.metrics.running += connection.MAX_CONNECTIONS
+    running.context.metrics.running += protocol.MAX_CONNECTIONS
     refused = request(running.port, "GET", "/v1/models", key=running.key)
     busy = request(running.port, "POST", "/v1/messages", key=running.key, body=b"{}")
-    running.context.metrics.running -= connection.MAX_CONNECTIONS
+    running.context.metrics.running -= protocol.MAX_CONNECTIONS
     assert (refused.status, busy.status) == (429, 529)
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json["error"]["code"] == "too_many_requests"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from empu.server.answers import Answers
-from empu.server.auth import cookie_name
-from empu.server.writing import Writing
-from empu.store.conversations import Conversations
+from empu.chat.conversations import Conversations
+from empu.server.http.auth import cookie_name
+from empu.server.ui.persistence import Writing
+from empu.serving.completions import Answers
 from tests.server.raw import Reply, request
 from tests.server.serving import Running
 
@@ -180,7 +180,7 @@ def test_who_leaves_finds_what_was_written_until_then(running: Running) -> None:
 
 
 def test_an_answer_in_progress_is_kept_as_one_message(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("empu.server.writing.KEEP_S", 0.0)
+    monkeypatch.setattr("empu.server.ui.persistence.KEEP_S", 0.0)
     talk = begin(running, "wide", max_tokens=2000)
     with open_stream(running, talk) as connection:
         early = kept_answer(running, talk)  # what a server that is killed now leaves

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from empu.server import anthropic_types, embeddings, openai_types, responses_types
-from empu.server.openapi import BODIES
+from empu.server.anthropic import protocol as anthropic_types
+from empu.server.http.openapi import BODIES
+from empu.server.openai import embeddings
+from empu.server.openai import protocol as openai_types
+from empu.server.openai import responses_protocol as responses_types
 
 PAGE = Path(__file__).parents[2] / "docs" / "SERVER.md"
 LISTS: dict[str, Any] = {

@@ -14,10 +14,10 @@ import numpy as np
 import openai
 import pytest
 
-from empu.engine.embedding import Encoder
+from empu.embed.encoder import Encoder
 from empu.errors import BusyError
-from empu.server.encoders import MAX_WAITING, Encoders
-from empu.server.problems import ProblemError
+from empu.serving.encoders import MAX_WAITING, Encoders
+from empu.serving.errors import ProblemError
 from tests.engine.test_embedding import TEXTS, tiny_encoder
 from tests.server.serving import Running, start
 

@@ -11,8 +11,8 @@ import numpy as np
 import openai
 import pytest
 
-from empu.engine.backend import Chunk, Want
-from empu.text.chat import encode_chat
+from empu.engine.backends.protocol import Chunk, Want
+from empu.text.templates.chat_encoding import encode_chat
 from tests.server.serving import LISTED, Running, tiny
 
 HELLO: Any = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from empu.server.anthropic import ROUTES as ANTHROPIC
-from empu.server.openai import ROUTES as OPENAI
-from empu.server.openapi import BODIES, READS, document
+from empu.server.anthropic.messages import ROUTES as ANTHROPIC
+from empu.server.http.openapi import BODIES, READS, document
+from empu.server.openai.completions import ROUTES as OPENAI
 from tests.server.raw import request
 from tests.server.serving import Running
 

@@ -12,8 +12,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from empu.server import page
-from empu.server.page import WEB, is_page
+from empu.server.ui import static_files
+from empu.server.ui.static_files import WEB, is_page
 from tests.server.raw import request
 from tests.server.serving import Running
 
@@ -27,7 +27,7 @@ built = pytest.mark.skipif(not (WEB / "index.html").is_file(), reason="the page 
 def test_without_the_page_the_first_address_says_how_to_get_it(
     running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(page, "WEB", tmp_path)
+    monkeypatch.setattr(static_files, "WEB", tmp_path)
     reply = request(running.port, "GET", "/")
     assert reply.status == 200
     assert "run <code>make web</code>" in reply.body.decode()
@@ -35,8 +35,8 @@ def test_without_the_page_the_first_address_says_how_to_get_it(
 
 
 def test_files_are_absent_until_the_page_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(page, "WEB", tmp_path)
-    with TestClient(Starlette(routes=page.routes())) as client:
+    monkeypatch.setattr(static_files, "WEB", tmp_path)
+    with TestClient(Starlette(routes=static_files.routes())) as client:
         assert client.get("/assets/a.js").status_code == 404
         (tmp_path / "assets").mkdir()
         (tmp_path / "assets" / "a.js").write_text("1")
@@ -61,7 +61,9 @@ def test_every_file_comes_with_a_strict_policy(running: Running) -> None:
         assert reply.headers["cache-control"] == ("no-cache" if path == "/" else "max-age=31536000, immutable")
 
 
-@pytest.mark.parametrize("path", ["/assets/none.js", "/assets/../page.py", "/assets/%2e%2e/%2e%2e/page.py", "/assets/"])
+@pytest.mark.parametrize(
+    "path", ["/assets/none.js", "/assets/../static_files.py", "/assets/%2e%2e/%2e%2e/static_files.py", "/assets/"]
+)
 def test_no_other_file_is_served(running: Running, path: str) -> None:
     assert request(running.port, "GET", path).status in {401, 404}
 

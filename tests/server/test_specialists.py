@@ -11,12 +11,12 @@ import pytest
 
 from empu.checkpoint.adapter import write_adapter
 from empu.config import ModelConfig
+from empu.engine.backends.native import open_native
 from empu.engine.language_model import LanguageModel
-from empu.engine.native_backend import open_native
 from empu.engine.sampling import SamplingParams
-from empu.server.catalogue import Catalogue, Place
+from empu.serving.registry import Catalogue, Place
 from empu.text.base import Text
-from empu.text.templates import JinjaTemplate
+from empu.text.templates.jinja import JinjaTemplate
 from tests.engine.letters import Letters
 from tests.engine.native_reference import random_checkpoint
 from tests.engine.test_adapters import random_adapter

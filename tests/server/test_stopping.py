@@ -19,11 +19,11 @@ SERVER = """
 import sys, threading
 from pathlib import Path
 from empu.server.app import make_app
-from empu.server.auth import Keys, allowed_hosts
-from empu.server.catalogue import Catalogue
-from empu.server.context import Context
-from empu.server.encoders import Encoders
-from empu.server.running import Server, listen, write_log
+from empu.server.http.auth import Keys, allowed_hosts
+from empu.serving.registry import Catalogue
+from empu.server.http.app_state import Context
+from empu.serving.encoders import Encoders
+from empu.server.http.process import Server, listen, write_log
 from tests.server.serving import tiny
 
 def slow(name):

@@ -13,11 +13,11 @@ import pytest
 
 from empu.engine.generation import AnswerState
 from empu.engine.sampling import SamplingParams
-from empu.server.guiding import Guides
-from empu.server.tool_types import Offer
-from empu.server.toolforms import TAGGED, Choice, Form, Tool, dialogue, form_of
-from empu.server.toolreading import Arguments, CallBegins, Read, Text, ToolReader, read_whole
-from empu.text.templates import JinjaTemplate
+from empu.server.openai.tool_protocol import Offer
+from empu.serving.grammars import Guides
+from empu.serving.tools.dialects import TAGGED, Choice, Form, Tool, dialogue, form_of
+from empu.serving.tools.parser import Arguments, CallBegins, Read, Text, ToolReader, read_whole
+from empu.text.templates.jinja import JinjaTemplate
 from tests.server.raw import request
 from tests.server.serving import Running, tiny
 from tests.text.chat_families import CHATML, LLAMA31

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from empu.data.read import read_rows
+from empu.data.reader import read_rows
 from empu.data.rows import Row
-from empu.specialist.examples import examples_of, task_of
 from empu.text import load_text
+from empu.tune.encoding import examples_of, task_of
 from tests.data.awkward import lines
 from tests.text.files import gguf_metadata
 

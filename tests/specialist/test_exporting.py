@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from empu.specialist.exporting import about_file
+from empu.specialist.export import about_file
 
 BASE = {
     "general.name": "Small",

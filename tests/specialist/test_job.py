@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from empu.ledger.book import Ledger
+from empu.ledger.ledger import Ledger
 from tests.specialist.making import labelled, small_base
 
 RECIPE = ("--base", "tiny", "--precision", "float32", "--rank", "4", "--threads", "1", "--learning-rate", "0.005")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from empu.specialist.schema import schema_of, written
+from empu.data.answer_schema import schema_of, written
 
 
 def found(*answers: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from empu.errors import ConfigError, UsageError
-from empu.specialist.scope import choose_threshold, label_out_of_scope, measure
+from empu.evals.out_of_scope import choose_threshold, label_out_of_scope, measure
 from empu.text.task import Task
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from empu.evals.metrics import accuracy, mcnemar
-from empu.specialist.scoring import System, calibrate, compare
+from empu.evals.systems import System, calibrate, compare
 from empu.text.task import Task
 
 

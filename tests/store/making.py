@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from empu.ledger.hashing import FileId
-from empu.store.records import Disclosure, Licence, ModelRecord, Source, Statement
+from empu.store.model_record import Disclosure, Licence, ModelRecord, Source, Statement
 from empu.store.store import Added, Store
 
 

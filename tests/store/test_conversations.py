@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from empu.chat.conversations import Conversations
 from empu.errors import StoreError, UsageError
-from empu.store.conversations import Conversations
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from empu.store.copying import copy_file
+from empu.store.file_copy import copy_file
 
 
 def test_copy_is_true_and_hashed(tmp_path: Path) -> None:
@@ -25,7 +25,8 @@ def test_copy_is_true_and_hashed(tmp_path: Path) -> None:
 def test_a_full_disk_while_copying_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "from").write_bytes(bytes(200_000))
     code = (
-        "import resource, sys, pathlib; from empu.store.copying import copy_file; from empu.errors import StoreError\n"
+        "import resource, sys, pathlib; from empu.store.file_copy import copy_file\n"
+        "from empu.errors import StoreError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try: copy_file(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), lambda n: None)\n"
         "except StoreError as error: print(error)\n"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from empu.data.read import read_rows
+from empu.chat import feedback
+from empu.chat.conversations import Conversations, Message
+from empu.data.reader import read_rows
 from empu.data.rows import Kind
-from empu.store import feedback
-from empu.store.conversations import Conversations, Message
 
 
 class Talk:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from empu.errors import DownloadError, StoreError, UnsupportedError, UsageError
-from empu.store import hub
-from empu.store.hub import Address
-from empu.store.pull import Request, pull
+from empu.store.pull import hub
+from empu.store.pull.hub import Address
+from empu.store.pull.pull import Request, pull
 from empu.store.store import Store
 from tests.store.fake_hub import COMMIT, FakeHub, serving
 from tests.store.making import everything_below

@@ -13,12 +13,12 @@ import pytest
 
 from empu.errors import DownloadError, MissingDependencyError, StoreError, UsageError
 from empu.ledger.hashing import FileId, hash_file
-from empu.store import package
 from empu.store.describe import Told
-from empu.store.package import DEFAULT_PACKAGE, PinnedPackage
-from empu.store.progress import Silent
-from empu.store.pull import Request, pull, pull_package
-from empu.store.records import Statement
+from empu.store.model_record import Statement
+from empu.store.pull import package
+from empu.store.pull.package import DEFAULT_PACKAGE, PinnedPackage
+from empu.store.pull.progress import Silent
+from empu.store.pull.pull import Request, pull, pull_package
 from empu.store.store import Added, Store
 from tests.store.making import everything_below
 from tests.store.tiny_models import tiny_gguf

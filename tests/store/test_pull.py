@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from empu.checkpoint import open_checkpoint
-from empu.checkpoint.safetensors import read_safetensors
+from empu.checkpoint.formats.safetensors import read_safetensors
 from empu.config import preset
 from empu.errors import CheckpointError, EmpuError, StoreError, UsageError
-from empu.store.pull import Request, describe_path, pull
+from empu.store.pull.pull import Request, describe_path, pull
 from empu.store.store import Store
 from tests.store.making import everything_below
 from tests.store.tiny_models import tiny_folder, tiny_gguf
@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_the_store_as_it_was(store: Store, tmp_path: Path) ->
     code = (
         "import pathlib, resource, sys\n"
         "from empu.errors import StoreError\n"
-        "from empu.store.pull import Request, pull\n"
+        "from empu.store.pull.pull import Request, pull\n"
         "from empu.store.store import Store\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try: pull(Store(pathlib.Path(sys.argv[1])), Request(sys.argv[2]))\n"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from empu import durable
 from empu.errors import StoreError, UsageError
-from empu.store import records
+from empu.store import model_record
 from empu.store.store import LEFTOVER_DAYS, Store, check_name, name_from
+from empu.system import durable
 from tests.store.making import everything_below, made_record, put
 
 FILES = {"model.gguf": b"weights" * 1000}
@@ -279,7 +279,7 @@ def test_a_damaged_name_is_a_sentence(store: Store) -> None:
 
 def test_records_survive_the_round_trip() -> None:
     record = made_record({"a": b"1", "b/c": b"2"})
-    assert json.loads(records.write(record))["id"] == record.id
+    assert json.loads(model_record.write(record))["id"] == record.id
 
 
 def test_leftovers_are_swept_after_a_week_and_kept_before(store: Store) -> None:

@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import save_file
 
-from empu.checkpoint.names import expected
+from empu.checkpoint.tensor_names import expected
 from empu.config import preset
 
 

@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from empu.errors import TemplateError, TokenizerError
 from empu.text.base import Text
-from empu.text.chat import encode_chat
-from empu.text.sentencepieces import SentencePieceTokenizer
-from empu.text.templates import JinjaTemplate
+from empu.text.templates.chat_encoding import encode_chat
+from empu.text.templates.jinja import JinjaTemplate
+from empu.text.tokenizers.sentencepiece import SentencePieceTokenizer
 from tests.text.chat_families import DIALOGUES, FAMILIES, TOOLS, VARIABLES
 from tests.text.corpus import strings
 from tests.text.test_gguf import trained_model

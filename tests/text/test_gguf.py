@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from empu.errors import TokenizerError, UnsupportedError
 from empu.text import load_text
 from empu.text.base import Text
-from empu.text.fast import byte_alphabet
-from empu.text.ggufbpe import CUTTINGS, pre_tokenizer
+from empu.text.tokenizers.gguf_bpe import CUTTINGS, pre_tokenizer
+from empu.text.tokenizers.hf_tokenizer import byte_alphabet
 from tests.text.corpus import WORDS, strings
 from tests.text.files import gguf_metadata
 

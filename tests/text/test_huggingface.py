@@ -14,9 +14,9 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from empu.errors import TokenizerError, UnsupportedError
 from empu.text import load_text
 from empu.text.base import Text
-from empu.text.chat import encode_chat
-from empu.text.fast import FastTokenizer, read_backend
-from empu.text.tiktokens import LLAMA3_PATTERN, special_names
+from empu.text.templates.chat_encoding import encode_chat
+from empu.text.tokenizers.hf_tokenizer import FastTokenizer, read_backend
+from empu.text.tokenizers.tiktoken import LLAMA3_PATTERN, special_names
 from tests.text.chat_families import LLAMA3, PHI
 from tests.text.corpus import WORDS, strings
 from tests.text.test_gguf import FILE, trained_model

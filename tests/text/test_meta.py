@@ -15,7 +15,7 @@ from llama_models.llama3.tokenizer import Tokenizer as Reference
 from empu.errors import TemplateError, TokenizerError
 from empu.text import load_text
 from empu.text.base import Message, Text
-from empu.text.chat import encode_chat
+from empu.text.templates.chat_encoding import encode_chat
 from tests.text.chat_families import TOOLS
 from tests.text.corpus import strings
 from tests.text.test_gguf import trained_model

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from empu.errors import TemplateError
-from empu.text.budget import MOST_SECONDS
-from empu.text.templates import JinjaTemplate
+from empu.text.sandbox.budget import MOST_SECONDS
+from empu.text.templates.jinja import JinjaTemplate
 from tests.text.hostile_templates import HOSTILE
 
 SLACK = 2.0

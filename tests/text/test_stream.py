@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from empu.text.base import Text, Tokenizer
-from empu.text.sentencepieces import SentencePieceTokenizer
-from empu.text.stream import StreamDecoder
+from empu.text.tokenizers.sentencepiece import SentencePieceTokenizer
+from empu.text.tokenizers.stream_decoder import StreamDecoder
 from tests.text.corpus import EMOJI, strings
 from tests.text.test_gguf import trained_model
 

@@ -10,7 +10,7 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from empu.errors import TemplateError
-from empu.text.templates import JinjaTemplate, choose_template
+from empu.text.templates.jinja import JinjaTemplate, choose_template
 from tests.text.chat_families import DIALOGUES, FAMILIES, TOOLS, VARIABLES
 from tests.text.files import gguf_metadata
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from empu.checkpoint.names import expected
+from empu.checkpoint.tensor_names import expected
 from empu.config import preset
 from empu.model.loading import build
 from empu.model.transformer import Transformer
-from empu.tune.examples import Example
+from empu.tune.batches import Example
 
 
 def tiny_model(seed: int = 0, context: int = 256) -> Transformer:

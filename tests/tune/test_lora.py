@@ -56,8 +56,8 @@ def test_attaching_changes_nothing_at_first_and_trains_only_adapters() -> None:
 def test_peft_loads_our_adapter_and_computes_the_same(family: str, tmp_path: Path) -> None:
     peft: Any = pytest.importorskip("peft")
     from empu.checkpoint import open_checkpoint
-    from empu.engine.backend import Chunk, Want
-    from empu.engine.torch_backend import open_torch
+    from empu.engine.backends.protocol import Chunk, Want
+    from empu.engine.backends.torch import open_torch
 
     theirs = transformers_model(family)
     theirs.save_pretrained(tmp_path / "base")

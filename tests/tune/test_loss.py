@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from empu.tune.loss import ROWS, cross_entropy
+from empu.tune.cross_entropy import ROWS, cross_entropy
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from empu.engine.native_backend import available_instructions
+from empu.engine.backends.native import available_instructions
 from empu.errors import UsageError
 from empu.model.attention import Cached
 from empu.model.transformer import Transformer
-from empu.tune.examples import Batch, Example, common_prefix
+from empu.tune.batches import Batch, Example, common_prefix
 from empu.tune.lora import TARGETS, adapters, attach
 from empu.tune.native import NativeTransformer, attach_native, fits
 from tests.tune.making import tiny_model

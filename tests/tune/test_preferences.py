@@ -13,9 +13,9 @@ import torch
 from empu.errors import CancelledError
 from empu.model.attention import Packed
 from empu.model.transformer import Transformer
-from empu.tune.examples import Example
+from empu.tune.batches import Example
+from empu.tune.objectives.preference import Pair, PreferenceTrainer, margins, with_references
 from empu.tune.plan import PAIR_RATES, choose_recipe, prepare, time_plan
-from empu.tune.preferences import Pair, PreferenceTrainer, margins, with_references
 from empu.tune.recipe import Recipe
 from tests.tune.making import tiny_model, weights
 

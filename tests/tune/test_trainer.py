@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from empu.errors import CancelledError, CheckpointError, UsageError
-from empu.tune.examples import Batch, Example, Examples, common_prefix, epoch_batches
+from empu.tune.batches import Batch, Example, Examples, common_prefix, epoch_batches
 from empu.tune.plan import choose_recipe, prepare, within
 from empu.tune.recipe import Method, Precision, Recipe
 from empu.tune.trainer import Outcome, Progress, Trainer

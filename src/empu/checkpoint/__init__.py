@@ -9,8 +9,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from empu.checkpoint import gguf, huggingface, meta
 from empu.checkpoint.base import Checkpoint, Format, Mismatch, Provenance, StoredTensor
+from empu.checkpoint.formats.gguf import reader as gguf
+from empu.checkpoint.formats.huggingface import folder as huggingface
+from empu.checkpoint.formats.meta import folder as meta
 from empu.errors import CheckpointError
 
 __all__ = ["Checkpoint", "Format", "Mismatch", "Provenance", "StoredTensor", "open_checkpoint"]

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from empu.checkpoint.base import StoredTensor
 from empu.checkpoint.blocks import F32
-from empu.checkpoint.names import TensorRow, expected, our_name, permute_rows, permuted_heads, unpermute_rows
-from empu.checkpoint.reading import read_json_object, shown
-from empu.checkpoint.safetensors import Planned, read_safetensors, write_safetensors
+from empu.checkpoint.formats.safetensors import Planned, read_safetensors, write_safetensors
+from empu.checkpoint.tensor_names import TensorRow, expected, our_name, permute_rows, permuted_heads, unpermute_rows
 from empu.config import ModelConfig
-from empu.durable import replacing
 from empu.errors import CheckpointError, UnsupportedError
+from empu.system.durable import replacing
+from empu.system.json import read_json_object, shown
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

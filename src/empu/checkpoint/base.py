@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from empu.checkpoint.blocks import BlockType
-from empu.checkpoint.names import expected_shapes
-from empu.checkpoint.reading import shown
+from empu.checkpoint.tensor_names import expected_shapes
 from empu.config import ModelConfig
 from empu.errors import CheckpointError
+from empu.system.json import shown
 
 Format = Literal["gguf", "huggingface", "meta"]
 

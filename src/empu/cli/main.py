@@ -52,7 +52,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"empu.cli.{name}"), name)
+        command = getattr(importlib.import_module(f"empu.cli.commands.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 
@@ -142,7 +142,7 @@ def _usage_sentence(error: click.ClickException) -> str:
 
 def _report(error: BaseException, sentence: str, code: int, given: Sequence[str]) -> int:
     """The sentence on stderr; with ``--json`` among what was ``given`` the same as a document on stdout."""
-    from empu.cli import talk
+    from empu.cli import output
 
     if os.environ.get("EMPU_DEBUG") == "1":
         import traceback
@@ -150,9 +150,9 @@ def _report(error: BaseException, sentence: str, code: int, given: Sequence[str]
         traceback.print_exception(error, file=sys.stderr)
     options = given[: given.index("--")] if "--" in given else given
     with contextlib.suppress(OSError):  # there is nobody to tell
-        talk.say(talk.harmless(sentence))
+        output.say(output.harmless(sentence))
         if "--json" in options:
-            talk.answer({"error": {"kind": type(error).__name__, "message": sentence, "exit_code": code}})
+            output.answer({"error": {"kind": type(error).__name__, "message": sentence, "exit_code": code}})
     return code
 
 

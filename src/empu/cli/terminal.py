@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from empu.cli import talk
+from empu.cli import output
 from empu.store.store import Store
 
 BLOCK = '"""'
@@ -32,7 +32,7 @@ class Terminal:
                 try:
                     readline.read_history_file(self.history)
                 except OSError as error:
-                    talk.say(f"{self.history} cannot be read ({error.strerror}); beginning with an empty history.")
+                    output.say(f"{self.history} cannot be read ({error.strerror}); beginning with an empty history.")
             readline.set_history_length(HISTORY_LINES)
         return self
 
@@ -46,7 +46,7 @@ class Terminal:
                 self.history.touch(mode=0o600)
                 readline.write_history_file(self.history)
             except OSError as failed:
-                talk.say(f"{self.history} cannot be written ({failed.strerror}); this history is not kept.")
+                output.say(f"{self.history} cannot be written ({failed.strerror}); this history is not kept.")
 
     def read_turn(self) -> str | None:
         """The user's next turn, over as many lines as it takes; ``None`` at the end of the input.
@@ -61,7 +61,7 @@ class Terminal:
             except KeyboardInterrupt:
                 if not self.is_watched:
                     raise
-                talk.say("\n(Ctrl-D or /quit leaves)")
+                output.say("\n(Ctrl-D or /quit leaves)")
 
     def _read_turn(self) -> str:
         first = self._line(">>> ")

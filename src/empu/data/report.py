@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
-from empu.data.check import Limits
-from empu.data.read import Part
+from empu.data.checks import Limits
+from empu.data.reader import Part
 from empu.data.rows import Kind
-from empu.data.split import PARTS, Split
+from empu.data.splits import PARTS, Split
 
 SHOWN = 10
 """Lines of a list that people are shown; the JSON form has all of them."""

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from empu.data import personal
-from empu.data.near import Ints, Signatures, normal
-from empu.data.read import Reading
+from empu.data import pii
+from empu.data.near_duplicates import Ints, Signatures, normal
+from empu.data.reader import Reading
 from empu.data.rows import Kind, Rejected, Row
 
 SAMPLE = 200
@@ -136,7 +136,7 @@ def _row(
         reason = f"it is too long: {tokens:,} tokens, and {limit:,} fit"
         found.unusable[number] = Rejected(row.source, row.number, reason, row.id)
         return
-    matches = list(personal.find(whole))
+    matches = list(pii.find(whole))
     found.personal_rows.update({match.kind for match in matches})
     for match in matches:
         found.personal_matches[match.kind] += 1

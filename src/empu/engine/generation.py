@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from empu.engine.sampling import Sampler, SamplingParams, log_probabilities
-from empu.engine.stopping import StopMatcher, Until
+from empu.engine.stop_strings import StopMatcher, Until
 from empu.text.base import Tokenizer
-from empu.text.stream import StreamDecoder
+from empu.text.tokenizers.stream_decoder import StreamDecoder
 
 FinishReason = Literal["stop", "length", "cancelled"]
 

@@ -13,14 +13,14 @@ import numpy as np
 from empu.checkpoint import open_checkpoint
 from empu.checkpoint.adapter import read_adapter
 from empu.config import ModelConfig
-from empu.engine.backend import Backend, Chunk, SequenceId, Want
-from empu.engine.backends import open_backend
-from empu.engine.choices import ChoiceTrie, choose
-from empu.engine.drafts import LONGEST, Drafts
+from empu.engine.backends.protocol import Backend, Chunk, SequenceId, Want
+from empu.engine.backends.registry import open_backend
+from empu.engine.backends.storage import AS_IT_IS, Storage
 from empu.engine.generation import AnswerState, Completion, Guide, Piece, Timings
-from empu.engine.prompting import Prompt, encode_prompt
+from empu.engine.label_search import ChoiceTrie, choose
+from empu.engine.prompt import Prompt, encode_prompt
+from empu.engine.prompt_lookup import LONGEST, Drafts
 from empu.engine.sampling import SamplingParams
-from empu.engine.storage import AS_IT_IS, Storage
 from empu.errors import UsageError
 from empu.text import load_text
 from empu.text.base import Message, Text
@@ -41,8 +41,8 @@ def open_model(
 ) -> LanguageModel:
     """Open a GGUF file, a Hugging Face folder or a Meta folder for answering.
 
-    ``engine`` is a name out of :data:`~empu.engine.backends.ENGINES`; ``context`` limits the tokens of prompt and
-    answer together. ``adapter`` is the folder of a specialist tuned from this model. Raises
+    ``engine`` is a name out of :data:`~empu.engine.backends.registry.ENGINES`; ``context`` limits the tokens of
+    prompt and answer together. ``adapter`` is the folder of a specialist tuned from this model. Raises
     :class:`~empu.errors.EmpuError` when the files or the machine do not allow it.
     """
     begun = time.perf_counter()
@@ -144,7 +144,7 @@ class LanguageModel:
         params = params or SamplingParams()
         prompt = self.worded(prompt)
         if guide is None and self.task is not None and self.task.schema is not None:
-            from empu.engine.guided import guides_of
+            from empu.engine.structured_output import guides_of
 
             guide = guides_of(self).json_schema(self.task.schema)
         reserved = min(params.max_tokens or self.context, max(1, self.context // 4)) if truncate else 1

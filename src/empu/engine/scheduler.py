@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from empu.engine.backend import Backend, Chunk, Want
-from empu.engine.drafts import LONGEST, Drafts
+from empu.engine.backends.protocol import Backend, Chunk, Want
 from empu.engine.generation import AnswerState, Guide, Piece
-from empu.engine.jobs import Job, Update
-from empu.engine.prefixes import Prefixes, shared
-from empu.engine.prompting import Prompt
+from empu.engine.prefix_cache import Prefixes, shared
+from empu.engine.prompt import Prompt
+from empu.engine.prompt_lookup import LONGEST, Drafts
+from empu.engine.request import Job, Update
 from empu.engine.sampling import SamplingParams
 from empu.errors import BusyError, EmpuError, NoRoomError, PromptTooLongError, UsageError
 from empu.text.base import Tokenizer

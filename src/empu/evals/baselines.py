@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from empu.engine.embedding import Encoder
+from empu.embed.encoder import Encoder
 from empu.errors import MissingDependencyError
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import TypeVar
 from empu.ledger.database import Database
 from empu.ledger.hashing import canonical_json
 from empu.ledger.records import Exclusion, Member, Source, texts
-from empu.ledger.rowtext import row_digest, text_digest
+from empu.ledger.row_hash import row_digest, text_digest
 
 T = TypeVar("T")
 

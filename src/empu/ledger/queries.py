@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from empu.errors import StoreError
-from empu.ledger import tracing
+from empu.ledger import lineage as row_lineage
 from empu.ledger.database import Database
 from empu.ledger.hashing import FileId
 from empu.ledger.records import UNKNOWN, Metric, Model, Source, Step
@@ -89,17 +89,17 @@ class Questions:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def trace_row(self, row_id: str) -> tracing.Trace:
+    def trace_row(self, row_id: str) -> row_lineage.Trace:
         """Who saw the row with this id (hex)? Raises :class:`~empu.errors.StoreError` when that is no id."""
-        return tracing.by_id(self._db, row_id)
+        return row_lineage.by_id(self._db, row_id)
 
-    def trace_text(self, text: str) -> tracing.Trace:
+    def trace_text(self, text: str) -> row_lineage.Trace:
         """Who saw a row that has this text as one of its fields or messages? White space does not matter."""
-        return tracing.by_text(self._db, text)
+        return row_lineage.by_text(self._db, text)
 
-    def trace_place(self, path: str, number: int) -> tracing.Trace:
+    def trace_place(self, path: str, number: int) -> row_lineage.Trace:
         """Who saw the row ``number`` of a file? ``path`` is as it was given then, or the end of it."""
-        return tracing.by_place(self._db, path, number)
+        return row_lineage.by_place(self._db, path, number)
 
     def model(self, name: str) -> Model:
         """The newest model of that name, or the one whose id begins so (8 digits at least).
@@ -201,7 +201,7 @@ class Questions:
         )
         return dict(found)
 
-    def left_out(self, dataset: str) -> Iterator[tracing.LeftOut]:
+    def left_out(self, dataset: str) -> Iterator[row_lineage.LeftOut]:
         """The rows that were kept out of a data set, each with its reason."""
         found = self._db.each(
             "SELECT s.path, s.sha256, s.size, s.licence, e.number, e.reason FROM exclusion e "
@@ -209,7 +209,7 @@ class Questions:
             (dataset,),
         )
         for path, sha256, size, licence, number, reason in found:
-            yield tracing.LeftOut(dataset, Source(path, sha256, size, licence), number, reason)
+            yield row_lineage.LeftOut(dataset, Source(path, sha256, size, licence), number, reason)
 
     def sources(self, name: str) -> list[tuple[Source, dict[str, int]]]:
         """The files behind a model and its ancestors, each with its number of rows per part."""

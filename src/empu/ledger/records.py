@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from empu.ledger.hashing import FileId
-from empu.machine import cpu_name, processors
+from empu.system.cpu import cpu_name, processors
 
 UNKNOWN = "unknown"
 """What stands where nobody said: a licence, most often."""

@@ -16,15 +16,17 @@ from starlette.types import Scope
 
 from empu import __version__
 from empu.errors import EmpuError
-from empu.server import anthropic, conversations, feedback, openai, openai_common, page, pages
-from empu.server.auth import SESSION_LIFE_S, cookie_name
-from empu.server.context import Context, context_of
-from empu.server.desk import Desk
-from empu.server.guard import Guard, session_cookie
-from empu.server.openapi import docs, openapi
-from empu.server.problems import ProblemError, problem_of
-from empu.server.reading import read_body
-from empu.server.tool_types import Strict
+from empu.server.anthropic import messages
+from empu.server.http.app_state import Context, context_of
+from empu.server.http.auth import SESSION_LIFE_S, cookie_name
+from empu.server.http.body import read_body
+from empu.server.http.middleware import Guard, session_cookie
+from empu.server.http.openapi import docs, openapi
+from empu.server.openai import common, completions
+from empu.server.openai.tool_protocol import Strict
+from empu.server.ui import conversations, feedback, static_files, store_views
+from empu.server.ui.state import Desk
+from empu.serving.errors import ProblemError, problem_of
 
 PUBLIC = frozenset({"/health", "/api/signin"})
 """Paths without a key, beside the page."""
@@ -51,7 +53,7 @@ def make_app(context: Context) -> Guard:
 
     desk = Desk(context.keys.home)
     routes = [
-        *page.routes(),
+        *static_files.routes(),
         Route("/health", health, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
         Route("/openapi.json", openapi, methods=["GET"]),
@@ -61,9 +63,9 @@ def make_app(context: Context) -> Guard:
         Route("/api/me", me, methods=["GET"]),
         *conversations.ROUTES,
         *feedback.ROUTES,
-        *pages.ROUTES,
-        *anthropic.ROUTES,
-        *openai.ROUTES,
+        *store_views.ROUTES,
+        *messages.ROUTES,
+        *completions.ROUTES,
     ]
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         HTTPException: _refused,
@@ -75,14 +77,14 @@ def make_app(context: Context) -> Guard:
     app.router.redirect_slashes = False
     app.state.context = context
     app.state.desk = desk
-    return Guard(app, context, lambda path: path in PUBLIC or page.is_page(path), respond)
+    return Guard(app, context, lambda path: path in PUBLIC or static_files.is_page(path), respond)
 
 
 def respond(scope: Scope, problem: ProblemError) -> Response:
     """A refusal in the words of the interface that the request's path belongs to."""
     if scope["path"].startswith("/v1/messages"):
-        return anthropic.error_response(problem, scope["empu.request"])
-    return openai_common.error_response(problem)
+        return messages.error_response(problem, scope["empu.request"])
+    return common.error_response(problem)
 
 
 async def health(request: Request) -> Response:

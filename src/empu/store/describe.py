@@ -15,7 +15,7 @@ from empu.checkpoint import Checkpoint, open_checkpoint
 from empu.errors import CheckpointError
 from empu.ledger import licences
 from empu.ledger.hashing import FileId
-from empu.store.records import Disclosure, Licence, ModelRecord, Source, Statement
+from empu.store.model_record import Disclosure, Licence, ModelRecord, Source, Statement
 
 TEXT_FILE = "LICENSE"
 """Name of the licence text beside ``model.json``."""

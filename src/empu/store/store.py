@@ -25,13 +25,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from empu import durable
 from empu.errors import StoreError, UsageError
 from empu.ledger.hashing import FileId, hash_file, tagged
-from empu.paths import user_path
-from empu.store import records
-from empu.store.progress import Progress, Silent
-from empu.store.records import ModelRecord
+from empu.store import model_record
+from empu.store.model_record import ModelRecord
+from empu.store.pull.progress import Progress, Silent
+from empu.system import durable
+from empu.system.paths import user_path
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DEFAULT = "default"
@@ -262,7 +262,7 @@ class Store:
                 with durable.writing(self.home):
                     if record.licence.text_file and licence_text is not None:
                         (staged / record.licence.text_file).write_text(licence_text, encoding="utf-8")
-                    (staged / "model.json").write_bytes(records.write(record))
+                    (staged / "model.json").write_bytes(model_record.write(record))
                     self._protect(staged)
                     durable.flush_tree(staged)
                     if target.exists():
@@ -313,7 +313,7 @@ class Store:
 
     def _load(self, name: str | None, identity: str) -> StoredModel:
         folder = self.models / identity
-        record = records.read(folder / "model.json")
+        record = model_record.read(folder / "model.json")
         if record.id != identity:
             raise StoreError(f"{folder / 'model.json'} describes another model; delete {folder} and pull it again.")
         return StoredModel(name, folder, record)

@@ -19,13 +19,13 @@ def load_text(format: Format, path: Path, metadata: Mapping[str, Any]) -> Text:
     missing or broken and :class:`~empu.errors.UnsupportedError` for kinds of vocabularies that Empu does not know.
     """
     if format == "gguf":
-        from empu.text.gguf import load_gguf
+        from empu.text.load_gguf import load_gguf
 
         return load_gguf(path, metadata)
     if format == "huggingface":
-        from empu.text.folders import load_huggingface
+        from empu.text.load_folder import load_huggingface
 
         return load_huggingface(path, metadata)
-    from empu.text.folders import load_meta
+    from empu.text.load_folder import load_meta
 
     return load_meta(path)

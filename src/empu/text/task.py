@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from empu.errors import ConfigError
 from empu.text.base import Message, Text
-from empu.text.chat import encode_chat
+from empu.text.templates.chat_encoding import encode_chat
 
 NONE_OF_THESE = "none of these"
 """What a specialist for labels says of a text that it refuses."""

@@ -93,7 +93,7 @@ def attach_native(
 
     ``dtype`` is the type of embedding and output layer; ``rounded`` false keeps the frozen products in float32,
     which is slower and what the rounded ones are compared with. ``instructions`` as in
-    :class:`~empu.engine.native_backend.NativeBackend`. Raises :class:`~empu.errors.UsageError` for unknown targets, a
+    :class:`~empu.engine.backends.native.NativeBackend`. Raises :class:`~empu.errors.UsageError` for unknown targets, a
     rank below 1, or layers that do not divide into groups.
     """
     check_adapters(rank, targets)

@@ -12,10 +12,10 @@ import torch
 from empu.config import ModelConfig
 from empu.errors import UsageError
 from empu.model.transformer import Transformer
-from empu.tune.examples import Example, common_prefix
+from empu.tune.batches import Example, common_prefix
 from empu.tune.lora import attach
 from empu.tune.native import attach_native, fits
-from empu.tune.preferences import Pair, PreferenceTrainer
+from empu.tune.objectives.preference import Pair, PreferenceTrainer
 from empu.tune.recipe import Method, Precision, Recipe
 from empu.tune.trainer import Trainer
 

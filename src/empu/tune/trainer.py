@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from empu.errors import CancelledError, UsageError
 from empu.model.transformer import Transformer
-from empu.tune.examples import Batch, Example, common_prefix, epoch_batches
-from empu.tune.loss import cross_entropy
+from empu.tune.batches import Batch, Example, common_prefix, epoch_batches
+from empu.tune.cross_entropy import cross_entropy
 from empu.tune.recipe import Recipe
-from empu.tune.state import Counters, as_tensors, load_state, save_state, trained
+from empu.tune.training_state import Counters, as_tensors, load_state, save_state, trained
 
 SAVE_SECONDS, SAVE_AT_MOST = 30.0, 60.0
 """How much work a stop at any moment loses at most: the first where writing the state takes little time, more where it

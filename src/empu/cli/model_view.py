@@ -1,0 +1,112 @@
+"""The words and JSON for a stored model, shared by the commands that show one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from empu.cli import output
+from empu.ledger.hashing import tagged
+from empu.store.model_record import ModelRecord
+from empu.store.store import StoredModel
+
+
+def document(model: StoredModel) -> dict[str, Any]:
+    """Everything in the record, and where the model is now."""
+    record = model.record.to_json()
+    record.update(
+        name=model.name,
+        id=tagged(model.record.id),
+        path=str(model.path),
+        size=model.record.size,
+    )
+    return record
+
+
+def row(model: StoredModel) -> tuple[str, ...]:
+    """One line of ``empu models``."""
+    record = model.record
+    return (
+        model.name or "-",
+        record.id[:12],
+        output.size(record.size),
+        output.amount(record.parameters),
+        ", ".join(record.base_models) or record.title or "-",
+        f"{record.format} {record.storage}",
+        record.licence.id or "not stated",
+        record.added_at[:10],
+    )
+
+
+def brief(record: ModelRecord) -> list[tuple[str, str]]:
+    """What ``empu pull`` tells at its end."""
+    return [
+        ("model", record.title or "-"),
+        ("id", tagged(record.id)),
+        ("parameters", f"{output.amount(record.parameters)}, {record.format} {record.storage}"),
+        ("licence", licence(record)),
+        ("training data", disclosure(record)),
+    ]
+
+
+def full(model: StoredModel) -> list[tuple[str, str]]:
+    """Everything, for ``empu show``."""
+    record, config = model.record, model.record.config
+    heads = f"{config['n_heads']} heads, {config['n_kv_heads']} key/value heads of {config['head_dim']}"
+    types = ", ".join(f"{count} {name}" for name, count in record.tensor_types.items())
+    files = [f"{file.name}  {output.size(file.size)}  {tagged(file.sha256)}" for file in record.files]
+    return [
+        ("name", model.name or "- (not in the store)"),
+        ("model", record.title or "not stated"),
+        ("id", tagged(record.id)),
+        ("base", ", ".join(record.base_models) or "not stated"),
+        ("architecture", record.architecture),
+        ("parameters", f"{record.parameters:,}"),
+        ("layers", f"{config['n_layers']} of width {config['dim']}, feed-forward {config['ffn_dim']}"),
+        ("attention", heads),
+        ("vocabulary", f"{config['vocab_size']:,} tokens" + (", output tied" if config["tie_embeddings"] else "")),
+        ("context", f"{config['context_length']:,} tokens"),
+        ("rotary", rotary(config)),
+        ("format", record.format),
+        ("tensors", types),
+        ("files", "\n".join(files)),
+        ("size", output.size(record.size)),
+        ("path", str(model.path)),
+        ("licence", licence(record)),
+        ("source", source(record)),
+        ("training data", disclosure(record)),
+        ("added", f"{record.added_at} as {record.pulled_as}, by empu {record.empu_version}"),
+    ]
+
+
+def rotary(config: Mapping[str, Any]) -> str:
+    """Theta and scaling."""
+    scaling = config["rope_scaling"]
+    parts = ", ".join(f"{name} {value:g}" for name, value in scaling.items()) if scaling else "none"
+    return f"theta {config['rope_theta']:,.0f}, scaling: {parts}"
+
+
+def licence(record: ModelRecord) -> str:
+    """Id, title, what it means, and who says so."""
+    stated = record.licence
+    if stated.id is None:
+        return "not stated by its source; ask before relying on it"
+    lines = [f"{stated.id} ({stated.title})" if stated.title and stated.title != stated.id else stated.id]
+    if stated.note:
+        lines.append(stated.note)
+    if stated.according_to:
+        lines.append(f"according to {stated.according_to}")
+    return "\n".join(lines)
+
+
+def disclosure(record: ModelRecord) -> str:
+    """What the files say, then what others state."""
+    lines = [f"in its files: {record.disclosure.in_files}"]
+    lines += [f"according to {said.according_to}: {said.says}" for said in record.disclosure.statements]
+    return "\n".join(lines)
+
+
+def source(record: ModelRecord) -> str:
+    """Where it came from, exactly."""
+    came = record.source
+    return came.address + (f" at {came.revision}" if came.revision else "")
