@@ -1,11 +1,11 @@
-"""How long a user waits for the first token of ``empu run``, and what the wait is made of.
+"""Time to the first token of ``empu run``, and its parts.
 
     python bench/bench_first_token.py [--model default] [--runs 5] [--peer PYTHON MODEL.gguf]
 
-Times whole processes from outside (wall clock, peak resident memory) in turn, so that a change of the machine's speed
-meets all of them alike: an empty Python, Python with numpy, Python with torch, and ``empu run MODEL … --max-tokens 1``
-with each engine; with ``--peer`` also llama.cpp with the same question, by the Python that has llama-cpp-python. Prints
-a table of medians; the last line is JSON.
+Measures whole processes from outside (wall clock, peak resident memory): an empty Python, Python with numpy, Python
+with torch, and ``empu run MODEL … --max-tokens 1`` with each engine. With ``--peer`` also llama.cpp on the same
+question, by a Python that has llama-cpp-python. They run in turn, so that changes of the machine's speed affect all of
+them. Prints a table of medians; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ LLAMA = """
 import sys
 from llama_cpp import Llama
 model = Llama(sys.argv[1], n_ctx=2048, verbose=False)
-asked = [{"role": "user", "content": sys.argv[2]}]
-for piece in model.create_chat_completion(asked, max_tokens=1, temperature=0.2, seed=0, stream=True):
+messages = [{"role": "user", "content": sys.argv[2]}]
+for chunk in model.create_chat_completion(messages, max_tokens=1, temperature=0.2, seed=0, stream=True):
     pass
 """
 
 
 @dataclass
 class Case:
-    """One command and what its runs took."""
+    """One command, with the time and memory of its runs."""
 
     name: str
     command: list[str]
@@ -43,14 +43,14 @@ class Case:
 
     def run(self) -> None:
         started = time.perf_counter()
-        child = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert child.stdout is not None
-        output = child.stdout.read()
-        _, status, usage = os.wait4(child.pid, 0)
+        process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
         self.seconds.append(time.perf_counter() - started)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            sys.exit(f"{' '.join(self.command)} failed with status {child.returncode}")
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            sys.exit(f"{' '.join(self.command)} failed with status {process.returncode}")
         self.peak_mib.append(usage.ru_maxrss / 1024)
         if output.strip():
             self.reports.append(json.loads(output))
@@ -69,9 +69,9 @@ class Case:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default", help="a name in the store, or a path")
-    parser.add_argument("--runs", type=int, default=5, help="counted runs of each command, after a warm-up")
+    parser.add_argument("--runs", type=int, default=5, help="measured runs of each command, after a warm-up")
     parser.add_argument("--engines", nargs="+", default=["native", "torch"], help="engines to time")
-    parser.add_argument("--peer", nargs=2, metavar=("PYTHON", "MODEL.gguf"), help="llama.cpp too")
+    parser.add_argument("--peer", nargs=2, metavar=("PYTHON", "MODEL.gguf"), help="also measure llama.cpp")
     options = parser.parse_args()
 
     python = [sys.executable, "-c"]

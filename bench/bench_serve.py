@@ -2,9 +2,9 @@
 
     python bench/bench_serve.py MODEL [--clients 64] [--seconds 20] [--rounds 5] [--tokens 64] [--peer PYTHON]
 
-Each client asks again as soon as its answer ended, for so many seconds. In every round the engine alone then writes as
-many answers at once, without HTTP; with --peer (a Python that has llama-cpp-python with its server) that server follows
-on the same file. The last line is JSON.
+Each client sends the next request as soon as its answer has ended. In every round the engine alone then generates as
+many answers at once, without HTTP. With --peer (a Python that has llama-cpp-python with its server) that server is
+measured on the same file. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ QUESTION = "Explain to a new colleague, step by step, how a letter travels from 
 
 
 @dataclass
-class Tally:
-    """What the clients saw."""
+class ClientStats:
+    """Measurements of all clients together."""
 
-    firsts: list[float] = field(default_factory=list)
+    first_token_s: list[float] = field(default_factory=list)
     tokens: int = 0
-    torn: int = 0
+    broken_streams: int = 0
     errors: dict[str, int] = field(default_factory=dict)
 
 
 class Client:
-    """One connection that streams answers; written plainly, since it takes its time from the same cores."""
+    """One connection that streams answers; kept simple, since it shares the processor with the server."""
 
     def __init__(self, address: str, key: str, model: str, tokens: int) -> None:
         parts = urlsplit(address)
@@ -51,12 +51,12 @@ class Client:
         self._key, self._model, self._tokens = key, model, tokens
         self._open: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, number: int, tally: Tally) -> None:
-        """One answer, counted."""
-        begun, first, count, finish, whole = time.perf_counter(), 0.0, 0, None, False
+    async def ask(self, number: int, stats: ClientStats) -> None:
+        """Request one answer and record it."""
+        started_at, first_token_s, num_events, finish_reason, is_complete = time.perf_counter(), 0.0, 0, None, False
         usage: dict[str, Any] | None = None
         message = [{"role": "user", "content": QUESTION.format(number)}]
-        asked = {
+        request = {
             "model": self._model,
             "messages": message,
             "max_tokens": self._tokens,
@@ -64,7 +64,7 @@ class Client:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        body = json.dumps(asked).encode()
+        body = json.dumps(request).encode()
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
             f"Authorization: Bearer {self._key}\r\n"
@@ -84,68 +84,75 @@ class Client:
                     usage = event.get("usage") or usage
                     for choice in event["choices"]:
                         if choice["delta"].get("content"):
-                            first = first or time.perf_counter() - begun
-                            count += 1
-                        finish = finish or choice["finish_reason"]
+                            first_token_s = first_token_s or time.perf_counter() - started_at
+                            num_events += 1
+                        finish_reason = finish_reason or choice["finish_reason"]
                 elif line.startswith(b"data: [DONE]"):
-                    whole = True
+                    is_complete = True
                 elif line == b"0\r\n":  # the last chunk
                     await reader.readline()
                     break
         except (OSError, IndexError, ValueError) as error:
             name = str(error) if type(error) is ConnectionError else type(error).__name__
-            tally.errors[name] = tally.errors.get(name, 0) + 1
+            stats.errors[name] = stats.errors.get(name, 0) + 1
             self.close()
             return
-        tally.torn += finish is None or not whole
-        tally.firsts.append(first)
-        tally.tokens += usage["completion_tokens"] if usage is not None else count  # else an event a token
+        stats.broken_streams += finish_reason is None or not is_complete
+        stats.first_token_s.append(first_token_s)
+        stats.tokens += (
+            usage["completion_tokens"] if usage is not None else num_events
+        )  # without usage, one event per token
 
     def close(self) -> None:
-        """End the connection; the next question opens another."""
+        """Close the connection; the next request opens another."""
         if self._open is not None:
             self._open[1].close()
         self._open = None
 
 
-async def press(address: str, key: str, model: str, clients: int, tokens: int, seconds: float) -> dict[str, Any]:
-    """All clients until the time is over; answers begun before are finished and counted."""
-    tally = Tally()
-    callers = [Client(address, key, model, tokens) for _ in range(clients)]
-    await callers[0].ask(0, Tally())
-    begun = time.perf_counter()
+async def run_clients(address: str, key: str, model: str, clients: int, tokens: int, seconds: float) -> dict[str, Any]:
+    """Run all clients for some seconds. Answers that started in time are completed and counted."""
+    stats = ClientStats()
+    all_clients = [Client(address, key, model, tokens) for _ in range(clients)]
+    await all_clients[0].ask(0, ClientStats())
+    started_at = time.perf_counter()
 
-    async def one(place: int, caller: Client) -> None:
-        number = place
-        while number == place or time.perf_counter() - begun < seconds:
-            await caller.ask(number, tally)
+    async def run_client(first_number: int, client: Client) -> None:
+        number = first_number
+        while number == first_number or time.perf_counter() - started_at < seconds:
+            await client.ask(number, stats)
             number += clients
-        caller.close()
+        client.close()
 
-    await asyncio.gather(*(one(place, caller) for place, caller in enumerate(callers, 1)))
-    passed = time.perf_counter() - begun
-    firsts = sorted(tally.firsts)
+    await asyncio.gather(*(run_client(i, client) for i, client in enumerate(all_clients, 1)))
+    elapsed = time.perf_counter() - started_at
+    first_token_times = sorted(stats.first_token_s)
     return {
         "clients": clients,
-        "seconds": round(passed, 1),
-        "answers": len(firsts),
-        "tokens": tally.tokens,
-        "tokens_per_s": round(tally.tokens / passed, 1),
-        "first_token_p50_s": round(statistics.median(firsts), 3) if firsts else None,
-        "first_token_p99_s": round(firsts[min(len(firsts) - 1, int(len(firsts) * 0.99))], 3) if firsts else None,
-        "torn_streams": tally.torn,
-        "errors": tally.errors,
+        "seconds": round(elapsed, 1),
+        "answers": len(first_token_times),
+        "tokens": stats.tokens,
+        "tokens_per_s": round(stats.tokens / elapsed, 1),
+        "first_token_p50_s": round(statistics.median(first_token_times), 3) if first_token_times else None,
+        "first_token_p99_s": round(
+            first_token_times[min(len(first_token_times) - 1, int(len(first_token_times) * 0.99))], 3
+        )
+        if first_token_times
+        else None,
+        "torn_streams": stats.broken_streams,
+        "errors": stats.errors,
     }
 
 
-def memory_mib(process: int) -> float:
-    """Resident memory."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+def memory_mib(pid: int) -> float:
+    """Return the resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
 @contextmanager
-def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+def terminating(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Terminate the process at the end of the block."""
     try:
         yield process
     finally:
@@ -154,26 +161,28 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def serve(given: argparse.Namespace) -> Iterator[Callable[[float], dict[str, Any]]]:
-    """Empu's server, and what presses it for so many seconds."""
+def server_load(options: argparse.Namespace) -> Iterator[Callable[[float], dict[str, Any]]]:
+    """Start Empu's server, and yield a function that loads it for some seconds."""
     with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, "-m", "empu", "serve", given.model, "--port", "0", "--json"]
-        command += ["--engine", given.engine, "--slots", str(given.slots), "--queue", str(4 * given.clients)]
-        started = subprocess.Popen(
+        command = [sys.executable, "-m", "empu", "serve", options.model, "--port", "0", "--json"]
+        command += ["--engine", options.engine, "--slots", str(options.slots), "--queue", str(4 * options.clients)]
+        child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "EMPU_HOME": home}
         )
-        with ended(started) as process:
+        with terminating(child) as process:
             assert process.stdout is not None
             text = ""
             while not text.endswith("}\n"):
                 line = process.stdout.readline()
                 assert line, "the server did not start"
                 text += line
-            at = json.loads(text)
+            info = json.loads(text)
 
             def measure(seconds: float) -> dict[str, Any]:
                 before = memory_mib(process.pid)
-                run = press(at["address"], at["key"], at["models"][0], given.clients, given.tokens, seconds)
+                run = run_clients(
+                    info["address"], info["key"], info["models"][0], options.clients, options.tokens, seconds
+                )
                 return {**asyncio.run(run), "memory_before_mib": before, "memory_after_mib": memory_mib(process.pid)}
 
             measure(0.0)
@@ -181,38 +190,40 @@ def serve(given: argparse.Namespace) -> Iterator[Callable[[float], dict[str, Any
 
 
 @contextmanager
-def engine(given: argparse.Namespace) -> Iterator[Callable[[float], dict[str, Any]]]:
-    """The scheduler alone with as many answers at once."""
-    from empu.engine.generation import Completion, Piece
+def engine_load(options: argparse.Namespace) -> Iterator[Callable[[float], dict[str, Any]]]:
+    """Start a scheduler without a server, and yield a function that loads it with as many requests."""
     from empu.engine.language_model import open_model
-    from empu.engine.prompt import encode_prompt
-    from empu.engine.sampling import USUAL_TEMPERATURE, USUAL_TOP_P, SamplingParams
-    from empu.engine.scheduler import Limits, Scheduler
+    from empu.engine.outputs import Completion, TextDelta
+    from empu.engine.prompt import prepare_prompt
+    from empu.engine.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, SamplingParams
+    from empu.engine.scheduler import Scheduler, SchedulerConfig
 
-    model = open_model(Path(given.model), engine=given.engine)
-    limits = Limits(slots=given.slots, queue=4 * given.clients, step_tokens=max(256, 2 * given.slots))
-    scheduler = Scheduler(model.backend, model.text.tokenizer, model.context, limits)
+    model = open_model(Path(options.model), engine=options.engine)
+    config = SchedulerConfig(
+        max_running=options.slots, max_waiting=4 * options.clients, max_step_tokens=max(256, 2 * options.slots)
+    )
+    scheduler = Scheduler(model.backend, model.text.tokenizer, model.context_length, config)
     scheduler.start()
 
     def measure(seconds: float) -> dict[str, Any]:
         updates: queue.Queue[Any] = queue.Queue()
-        written, running, number = 0, 0, 0
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < seconds or running:
-            while running < given.clients and time.perf_counter() - begun < seconds:
+        num_tokens, running, number = 0, 0, 0
+        started_at = time.perf_counter()
+        while time.perf_counter() - started_at < seconds or running:
+            while running < options.clients and time.perf_counter() - started_at < seconds:
                 number += 1
-                prompt = encode_prompt(
-                    model.text, [{"role": "user", "content": QUESTION.format(number)}], limit=model.context - 1
+                prompt = prepare_prompt(
+                    model.text, [{"role": "user", "content": QUESTION.format(number)}], limit=model.context_length - 1
                 )
-                params = SamplingParams(USUAL_TEMPERATURE, USUAL_TOP_P, seed=number, max_tokens=given.tokens)
+                params = SamplingParams(DEFAULT_TEMPERATURE, DEFAULT_TOP_P, seed=number, max_tokens=options.tokens)
                 scheduler.submit(prompt, params, updates.put)
                 running += 1
             update = updates.get()
             assert not isinstance(update, Exception), update
             running -= isinstance(update, Completion)
-            written += len(update.tokens) if isinstance(update, Piece) else 0
-        passed = time.perf_counter() - begun
-        return {"answers": number, "tokens": written, "tokens_per_s": round(written / passed, 1)}
+            num_tokens += len(update.tokens) if isinstance(update, TextDelta) else 0
+        elapsed = time.perf_counter() - started_at
+        return {"answers": number, "tokens": num_tokens, "tokens_per_s": round(num_tokens / elapsed, 1)}
 
     try:
         measure(1.0)
@@ -221,26 +232,36 @@ def engine(given: argparse.Namespace) -> Iterator[Callable[[float], dict[str, An
         scheduler.close()
 
 
-def peer(given: argparse.Namespace) -> dict[str, Any]:
+def measure_peer(options: argparse.Namespace) -> dict[str, Any]:
     """llama-cpp-python's server on the same file. It answers one request at a time."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as free_socket:
+        free_socket.bind(("127.0.0.1", 0))
+        port = free_socket.getsockname()[1]
     threads = str(len(os.sched_getaffinity(0)))
-    command = [given.peer, "-m", "llama_cpp.server", "--model", given.model, "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        options.peer,
+        "-m",
+        "llama_cpp.server",
+        "--model",
+        options.model,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     command += ["--n_ctx", "2048", "--n_threads", threads, "--interrupt_requests", "false"]
-    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
-    with ended(started) as process:
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+    with terminating(child) as process:
         deadline = time.monotonic() + 60
         while True:
             assert process.poll() is None, "the peer's server ended"
             assert time.monotonic() < deadline, "the peer's server did not start"
-            with socket.socket() as tried:
-                if tried.connect_ex(("127.0.0.1", port)) == 0:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.2)
         address = f"http://127.0.0.1:{port}"
-        return asyncio.run(press(address, "none", "model", given.clients, given.tokens, given.seconds / 2))
+        return asyncio.run(run_clients(address, "none", "model", options.clients, options.tokens, options.seconds / 2))
 
 
 def main() -> None:
@@ -249,26 +270,26 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=20.0, help="in a round")
+    parser.add_argument("--seconds", type=float, default=20.0, help="per round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--peer", metavar="PYTHON")
-    given = parser.parse_args()
-    found: dict[str, Any] = {"server": [], "engine_alone": []}
-    with serve(given) as server, engine(given) as alone:
-        for _ in range(given.rounds):  # in turn: a change of the machine's speed meets both
-            found["server"].append(server(given.seconds))
-            found["engine_alone"].append(alone(given.seconds / 2))
-            print(f"server {found['server'][-1]}\nengine alone {found['engine_alone'][-1]}", flush=True)
-    if given.peer is not None:
-        found["llama_cpp_python"] = peer(given)
-        print(f"llama_cpp_python {found['llama_cpp_python']}", flush=True)
-    rates = [[one["tokens_per_s"] for one in found[part]] for part in ("server", "engine_alone")]
-    found["server_of_engine"] = round(statistics.median(a / b for a, b in zip(*rates, strict=True)), 3)
+    options = parser.parse_args()
+    results: dict[str, Any] = {"server": [], "engine_alone": []}
+    with server_load(options) as measure_server, engine_load(options) as measure_engine:
+        for _ in range(options.rounds):  # in turn, so that changes of the machine's speed affect both
+            results["server"].append(measure_server(options.seconds))
+            results["engine_alone"].append(measure_engine(options.seconds / 2))
+            print(f"server {results['server'][-1]}\nengine alone {results['engine_alone'][-1]}", flush=True)
+    if options.peer is not None:
+        results["llama_cpp_python"] = measure_peer(options)
+        print(f"llama_cpp_python {results['llama_cpp_python']}", flush=True)
+    rates = [[run["tokens_per_s"] for run in results[part]] for part in ("server", "engine_alone")]
+    results["server_of_engine"] = round(statistics.median(a / b for a, b in zip(*rates, strict=True)), 3)
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, load {os.getloadavg()[0]:.1f}")
     print(f"tokens/s, medians: server {statistics.median(rates[0])}, engine alone {statistics.median(rates[1])}")
-    print(f"the server reaches {found['server_of_engine']:.0%} of it (median of the rounds' ratios)")
-    print(json.dumps(found))
+    print(f"the server reaches {results['server_of_engine']:.0%} of it (median of the rounds' ratios)")
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chat": BASE | {"ledger"},
     "data": BASE | {"text", "ledger"},
     "engine": BASE | {"checkpoint", "text"},
-    "embed": BASE | {"checkpoint", "text"},
+    "embed": BASE | {"checkpoint", "text", "ledger"},
+    "retrieval": BASE | {"embed", "ledger"},
     "tune": BASE | {"model", "checkpoint", "text", "data", "ledger"},
     "evals": BASE | {"engine", "embed", "text", "data", "ledger"},
     "serving": BASE | {"engine", "embed", "text"},
@@ -86,6 +87,17 @@ def test_torch_is_imported_only_where_the_model_lives() -> None:
         if room_of(module) not in TORCH_ROOMS and module not in TORCH_FILES
         for name in imported(tree)
         if name.split(".")[0] in {"torch", "transformers"}
+    ]
+    assert not offences, "\n".join(offences)
+
+
+def test_serving_knows_no_http_framework() -> None:
+    offences = [
+        f"{module} imports {name}"
+        for module, tree in modules()
+        if room_of(module) == "serving"
+        for name in imported(tree)
+        if name.split(".")[0] in {"starlette", "uvicorn"}
     ]
     assert not offences, "\n".join(offences)
 

@@ -1,7 +1,7 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig, type Plugin } from "vite";
 
-/** KaTeX offers its fonts in three formats; every browser that runs this page takes the first. */
+/** Drop KaTeX's fonts in older formats: every browser that runs this page takes woff2. */
 function woff2Only(): Plugin {
   return {
     name: "woff2-only",
@@ -18,7 +18,7 @@ export default defineConfig({
   build: {
     outDir: "../src/empu/server/web",
     emptyOutDir: true,
-    assetsInlineLimit: 0, // the policy lets fonts and scripts come from files of this origin only
+    assetsInlineLimit: 0, // the content security policy allows no data: URLs for fonts and scripts
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 700,
   },

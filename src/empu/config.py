@@ -1,7 +1,7 @@
-"""The shape of a Llama-family model: one frozen dataclass, and the named shapes that people ask for.
+"""Model hyper-parameters: one frozen dataclass for the Llama family, and presets for well-known models.
 
-Knows nothing of files, tensors or frameworks. Llama 2, 3, 3.1, 3.2 (text), SmolLM, TinyLlama and Mistral are this one
-dataclass with other numbers.
+Knows nothing of files, tensors or frameworks. Llama 2, 3, 3.1, 3.2 (text), SmolLM, TinyLlama and Mistral differ only in
+the values of its fields.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from empu.errors import ConfigError
+
+ModelFormat = Literal["gguf", "huggingface", "meta"]
+"""The file formats that models come in."""
 
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
     """Llama 3.1's frequency scaling ("The Llama 3 Herd of Models", section 3.4; Meta's ``apply_scaling``).
 
-    Frequencies whose wavelength is above ``original_context / low_freq_factor`` are divided by ``factor``, those below
-    ``original_context / high_freq_factor`` are kept, and those between are interpolated.
+    Frequencies whose wavelength is above ``original_context / low_freq_factor`` are divided by ``factor``. Those below
+    ``original_context / high_freq_factor`` stay as they are. Those between are interpolated.
     """
 
     factor: float = 8.0
@@ -54,7 +58,7 @@ class LinearRopeScaling:
 class ModelConfig:
     """Hyper-parameters of one model. Lengths count elements; ``context_length`` counts tokens.
 
-    Raises :class:`~empu.errors.ConfigError` at construction when a field is out of range or two disagree.
+    Raises :class:`~empu.errors.ConfigError` when a field is out of range or two fields contradict each other.
     """
 
     n_layers: int
@@ -93,28 +97,29 @@ class ModelConfig:
 
     @property
     def kv_dim(self) -> int:
-        """Elements of all key heads (or all value heads) of one position in one layer."""
+        """Number of elements of all key heads (or all value heads) of one position in one layer."""
         return self.n_kv_heads * self.head_dim
 
     @property
     def q_dim(self) -> int:
-        """Elements of all query heads of one position."""
+        """Number of elements of all query heads of one position in one layer."""
         return self.n_heads * self.head_dim
 
     def parameter_count(self) -> int:
-        """Number of trainable parameters; a tied output matrix counts once."""
+        """Return the number of parameters; a tied output matrix counts once."""
         attention = self.dim * (2 * self.q_dim + 2 * self.kv_dim)
         layer = attention + 3 * self.dim * self.ffn_dim + 2 * self.dim
         embeddings = self.vocab_size * self.dim * (1 if self.tie_embeddings else 2)
         return self.n_layers * layer + embeddings + self.dim
 
     def kv_bytes_per_token(self, bytes_per_value: int = 2) -> int:
-        """Bytes of key/value cache that one token occupies over all layers."""
+        """Return the bytes of KV cache that one token occupies over all layers."""
         return 2 * self.n_layers * self.kv_dim * bytes_per_value
 
     def flops_per_token(self, context: int = 0) -> int:
-        """Floating-point operations (2 per multiply-add) of one forward pass for one token that attends to
-        ``context``.
+        """Return the floating-point operations (2 per multiply-add) of a forward pass of one token.
+
+        ``context`` is the number of tokens that it attends to.
         """
         matrices = self.parameter_count() - self.dim * (2 * self.n_layers + 1)
         if not self.tie_embeddings:
@@ -122,7 +127,7 @@ class ModelConfig:
         return 2 * matrices + 4 * self.n_layers * self.q_dim * context
 
     def replace(self, **changes: object) -> ModelConfig:
-        """A copy with some fields changed, checked again."""
+        """Return a copy with some fields changed and checked again."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
@@ -184,11 +189,11 @@ PRESETS: dict[str, ModelConfig] = {
         rope_theta=10_000.0,
     ),
 }
-"""Shapes by exact name; each lists only what differs from its relative."""
+"""Configs by exact name. A variant lists only what differs from its base."""
 
 
 def preset(name: str) -> ModelConfig:
-    """The shape called ``name``; raises :class:`~empu.errors.ConfigError` with the known names otherwise."""
+    """Return the config called ``name``. Raises :class:`~empu.errors.ConfigError` listing the known names."""
     try:
         return PRESETS[name]
     except KeyError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
-from empu.engine.generation import Completion, Piece, Timings
+from empu.engine.outputs import Completion, TextDelta, Timings
 from empu.engine.sampling import SamplingParams
 from empu.errors import PromptTooLongError
 
@@ -29,14 +29,14 @@ class CannedGeneration:
     cancelled: bool = False
     said: list[str] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[TextDelta]:
         for number, word in enumerate(self.words):
             if self.cancelled:
                 return
             if number == self.interrupt_after:
                 os.kill(os.getpid(), signal.SIGINT)  # the user presses Ctrl-C
             self.said.append(word)
-            yield Piece(text=word, tokens=(number,), logprobs=())
+            yield TextDelta(text=word, tokens=(number,), logprobs=())
 
     def cancel(self) -> None:
         self.cancelled = True

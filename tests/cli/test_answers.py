@@ -21,7 +21,7 @@ from tests.cli.talking import LIMIT, CannedModel
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> CannedModel:
     canned = CannedModel()
-    monkeypatch.setattr("empu.cli.loading.open_located", lambda *given, **named: canned)
+    monkeypatch.setattr("empu.cli.loading.open_resolved", lambda *given, **named: canned)
     return canned
 
 
@@ -226,7 +226,7 @@ import empu.cli.loading
 from empu.cli.main import main
 from tests.cli.talking import CannedModel
 model = CannedModel()
-empu.cli.loading.open_located = lambda *given, **named: model
+empu.cli.loading.open_resolved = lambda *given, **named: model
 main(["chat", sys.argv[1]])
 """
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.server.raw import request
-from tests.server.serving import start
+from tests.server.raw_http import request
+from tests.server.running_server import start_server
 
 
 def test_keys_are_made_listed_and_revoked(empu: Run, home: Path) -> None:
@@ -28,7 +28,7 @@ def test_keys_are_made_listed_and_revoked(empu: Run, home: Path) -> None:
 
 
 def test_a_running_server_knows_of_every_change(empu: Run, home: Path, caplog: pytest.LogCaptureFixture) -> None:
-    server = start(home)
+    server = start_server(home)
     key = empu("keys", "add", "visitor").out.strip()
     with caplog.at_level("INFO", logger="empu.server"):
         assert request(server.port, "GET", "/v1/models", key=key).status == 200

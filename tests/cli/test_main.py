@@ -122,7 +122,7 @@ def test_every_failure_has_a_sentence_a_code_and_a_document(
     def fail(self: object, *rest: object) -> None:
         raise error
 
-    monkeypatch.setattr("empu.store.store.Store.all", fail)
+    monkeypatch.setattr("empu.store.store.Store.list_models", fail)
     plain = empu("models")
     assert (plain.code, plain.out) == (code, "")
     assert sentence in plain.err
@@ -134,7 +134,7 @@ def test_every_failure_has_a_sentence_a_code_and_a_document(
 
 
 def test_a_traceback_is_shown_only_when_asked_for(empu: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("empu.store.store.Store.all", lambda self, *rest: 1 / 0)
+    monkeypatch.setattr("empu.store.store.Store.list_models", lambda self, *rest: 1 / 0)
     assert "Traceback" not in empu("models").err
     monkeypatch.setenv("EMPU_DEBUG", "1")
     assert "ZeroDivisionError" in empu("models").err

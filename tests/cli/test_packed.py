@@ -38,7 +38,7 @@ def test_a_store_that_cannot_be_written_is_one_warning(empu: Run, home: Path, de
     (home / "cache").write_text("a file")
     outcome = empu("run", str(default_gguf), *ASK)
     assert outcome.code == 0, outcome.err
-    assert outcome.err.count("not kept") == 1
+    assert outcome.err.count("not cached") == 1
 
 
 def test_bits_that_the_weights_have_already_need_no_other_file(empu: Run, home: Path, default_gguf: Path) -> None:

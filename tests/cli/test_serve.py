@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.server.raw import request
+from tests.server.raw_http import request
 
 QUESTION = "What is the capital of Indonesia?"
 

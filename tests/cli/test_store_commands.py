@@ -30,14 +30,14 @@ def test_the_default_model_is_never_fetched_unasked(empu: Run, home: Path, words
 def test_pull_tells_licence_and_disclosure(empu: Run, tiny: Path) -> None:
     outcome = empu("pull", str(tiny))
     assert outcome.code == 0
-    assert "tiny is in the store now" in outcome.err
+    assert "Added tiny to the store" in outcome.err
     assert "MIT" in outcome.out
     assert "in its files: not disclosed" in outcome.out
     again = empu("pull", str(tiny))
     assert again.code == 0
-    assert "in the store already; nothing was fetched" in again.err
+    assert "in the store already; nothing was downloaded" in again.err
     named = empu("pull", str(tiny), "--name", "other")
-    assert "called other as well" in named.err
+    assert "now has the name other too" in named.err
 
 
 def test_pull_models_and_show_agree(empu: Run, tiny: Path) -> None:
@@ -93,13 +93,13 @@ def test_taken_names_and_bad_sources_are_sentences(empu: Run, tiny: Path, tmp_pa
     tiny_gguf(tmp_path / "other.gguf", seed=1)
     empu("pull", str(tiny))
     cases = [
-        (["pull", str(tmp_path / "other.gguf"), "--name", "tiny"], 1, "already means another model"),
+        (["pull", str(tmp_path / "other.gguf"), "--name", "tiny"], 1, "belongs to another model already"),
         (["pull", str(tmp_path / "absent.gguf")], 2, "does not exist; a source is 'default'"),
         (["pull", str(tmp_path / "other.gguf"), "--name", "No Good"], 2, "cannot be a model's name"),
-        (["pull", str(tmp_path / "other.gguf"), "--name", "default"], 2, "is kept for the model"),
+        (["pull", str(tmp_path / "other.gguf"), "--name", "default"], 2, "is reserved for the model"),
         (["pull", "hf:nonsense"], 2, "write hf:ORG/NAME"),
         (["pull", "default", "--link"], 2, "--link is for files"),
-        (["show", "absent"], 1, "No model in the store is called 'absent' and no such path exists; it has tiny."),
+        (["show", "absent"], 1, "called 'absent' and no such path exists; the store has tiny."),
     ]
     for words, code, sentence in cases:
         outcome = empu(*words)
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_refused_and_pull_repairs_it(empu: Run, tiny: Path) ->
     for words in (["show", "tiny"], ["run", "tiny", "hello"], ["bench", "tiny"]):
         outcome = empu(*words)
         assert (outcome.code, outcome.out) == (1, "")
-        assert f"bring it back with: empu pull {tiny}" in outcome.err
+        assert f"restore it with: empu pull {tiny}" in outcome.err
     assert empu("pull", str(tiny)).code == 0
     assert empu("show", "tiny").code == 0
 
@@ -126,7 +126,7 @@ def test_the_default_is_described_with_its_licence_source_and_disclosure(empu: R
     """The installed package is used, so nothing is fetched."""
     outcome = empu("pull", "default", "--json")
     assert outcome.code == 0
-    assert "nothing is fetched" in outcome.err
+    assert "nothing is downloaded" in outcome.err
     shown = empu("show", "default", "--json").json
     assert shown["architecture"] == "llama"
     assert shown["parameters"] == 134_515_008

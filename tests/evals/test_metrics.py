@@ -1,4 +1,4 @@
-"""Scores and intervals against scikit-learn, scipy and known values."""
+"""Metrics and intervals against scikit-learn, scipy and published values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from empu.evals import metrics
 
 
-def test_wilson_interval_of_known_values() -> None:
+def test_wilson_interval_equals_published_values() -> None:
     """9 of 10: 0.5958 to 0.9821 (Newcombe 1998's method 3)."""
     score = metrics.accuracy([True] * 9 + [False])
     assert (score.value, score.rows) == (0.9, 10)
@@ -21,13 +21,13 @@ def test_wilson_interval_of_known_values() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=200))
-def test_the_interval_holds_the_value(correct: list[bool]) -> None:
+def test_the_interval_contains_the_value(correct: list[bool]) -> None:
     score = metrics.accuracy(correct)
     assert 0 <= score.low <= score.value + 1e-12
     assert score.value - 1e-12 <= score.high <= 1
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_contains_the_truth_in_95_percent_of_samples() -> None:
     rng = random.Random(0)
     hits = 0
     for _ in range(1000):
@@ -69,7 +69,7 @@ def test_token_f1() -> None:
     assert metrics.token_f1("", "") == 1.0
 
 
-def test_mcnemar_takes_thousands_of_rows() -> None:
+def test_mcnemar_does_not_overflow_with_thousands_of_rows() -> None:
     right = [True] * 3000
     half = [i % 2 == 0 for i in range(3000)]
     assert metrics.mcnemar(right, half) == pytest.approx(0.0, abs=1e-300)

@@ -1,4 +1,4 @@
-"""Identity is content: equal files are equal models, one changed byte is another model."""
+"""Models are identified by content: equal files have equal ids, and one changed byte changes the id."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_canonical_json_reads_back_and_is_one_spelling(value: object) -> None:
-    # Lone surrogates are not text and cannot be written; hypothesis does not make them from st.text().
-    written = canonical_json(value)
-    assert json.loads(written) == value
-    assert canonical_json(json.loads(written)) == written
+def test_canonical_json_round_trips(value: object) -> None:
+    # hypothesis generates no unpaired surrogates from st.text(); they cannot be encoded
+    encoded = canonical_json(value)
+    assert json.loads(encoded) == value
+    assert canonical_json(json.loads(encoded)) == encoded
 
 
 def test_key_order_does_not_change_the_bytes() -> None:
@@ -34,12 +34,12 @@ def test_key_order_does_not_change_the_bytes() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_json_lacks_are_refused(value: float) -> None:
+def test_nan_and_infinity_are_rejected(value: float) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         canonical_json({"x": value})
 
 
-def test_file_hash_equals_hashlib_and_counts_every_byte(tmp_path: Path) -> None:
+def test_file_hash_equals_hashlib_and_reports_every_byte(tmp_path: Path) -> None:
     data = bytes(range(256)) * 40_000  # more than two chunks
     path = tmp_path / "file"
     path.write_bytes(data)
@@ -49,26 +49,26 @@ def test_file_hash_equals_hashlib_and_counts_every_byte(tmp_path: Path) -> None:
     assert len(counts) > 2
 
 
-def test_unreadable_file_is_named(tmp_path: Path) -> None:
+def test_error_names_the_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nothing-here cannot be read"):
         hash_file(tmp_path / "nothing-here")
 
 
-def test_model_id_ignores_order_and_sees_name_size_and_hash() -> None:
-    one, two = FileId("a", 1, "0" * 64), FileId("b", 2, "1" * 64)
-    identity = model_id([one, two])
-    assert identity == model_id([two, one])
+def test_model_id_depends_on_names_sizes_and_hashes_but_not_on_order() -> None:
+    first, second = FileId("a", 1, "0" * 64), FileId("b", 2, "1" * 64)
+    identity = model_id([first, second])
+    assert identity == model_id([second, first])
     others = [
-        [one],
-        [one, FileId("c", 2, "1" * 64)],
-        [one, FileId("b", 3, "1" * 64)],
-        [one, FileId("b", 2, "2" * 64)],
+        [first],
+        [first, FileId("c", 2, "1" * 64)],
+        [first, FileId("b", 3, "1" * 64)],
+        [first, FileId("b", 2, "2" * 64)],
     ]
     assert len({identity, *(model_id(files) for files in others)}) == len(others) + 1
 
 
 def test_model_id_is_pinned() -> None:
-    """Ids are written into stores and receipts; this one may never change."""
+    """Ids are stored in models and receipts, so this one may never change."""
     expected = hashlib.sha256(b'[{"name":"a","sha256":"' + b"0" * 64 + b'","size":1}]').hexdigest()
     assert model_id([FileId("a", 1, "0" * 64)]) == expected
     assert tagged(expected) == f"sha256:{expected}"

@@ -1,4 +1,4 @@
-"""Licences are recognised by their text or by exact names, and nothing else is guessed."""
+"""Licences are recognised by their text or by exact names; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from empu.ledger.licences import TABLE, by_name, identify
+from empu.ledger.licences import LICENCES, find_by_name, identify
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_our_own_licence_file_is_apache() -> None:
-    found = identify((ROOT / "LICENSE").read_text(encoding="utf-8"))
-    assert found is not None
-    assert found.id == "Apache-2.0"
+def test_licence_file_of_this_project_is_apache() -> None:
+    licence = identify((ROOT / "LICENSE").read_text(encoding="utf-8"))
+    assert licence is not None
+    assert licence.id == "Apache-2.0"
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def test_our_own_licence_file_is_apache() -> None:
     ],
 )
 def test_texts_are_recognised(text: str, expected: str) -> None:
-    found = identify(text)
-    assert found is not None
-    assert found.id == expected
+    licence = identify(text)
+    assert licence is not None
+    assert licence.id == expected
 
 
 @pytest.mark.parametrize(
@@ -42,22 +42,22 @@ def test_texts_are_recognised(text: str, expected: str) -> None:
     [("apache-2.0", "Apache-2.0"), (" Apache License 2.0 ", "Apache-2.0"), ("mit", "MIT"), ("LLAMA3.2", "llama3.2")],
 )
 def test_names_are_recognised(name: str, expected: str) -> None:
-    found = by_name(name)
-    assert found is not None
-    assert found.id == expected
+    licence = find_by_name(name)
+    assert licence is not None
+    assert licence.id == expected
 
 
 @pytest.mark.parametrize("name", ["", "apache", "llama", "llama4", "other", "apache-2.0 or mit"])
-def test_other_names_are_not_guessed(name: str) -> None:
-    assert by_name(name) is None
+def test_inexact_names_are_not_recognised(name: str) -> None:
+    assert find_by_name(name) is None
 
 
-def test_no_two_licences_answer_to_one_name() -> None:
+def test_no_name_belongs_to_two_licences() -> None:
     seen: dict[str, str] = {}
-    for licence in TABLE:
-        for name in (licence.id, licence.title, *licence.names):
+    for licence in LICENCES:
+        for name in (licence.id, licence.title, *licence.aliases):
             assert seen.setdefault(name.casefold(), licence.id) == licence.id
 
 
-def test_unknown_text_is_unknown() -> None:
+def test_other_text_is_not_recognised() -> None:
     assert identify("You may look at this on Tuesdays.") is None

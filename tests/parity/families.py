@@ -1,6 +1,6 @@
-"""Tiny models of every family with random weights, made by transformers and by Meta's code, for comparing logits.
+"""Tiny models of every family with random weights, built by transformers and by Meta's code, for comparing logits.
 
-The shapes keep what makes each family different: head counts, rotary base and scaling, tied output, sliding window.
+The shapes keep what distinguishes the families: head counts, RoPE theta and scaling, tied output, sliding window.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-SMALL: dict[str, Any] = {
+SMALL_CONFIG: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 112,
     "num_hidden_layers": 3,
@@ -28,54 +28,54 @@ SMALL: dict[str, Any] = {
 }
 
 
-def _scaled(factor: float) -> dict[str, Any]:
+def _scaled_rope(factor: float) -> dict[str, Any]:
     return {
         "rope_type": "llama3",
         "rope_theta": 500_000.0,
         "factor": factor,
         "low_freq_factor": 1.0,
         "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64,  # small, so that short tests meet all three kinds of wave
+        "original_max_position_embeddings": 64,  # small, so that short texts cover all three ranges of wavelengths
     }
 
 
-def _plain(theta: float) -> dict[str, Any]:
+def _plain_rope(theta: float) -> dict[str, Any]:
     return {"rope_type": "default", "rope_theta": theta}
 
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "Llama 2": ("llama", {"num_key_value_heads": 8, "rope_parameters": _plain(10_000.0), "rms_norm_eps": 1e-6}),
-    "Llama 3": ("llama", {"rope_parameters": _plain(500_000.0)}),
-    "Llama 3.1": ("llama", {"rope_parameters": _scaled(8.0)}),
-    "Llama 3.2": ("llama", {"rope_parameters": _scaled(32.0), "tie_word_embeddings": True}),
+    "Llama 2": ("llama", {"num_key_value_heads": 8, "rope_parameters": _plain_rope(10_000.0), "rms_norm_eps": 1e-6}),
+    "Llama 3": ("llama", {"rope_parameters": _plain_rope(500_000.0)}),
+    "Llama 3.1": ("llama", {"rope_parameters": _scaled_rope(8.0)}),
+    "Llama 3.2": ("llama", {"rope_parameters": _scaled_rope(32.0), "tie_word_embeddings": True}),
     "SmolLM2": (
         "llama",
         {
             "hidden_size": 72,
             "num_attention_heads": 9,
             "num_key_value_heads": 3,
-            "rope_parameters": _plain(100_000.0),
+            "rope_parameters": _plain_rope(100_000.0),
             "tie_word_embeddings": True,
         },
     ),
-    "TinyLlama": ("llama", {"num_key_value_heads": 4, "rope_parameters": _plain(10_000.0)}),
-    "Mistral 7B v0.1": ("mistral", {"head_dim": 16, "sliding_window": 24, "rope_parameters": _plain(10_000.0)}),
-    "Mistral 7B v0.3": ("mistral", {"head_dim": 16, "sliding_window": None, "rope_parameters": _plain(1e6)}),
+    "TinyLlama": ("llama", {"num_key_value_heads": 4, "rope_parameters": _plain_rope(10_000.0)}),
+    "Mistral 7B v0.1": ("mistral", {"head_dim": 16, "sliding_window": 24, "rope_parameters": _plain_rope(10_000.0)}),
+    "Mistral 7B v0.3": ("mistral", {"head_dim": 16, "sliding_window": None, "rope_parameters": _plain_rope(1e6)}),
     "linear scaling": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}),
 }
-"""Family -> (transformers' model type, what differs from SMALL)."""
+"""Family -> (model type in transformers, differences from SMALL_CONFIG)."""
 
 
 def transformers_model(family: str, seed: int = 0) -> Any:
-    """A random model of ``family`` in float32. Weights are wide enough for attention to be far from uniform."""
+    """A random model of ``family`` in float32, with weights large enough for attention to be far from uniform."""
     import transformers
 
-    kind, changes = FAMILIES[family]
+    model_type, changes = FAMILIES[family]
     config_class, model_class = {
         "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
         "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
-    }[kind]
-    config = config_class(**{**SMALL, **changes})
+    }[model_type]
+    config = config_class(**{**SMALL_CONFIG, **changes})
     config._attn_implementation = "eager"
     torch.manual_seed(seed)
     model = model_class(config)
@@ -89,8 +89,8 @@ def transformers_model(family: str, seed: int = 0) -> Any:
 
 
 @contextmanager
-def meta_world() -> Iterator[None]:
-    """Meta's reference code wants a process group; this one has a single member and no network."""
+def single_process_group() -> Iterator[None]:
+    """The process group that Meta's reference code needs: a single member, no network."""
     import fairscale.nn.model_parallel.initialize as parallel
 
     store = torch.distributed.HashStore()  # type: ignore[attr-defined]
@@ -120,14 +120,17 @@ _META_PARAMS: dict[str, Any] = {
 }
 
 
-def meta_model(family: str, folder: Path, *, context: int = 256, seed: int = 0) -> Any:
-    """Meta's own transformer with random weights, saved to ``folder`` as Meta releases models. Needs meta_world()."""
+def meta_model(family: str, folder: Path, *, context_length: int = 256, seed: int = 0) -> Any:
+    """Meta's transformer with random weights, also saved to ``folder`` in Meta's format.
+
+    Needs :func:`single_process_group`.
+    """
     from llama_models.llama3.args import ModelArgs
     from llama_models.llama3.model import Transformer
 
     params = {**_META_PARAMS, **META_FAMILIES[family]}
     torch.manual_seed(seed)
-    model = Transformer(ModelArgs(**params, max_batch_size=1, max_seq_len=context))
+    model = Transformer(ModelArgs(**params, max_batch_size=1, max_seq_len=context_length))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:

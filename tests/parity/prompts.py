@@ -1,4 +1,4 @@
-"""Fifty prompts of many kinds, for comparing whole answers."""
+"""Fifty different prompts, for comparing whole answers."""
 
 from __future__ import annotations
 

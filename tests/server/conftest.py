@@ -1,4 +1,4 @@
-"""One server for all tests of a module; those that disturb it start their own."""
+"""One server for all tests of a module; tests that disturb it start their own."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.serving import Running, start
+from tests.server.running_server import RunningServer, start_server
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Tiny models, a key."""
-    server = start(tmp_path_factory.mktemp("home"))
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with tiny models."""
+    server = start_server(tmp_path_factory.mktemp("home"))
     yield server
     server.stop()

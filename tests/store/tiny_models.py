@@ -1,4 +1,4 @@
-"""The smallest real models, random weights in the shape of the preset ``tiny``, written by other projects' writers."""
+"""Tiny models with random weights and the preset ``tiny``, written by the writers of other projects."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import gguf
 import numpy as np
 from safetensors.numpy import save_file
 
-from empu.checkpoint.tensor_names import expected
+from empu.checkpoint.tensor_names import expected_tensors
 from empu.config import preset
 
 
 def tiny_folder(folder: Path, *, shards: int = 1, seed: int = 0) -> dict[str, bytes]:
-    """A Hugging Face folder: file name -> bytes."""
+    """Write a Hugging Face folder; return file name -> bytes."""
     config = preset("tiny")
     rng = np.random.default_rng(seed)
     tensors = {
-        tensor.foreign: rng.standard_normal(tensor.shape, dtype=np.float32) * 0.05
-        for tensor in expected(config, "huggingface")
+        tensor.stored_name: rng.standard_normal(tensor.shape, dtype=np.float32) * 0.05
+        for tensor in expected_tensors(config, "huggingface")
     }
     folder.mkdir(parents=True, exist_ok=True)
     names = list(tensors)
-    parts = {
+    shard_names = {
         f"model-{i + 1:05}-of-{shards:05}.safetensors" if shards > 1 else "model.safetensors": names[i::shards]
         for i in range(shards)
     }
-    for file, members in parts.items():
-        save_file({name: tensors[name] for name in members}, folder / file, metadata={"format": "pt"})
+    for file, names_in_shard in shard_names.items():
+        save_file({name: tensors[name] for name in names_in_shard}, folder / file, metadata={"format": "pt"})
     if shards > 1:
-        weight_map = {name: file for file, members in parts.items() for name in members}
+        weight_map = {name: file for file, names_in_shard in shard_names.items() for name in names_in_shard}
         (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    described = {
+    config_json = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "num_hidden_layers": config.n_layers,
@@ -51,12 +51,12 @@ def tiny_folder(folder: Path, *, shards: int = 1, seed: int = 0) -> dict[str, by
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
-    (folder / "config.json").write_text(json.dumps(described))
+    (folder / "config.json").write_text(json.dumps(config_json))
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def tiny_gguf(path: Path, *, seed: int = 0, licence: str | None = "mit") -> bytes:
-    """One GGUF file of F32 tensors; its bytes."""
+    """Write a GGUF file of F32 tensors; return its bytes."""
     config = preset("tiny")
     rng = np.random.default_rng(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +74,8 @@ def tiny_gguf(path: Path, *, seed: int = 0, licence: str | None = "mit") -> byte
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    for tensor in expected(config, "gguf"):
-        writer.add_tensor(tensor.foreign, rng.standard_normal(tensor.shape, dtype=np.float32) * 0.05)
+    for tensor in expected_tensors(config, "gguf"):
+        writer.add_tensor(tensor.stored_name, rng.standard_normal(tensor.shape, dtype=np.float32) * 0.05)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

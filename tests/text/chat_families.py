@@ -1,4 +1,4 @@
-"""Chat templates in the styles of the model families, and dialogues to render with them."""
+"""Chat templates of the model families, and dialogues to render with them."""
 
 # ruff: noqa: E501 (a template's line breaks are part of it)
 

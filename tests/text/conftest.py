@@ -1,4 +1,4 @@
-"""Reference tokenizers, built from the same files by other means than ours."""
+"""The default model's tokenizer, as loaded by Empu and built independently with the tokenizers library."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from empu.text import load_text
-from empu.text.base import Text
-from tests.text.files import gguf_metadata
+from empu.text import load_text_processor
+from empu.text.base import TextProcessor
+from tests.text.gguf_metadata import gguf_metadata
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
 @pytest.fixture(scope="session")
-def default_text(default_gguf: Path) -> Text:
-    """The default model's tokenizer and template, as Empu loads them."""
-    return load_text("gguf", default_gguf, gguf_metadata(default_gguf))
+def default_processor(default_gguf: Path) -> TextProcessor:
+    """The default model's tokenizer and template, loaded by Empu."""
+    return load_text_processor("gguf", default_gguf, gguf_metadata(default_gguf))
 
 
 @pytest.fixture(scope="session")
 def default_reference(default_gguf: Path) -> PreTrainedTokenizerFast:
-    """The default model's tokenizer as its authors publish it: single digits, then GPT-2's byte-level BPE."""
+    """The default model's tokenizer as its authors define it: single digits, then GPT-2's byte-level BPE."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""More than ten thousand varied strings, the same in every run: the diet of every tokenizer test."""
+"""More than ten thousand varied strings for tokenizer tests, the same in every run."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _WORDS = (
     "The quick brown fox doesn't jump; it's I'll we've they'd CAN'T SHE'S naïve café "
     "Straße œuvre ÅNGSTRÖM Ελλάδα Привет мир שלום عالم नमस्ते สวัสดี こんにちは 世界 안녕하세요 ꦲꦏ꧀ꦱꦫ 你好"
 )
-_SPELLED = (
+_TOKEN_NAMES = (
     "<|endoftext|> <|im_start|> <|im_end|> <|begin_of_text|> <|end_of_text|> <|eot_id|> <|eom_id|> <|python_tag|> "
     "<|start_header_id|> <|end_header_id|> <|reserved_special_token_7|> <s> </s> <unk> <pad> [INST] [/INST] <0x0A> "
     "<repo_name> <jupyter_code> <|im_ im_end|> <|im_start|><|im_end|> <<SYS>> ▁ Ġ Ċ ▁▁a <|finetune_right_pad_id|>"
 )
 WORDS = tuple(_WORDS.split())
-SPELLED = tuple(_SPELLED.split())
+TOKEN_NAMES = tuple(_TOKEN_NAMES.split())
 EMOJI = ("👩‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "🇮🇩", "❤️", "1️⃣", "🤷🏻‍♀️", "\u200d", "\ufe0f", "🏴\U000e0067\U000e0062\U000e007f")
 SPACES = (
     " ",
@@ -87,38 +87,38 @@ NUMBERS = (
 
 @cache
 def strings(count: int = 10_500) -> tuple[str, ...]:
-    """At least ``count`` different strings, none longer than a few hundred characters."""
-    dice = random.Random(3)
-    found: dict[str, None] = dict.fromkeys(["", *WORDS, *SPELLED, *EMOJI, *SPACES, *CONTROLS, *NUMBERS])
-    found |= dict.fromkeys(_code_lines())
-    while len(found) < count:
-        kind = dice.randrange(6)
+    """Return at least ``count`` different strings of at most a few hundred characters."""
+    rng = random.Random(3)
+    result: dict[str, None] = dict.fromkeys(["", *WORDS, *TOKEN_NAMES, *EMOJI, *SPACES, *CONTROLS, *NUMBERS])
+    result |= dict.fromkeys(_code_lines())
+    while len(result) < count:
+        kind = rng.randrange(6)
         if kind == 0:
-            made = " ".join(dice.choices(WORDS, k=dice.randint(1, 12)))
+            string = " ".join(rng.choices(WORDS, k=rng.randint(1, 12)))
         elif kind == 1:
-            low, high = dice.choice(SCRIPTS)
-            made = "".join(chr(dice.randint(low, high)) for _ in range(dice.randint(1, 24)))
+            low, high = rng.choice(SCRIPTS)
+            string = "".join(chr(rng.randint(low, high)) for _ in range(rng.randint(1, 24)))
         elif kind == 2:
-            made = "".join(chr(dice.randint(*dice.choice(SCRIPTS))) for _ in range(dice.randint(1, 16)))
+            string = "".join(chr(rng.randint(*rng.choice(SCRIPTS))) for _ in range(rng.randint(1, 16)))
         elif kind == 3:
-            made = "".join(_any_character(dice) for _ in range(dice.randint(1, 16)))
+            string = "".join(_any_character(rng) for _ in range(rng.randint(1, 16)))
         elif kind == 4:
-            parts = (*WORDS, *SPELLED, *EMOJI, *SPACES, *NUMBERS)
-            made = "".join(dice.choices(parts, k=dice.randint(1, 10)))
+            parts = (*WORDS, *TOKEN_NAMES, *EMOJI, *SPACES, *NUMBERS)
+            string = "".join(rng.choices(parts, k=rng.randint(1, 10)))
         else:
-            mixed = (WORDS, SPELLED, EMOJI, SPACES, SPACES, CONTROLS, NUMBERS)
-            made = "".join(dice.choice(dice.choice(mixed)) for _ in range(dice.randint(1, 14)))
-        found[made] = None
-    return tuple(found)
+            mixed = (WORDS, TOKEN_NAMES, EMOJI, SPACES, SPACES, CONTROLS, NUMBERS)
+            string = "".join(rng.choice(rng.choice(mixed)) for _ in range(rng.randint(1, 14)))
+        result[string] = None
+    return tuple(result)
 
 
-def _any_character(dice: random.Random) -> str:
-    """Any code point but the surrogates."""
-    code = dice.randrange(0x110000 - 0x800)
+def _any_character(rng: random.Random) -> str:
+    """Return any code point except surrogates."""
+    code = rng.randrange(0x110000 - 0x800)
     return chr(code if code < 0xD800 else code + 0x800)
 
 
 def _code_lines() -> list[str]:
-    """Pairs of lines of this folder's own source."""
+    """Return pairs of lines of this file."""
     lines = Path(__file__).read_text(encoding="utf-8").splitlines(keepends=True)
     return ["".join(lines[i : i + 2]) for i in range(0, len(lines), 2)]

@@ -1,165 +1,115 @@
-"""The loop: it learns, it repeats itself byte for byte, and a stop leaves no trace in the weights."""
+"""The training loop: it learns, repeats itself byte for byte, and resumes with the same bits."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import chain
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 from empu.errors import CancelledError, CheckpointError, UsageError
-from empu.tune.batches import Batch, Example, Examples, common_prefix, epoch_batches
-from empu.tune.plan import choose_recipe, prepare, within
+from empu.model.transformer import Transformer
+from empu.tune.batches import Batch
+from empu.tune.examples import Example
+from empu.tune.objectives.select import objective_for
 from empu.tune.recipe import Method, Precision, Recipe
-from empu.tune.trainer import Outcome, Progress, Trainer
-from tests.tune.making import rows, tiny_model, weights
+from empu.tune.trainable import make_trainable
+from empu.tune.trainer import Trainer, TrainProgress, TrainResult
+from tests.tune.samples import RECIPE, copy_weights, examples, tiny_model
 
-RECIPE = Recipe(rank=4, alpha=8.0, precision="float32", learning_rate=1e-2, batch_rows=8, epochs=4, threads=1)
 
-
-def tuned(
+def train(
     recipe: Recipe, folder: Path | None = None, stop_at: int | None = None
-) -> tuple[dict[str, torch.Tensor], Outcome]:
-    model = prepare(tiny_model(), recipe)
-    trainer = Trainer(model, rows(100), rows(30, seed=1), recipe, folder=folder, identity="a run")
+) -> tuple[dict[str, torch.Tensor], TrainResult]:
+    """Train the tiny model; return its weights and the result."""
+    model, rows = make_trainable(tiny_model(), recipe), examples(100)
+    objective = objective_for(recipe, rows)
+    trainer = Trainer(model, objective, rows, examples(30, seed=1), recipe, folder=folder, identity="a run")
     steps: list[int] = []
 
-    def report(progress: Progress) -> None:
+    def on_step(progress: TrainProgress) -> None:
         steps.append(progress.step)
 
-    outcome = trainer.run(report, lambda: bool(steps) and steps[-1] == stop_at)
-    return weights(model), outcome
+    result = trainer.run(on_step, lambda: bool(steps) and steps[-1] == stop_at)
+    return copy_weights(model), result
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def are_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_it_learns_and_repeats_itself(method: Method, precision: Precision) -> None:
+def test_training_learns_and_repeats_itself(method: Method, precision: Precision) -> None:
     if method == "full" and precision != "float32":
         pytest.skip("full tuning is in float32")
-    rate = 1e-2 if method == "lora" else 3e-3
-    recipe = replace(RECIPE, method=method, precision=precision, learning_rate=rate)
-    first, outcome = tuned(recipe)
-    assert outcome.dev_losses[-1] < 0.5 * outcome.losses[0]
-    second, _ = tuned(recipe)
-    assert same(first, second)
+    learning_rate = 1e-2 if method == "lora" else 3e-3
+    recipe = replace(RECIPE, method=method, precision=precision, learning_rate=learning_rate)
+    first, result = train(recipe)
+    assert result.dev_losses[-1] < 0.5 * result.losses[0]
+    second, _ = train(recipe)
+    assert are_equal(first, second)
 
 
 @pytest.mark.parametrize("stop_at", [1, 13, 26, 51])
-def test_a_stopped_run_goes_on_to_the_same_weights(stop_at: int, tmp_path: Path) -> None:
-    whole, unbroken = tuned(RECIPE)
+def test_a_stopped_run_resumes_to_the_same_weights(stop_at: int, tmp_path: Path) -> None:
+    unbroken, unbroken_result = train(RECIPE)
     with pytest.raises(CancelledError):
-        tuned(RECIPE, tmp_path, stop_at)
-    resumed, outcome = tuned(RECIPE, tmp_path)
-    assert outcome.resumed_from == stop_at
-    assert same(whole, resumed)
-    assert (outcome.losses, outcome.dev_losses) == (unbroken.losses, unbroken.dev_losses)
+        train(RECIPE, tmp_path, stop_at)
+    resumed, result = train(RECIPE, tmp_path)
+    assert result.resumed_from == stop_at
+    assert are_equal(unbroken, resumed)
+    assert (result.losses, result.dev_losses) == (unbroken_result.losses, unbroken_result.dev_losses)
 
 
-def test_another_run_does_not_take_the_folder(tmp_path: Path) -> None:
+def test_another_run_cannot_use_the_folder(tmp_path: Path) -> None:
     with pytest.raises(CancelledError):
-        tuned(RECIPE, tmp_path, 3)
-    with pytest.raises(CheckpointError, match="an unfinished run on other rows"):
-        Trainer(prepare(tiny_model(), RECIPE), rows(10), [], RECIPE, folder=tmp_path, identity="another")
+        train(RECIPE, tmp_path, 3)
+    model, rows = make_trainable(tiny_model(), RECIPE), examples(10)
+    with pytest.raises(CheckpointError, match="an unfinished run with other rows"):
+        Trainer(model, objective_for(RECIPE, rows), rows, [], RECIPE, folder=tmp_path, identity="another")
 
 
-def test_small_parts_give_the_gradient_of_the_whole() -> None:
-    whole, _ = tuned(replace(RECIPE, max_steps=3))
-    parts, _ = tuned(replace(RECIPE, max_steps=3, micro_tokens=20))
+def test_micro_batches_give_the_gradient_of_the_batch() -> None:
+    whole, _ = train(replace(RECIPE, max_steps=3))
+    parts, _ = train(replace(RECIPE, max_steps=3, micro_batch_tokens=20))
     assert all((whole[name] - parts[name]).abs().max() < 2e-4 for name in whole)
 
 
-def test_tuning_ends_when_the_development_rows_get_worse() -> None:
-    _, outcome = tuned(replace(RECIPE, epochs=40, learning_rate=0.2, patience=1))
-    assert len(outcome.dev_losses) < 40
-    assert outcome.best_epoch is not None
-    assert outcome.dev_losses[outcome.best_epoch] == min(outcome.dev_losses)
+def test_training_stops_early_when_the_validation_loss_rises() -> None:
+    _, result = train(replace(RECIPE, epochs=40, learning_rate=0.2, patience=1))
+    assert len(result.dev_losses) < 40
+    assert result.best_epoch is not None
+    assert result.dev_losses[result.best_epoch] == min(result.dev_losses)
 
 
-def test_loss_is_on_answers_only_and_the_prefix_is_laid_down_once() -> None:
-    examples = rows(5)
-    prefix = common_prefix(examples)
-    assert prefix == (1, 2, 3)
-    batch = Batch.of(examples, prefix)
-    assert len(batch.tokens) == 3 + sum(len(row) - 3 - 1 for row in examples)
-    assert batch.targets.tolist() == [token for row in examples for token in row.answer]
-    assert [int(batch.tokens[i]) for i in batch.read[::2]] == [4] * 5
+def test_training_without_rows_is_refused() -> None:
+    with pytest.raises(UsageError, match="no training rows"):
+        Trainer(make_trainable(tiny_model(), RECIPE), objective_for(RECIPE, []), [], [], RECIPE)
 
 
-def test_prompts_weigh_in_as_the_recipe_says_and_only_while_tuning() -> None:
-    examples = rows(5)
-    model = prepare(tiny_model(), RECIPE)
-    losses = {}
-    for reading in (0.0, 0.25):
-        trainer = Trainer(model, examples, [], replace(RECIPE, reading=reading))
-        losses[reading] = [trainer.sum_of_losses(examples, training=training)[0].item() for training in (True, False)]
-    own = 0.0
-    for row in examples:
-        tokens = torch.tensor(row.prompt)
-        batch = Batch.of([Example(row.prompt, row.answer)])
-        hidden = model.hidden_of(model.embedding(batch.tokens), batch.attend.positions(), batch.attend)
-        behind_prefix = model.logits(hidden[3 : len(tokens) - 1])
-        own += cross_entropy(behind_prefix, tokens[4:], reduction="sum").item()
-    assert losses[0.25][1] == losses[0.0][1] == pytest.approx(losses[0.0][0])
-    assert losses[0.25][0] - losses[0.0][0] == pytest.approx(0.25 * own, rel=1e-4)
+@dataclass(frozen=True)
+class LastTokenObjective:
+    """An objective from outside the package: the squared logit of each completion's first token."""
+
+    def prepare(self, model: Transformer, rows: Sequence[Example]) -> Sequence[Example]:
+        return rows
+
+    def normaliser(self, rows: Sequence[Example]) -> int:
+        return len(rows)
+
+    def summed_loss(
+        self, model: Transformer, rows: Sequence[Example], prefix: Sequence[int], noise: torch.Generator | None
+    ) -> tuple[Tensor, int]:
+        batch = Batch.of(rows, prefix)
+        hidden = model.hidden_states(batch.tokens, batch.documents.positions(), batch.documents)
+        logits = model.logits(hidden[batch.completion_positions[::2]])
+        return logits.gather(1, batch.completion_targets[::2, None]).square().sum(), len(batch.tokens)
 
 
-def test_packed_rows_are_the_rows() -> None:
-    examples = rows(40)
-    packed = Examples(iter(examples))
-    assert list(packed) == examples
-    assert packed[7:3:-2] == examples[7:3:-2]
-    assert packed[-1] == examples[-1]
-    with pytest.raises(IndexError):
-        packed[40]
-    assert epoch_batches(packed, 8, 0, 3) == epoch_batches(examples, 8, 0, 3)
-
-
-def test_the_shared_beginning_leaves_each_prompt_its_last_token() -> None:
-    prompts = [(1, 2, 3, 4, 5), (1, 2, 3, 9), (1, 2, 3, 4)]
-    assert common_prefix(Example(prompt, (0,)) for prompt in prompts) == (1, 2, 3)
-    assert common_prefix([Example((1, 2), (0,)), Example((1,), (0,))]) == ()
-    assert common_prefix([]) == ()
-
-
-def test_an_epoch_holds_each_row_once_in_an_order_of_its_own() -> None:
-    examples = rows(77)
-    one, two = (epoch_batches(examples, 8, 0, epoch) for epoch in (0, 1))
-    assert sorted(chain(*one)) == sorted(chain(*two)) == list(range(77))
-    assert one != two
-    assert one == epoch_batches(examples, 8, 0, 0)
-
-
-def test_plans_say_why_and_keep_to_a_budget() -> None:
-    plan = choose_recipe(tiny_model().config, rows(300), precision="float32")
-    assert plan.recipe.batch_rows == 8
-    assert any("rows a step" in reason for reason in plan.reasons)
-    timed = replace(plan, seconds=80.0)
-    assert within(timed, 100.0).recipe == plan.recipe
-    fewer = within(timed, 80.0 / plan.recipe.epochs + 1)
-    assert fewer.recipe.epochs == 1
-    with pytest.raises(UsageError, match="One pass over the rows takes about"):
-        within(timed, 1.0)
-
-
-@pytest.mark.parametrize(("name", "value"), [("rank", 0), ("learning_rate", 0.0), ("epochs", 0), ("warmup", 1.0)])
-def test_recipes_refuse_what_cannot_be(name: str, value: float) -> None:
-    changes: dict[str, Any] = {name: value}
-    with pytest.raises(UsageError, match=name):
-        replace(RECIPE, **changes)
-    assert Recipe.from_json(RECIPE.to_json()) == RECIPE
-
-
-def test_few_labelled_rows_are_also_read() -> None:
-    config = tiny_model().config
-    few, many = (choose_recipe(config, rows(100) * times, labels=True, precision="float32") for times in (1, 20))
-    assert few.recipe.reading > 0
-    assert any("own words" in reason for reason in few.reasons)
-    assert many.recipe.reading == choose_recipe(config, rows(100), precision="float32").recipe.reading == 0
+def test_a_new_objective_needs_no_change_of_the_trainer() -> None:
+    result = Trainer(make_trainable(tiny_model(), RECIPE), LastTokenObjective(), examples(40), [], RECIPE).run()
+    assert result.losses[-1] < 0.5 * result.losses[0]

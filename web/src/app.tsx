@@ -1,97 +1,110 @@
-// Who is it, where are they, and what is shown there.
+// The application: signs in, then shows the page of the current route.
 
 import { useEffect, useState } from "react";
-import { Shell } from "./components/shell";
+import { AppShell } from "./components/layout/app-shell";
 import { SignIn } from "./components/sign-in";
-import { ApiError, onSignedOut } from "./lib/api";
-import { useWatched } from "./lib/external";
-import { refresh } from "./lib/headings";
-import { codeIn, takeLink } from "./lib/link";
-import { me, readMe } from "./lib/me";
-import { failed } from "./lib/notice";
-import { usePlace } from "./lib/router";
-import { useSay } from "./lib/say";
+import { useTranslate } from "./i18n/translate";
+import { ApiError, onUnauthorized } from "./lib/api";
+import { useRoute } from "./lib/router";
+import { codeFromHash, redeemSignInLink } from "./lib/sign-in-link";
+import { useStore } from "./lib/store";
+import { ChatPage } from "./pages/chat";
 import { FeedbackPage } from "./pages/feedback";
 import { ModelPage } from "./pages/model";
 import { ModelsPage } from "./pages/models";
-import { RunPage, RunsPage } from "./pages/runs";
-import { TalkPage } from "./pages/talk";
+import { RunPage } from "./pages/run";
+import { RunsPage } from "./pages/runs";
+import { refreshConversationList } from "./stores/conversation-list";
+import { refreshSession, session } from "./stores/session";
+import { showError } from "./stores/toast";
 
-/** `round` counts links that failed, so that each begins the sign-in card anew. */
-type State = { is: "waiting" } | { is: "lost" } | { is: "out"; linkUsed: boolean; round: number } | { is: "in" };
+/** `attempt` counts failed sign-in links: each resets the sign-in form. */
+type AuthState =
+  | { status: "loading" }
+  | { status: "unreachable" }
+  | { status: "signed-out"; isLinkExpired: boolean; attempt: number }
+  | { status: "signed-in" };
 
 export function App() {
-  const say = useSay();
-  const [state, setState] = useState<State>({ is: "waiting" });
+  const t = useTranslate();
+  const [auth, setAuth] = useState<AuthState>({ status: "loading" });
 
-  async function enter(linkUsed = false): Promise<void> {
+  async function connect(isLinkExpired = false): Promise<void> {
     try {
-      await readMe();
-      setState({ is: "in" });
-      refresh().catch(failed);
+      await refreshSession();
+      setAuth({ status: "signed-in" });
+      refreshConversationList().catch(showError);
     } catch (error) {
       if (error instanceof ApiError && error.status === 401)
-        setState((now) => ({ is: "out", linkUsed, round: now.is === "out" ? now.round + 1 : 0 }));
-      else setState({ is: "lost" });
+        setAuth((previous) => ({
+          status: "signed-out",
+          isLinkExpired,
+          attempt: previous.status === "signed-out" ? previous.attempt + 1 : 0,
+        }));
+      else setAuth({ status: "unreachable" });
     }
   }
 
   useEffect(() => {
-    void takeLink().then(enter);
-    const pasted = (): void => {
-      if (codeIn(location.hash)) void takeLink().then(enter);
+    void redeemSignInLink().then(connect);
+    const handleHashChange = (): void => {
+      if (codeFromHash(location.hash)) void redeemSignInLink().then(connect);
     };
-    addEventListener("hashchange", pasted);
-    const out = onSignedOut(() =>
-      setState((now) => (now.is === "in" ? { is: "out", linkUsed: false, round: 0 } : now)),
+    addEventListener("hashchange", handleHashChange);
+    const unsubscribe = onUnauthorized(() =>
+      setAuth((previous) =>
+        previous.status === "signed-in" ? { status: "signed-out", isLinkExpired: false, attempt: 0 } : previous,
+      ),
     );
     return () => {
-      removeEventListener("hashchange", pasted);
-      out();
+      removeEventListener("hashchange", handleHashChange);
+      unsubscribe();
     };
   }, []);
   useEffect(() => {
-    if (state.is !== "in") return;
-    const back = (): void => void readMe().catch(() => undefined);
-    addEventListener("focus", back);
-    return () => removeEventListener("focus", back);
-  }, [state.is]);
+    if (auth.status !== "signed-in") return;
+    const handleFocus = (): void => void refreshSession().catch(() => undefined);
+    addEventListener("focus", handleFocus);
+    return () => removeEventListener("focus", handleFocus);
+  }, [auth.status]);
 
-  if (state.is === "waiting") return null;
-  if (state.is === "lost")
-    return (
-      <main className="alone">
-        <p role="alert">{say("lost")}</p>
-        <button type="button" onClick={() => void enter()}>
-          {say("again")}
-        </button>
-      </main>
-    );
-  if (state.is === "out") {
-    const { linkUsed, round } = state;
-    return <SignIn key={round} linkUsed={linkUsed} onIn={() => void enter()} />;
+  switch (auth.status) {
+    case "loading":
+      return null;
+    case "unreachable":
+      return (
+        <main className="centered-page">
+          <p role="alert">{t("serverUnreachable")}</p>
+          <button type="button" onClick={() => void connect()}>
+            {t("retry")}
+          </button>
+        </main>
+      );
+    case "signed-out":
+      return <SignIn key={auth.attempt} isLinkExpired={auth.isLinkExpired} onSignedIn={() => void connect()} />;
+    case "signed-in":
+      return (
+        <AppShell>
+          <CurrentPage />
+        </AppShell>
+      );
   }
-  return (
-    <Shell>
-      <Page />
-    </Shell>
-  );
 }
 
-function Page() {
-  const place = usePlace();
-  const { models } = useWatched(me);
-  switch (place.at) {
-    case "talk":
-      return <TalkPage id={place.id} asked={place.model} models={models} />;
+function CurrentPage() {
+  const route = useRoute();
+  const { models } = useStore(session);
+  switch (route.page) {
+    case "chat":
+      return <ChatPage id={route.id} requestedModel={route.model} models={models} />;
     case "models":
       return <ModelsPage />;
     case "model":
-      return <ModelPage key={place.name} name={place.name} />;
+      return <ModelPage key={route.name} name={route.name} />;
     case "runs":
       return <RunsPage />;
     case "run":
-      return <RunPage id={place.id} />;
+      return <RunPage id={route.id} />;
     case "feedback":
       return <FeedbackPage />;
   }

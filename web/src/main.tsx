@@ -3,25 +3,33 @@ import { Tooltip } from "@base-ui/react/tooltip";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./app";
-import { Boundary } from "./components/boundary";
-import { begin } from "./lib/prefs";
+import { ErrorBoundary } from "./components/ui/error-boundary";
+import { applyPreferences } from "./stores/preferences";
+import "./styles/theme.css";
 import "./styles/base.css";
-import "./styles/controls.css";
+import "./styles/forms.css";
+import "./styles/overlays.css";
 import "./styles/layout.css";
-import "./styles/pages.css";
-import "./styles/talk.css";
-import "./styles/words.css";
+import "./styles/sidebar.css";
+import "./styles/page.css";
+import "./styles/model.css";
+import "./styles/feedback.css";
+import "./styles/chat.css";
+import "./styles/messages.css";
+import "./styles/composer.css";
+import "./styles/markdown.css";
+import "./styles/code.css";
 
-begin();
+applyPreferences();
 const root = document.getElementById("root");
 if (root)
   createRoot(root).render(
     <StrictMode>
       <CSPProvider disableStyleElements>
         <Tooltip.Provider delay={500}>
-          <Boundary>
+          <ErrorBoundary>
             <App />
-          </Boundary>
+          </ErrorBoundary>
         </Tooltip.Provider>
       </CSPProvider>
     </StrictMode>,

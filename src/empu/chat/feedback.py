@@ -1,11 +1,11 @@
-"""What people thought of answers, as rows that ``empu tune`` takes.
+"""Training rows from the feedback on answers, in the formats that ``empu tune`` reads.
 
-    labels        {"text", "label"}: judged or corrected answers of specialists for labels
-    messages      {"messages"}: dialogues whose last answer was called good, or was corrected
-    preferences   {"chosen", "rejected"}: a correction and what it corrects, or a good and a bad answer to one question
+    labels        {"text", "label"}: confirmed or corrected answers of label specialists
+    messages      {"messages"}: dialogues whose last answer was rated good or was corrected
+    preferences   {"chosen", "rejected"}: a correction and the answer it corrects, or a good and a bad answer
 
-An answer that was called bad and not corrected teaches nothing by itself; it is left out, and so is every dialogue that
-goes on from it, since tuning learns each answer of a dialogue. Earlier answers that were corrected stand corrected.
+An answer that was rated bad and not corrected gives no row by itself. Dialogues that continue from it give none either,
+since tuning trains on every answer of a dialogue. Earlier answers that were corrected appear in their corrected form.
 """
 
 from __future__ import annotations
@@ -16,84 +16,94 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from empu.chat.conversations import Conversations, Heading, Message
+from empu.chat.conversations import ChatMessage, Conversation, ConversationStore
 from empu.system import durable
 
-KINDS = ("labels", "messages", "preferences")
-Row = dict[str, Any]
+ROW_KINDS = ("labels", "messages", "preferences")
+FeedbackRow = dict[str, Any]
 
 
-def rows(kept: Conversations, owner: str) -> dict[str, list[Row]]:
-    """Kind -> its rows, oldest judgement first, each once."""
-    found: dict[str, list[Row]] = {kind: [] for kind in KINDS}
+def training_rows(conversations: ConversationStore, owner: str) -> dict[str, list[FeedbackRow]]:
+    """Return kind -> distinct rows, oldest feedback first. A dialogue that another one continues is left out."""
+    rows: dict[str, list[FeedbackRow]] = {kind: [] for kind in ROW_KINDS}
     seen: set[str] = set()
-    for kind, row in _all(kept, owner):
+    for kind, row in _candidate_rows(conversations, owner):
         key = _key([kind, row])
         if key not in seen:
             seen.add(key)
-            found[kind].append(row)
-    begun = {key for row in found["messages"] for key in _beginnings(row["messages"])}
-    found["messages"] = [row for row in found["messages"] if _key(row["messages"]) not in begun]
-    return found
+            rows[kind].append(row)
+    prefixes = {key for row in rows["messages"] for key in _prefix_keys(row["messages"])}
+    rows["messages"] = [row for row in rows["messages"] if _key(row["messages"]) not in prefixes]
+    return rows
 
 
-def as_lines(found: list[Row]) -> str:
-    """JSON Lines."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+def to_jsonl(rows: list[FeedbackRow]) -> str:
+    """Return the rows as JSON Lines."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def save(home: Path, owner: str, kind: str, found: list[Row]) -> Path:
-    """Write the rows of one kind below the store's ``data`` folder, whole or not at all; where they are."""
-    name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in owner)
+def save_rows(home: Path, owner: str, kind: str, rows: list[FeedbackRow]) -> Path:
+    """Write the rows of one kind atomically to a file below ``<home>/data/feedback``; return its path."""
+    name = "".join(char if char.isalnum() or char in "-_" else "-" for char in owner)
     path = home / "data" / "feedback" / f"{name}-{kind}.jsonl"
-    with durable.writing(path):
+    with durable.explain_write_errors(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        durable.write_atomically(path, as_lines(found).encode())
+        durable.write_atomically(path, to_jsonl(rows).encode())
     return path
 
 
-def _all(kept: Conversations, owner: str) -> Iterator[tuple[str, Row]]:
-    good: defaultdict[tuple[str, int], list[list[Row]]] = defaultdict(list)
-    bad: defaultdict[tuple[str, int], list[list[Row]]] = defaultdict(list)
-    for heading, message in kept.judged(owner):
-        assert message.parent is not None  # an answer stands behind its question
-        path = kept.path_to(owner, heading.id, message.parent)
-        correction = message.correction
-        if "confidence" in message.facts:
-            named = message.verdict == "up" and not message.facts.get("out_of_scope")
-            label = correction if correction is not None else message.content if named else None
+def _candidate_rows(conversations: ConversationStore, owner: str) -> Iterator[tuple[str, FeedbackRow]]:
+    """Yield (kind, row) for every rated answer, then the pairs of good and bad answers to one question."""
+    good: defaultdict[tuple[str, int], list[list[FeedbackRow]]] = defaultdict(list)
+    bad: defaultdict[tuple[str, int], list[list[FeedbackRow]]] = defaultdict(list)
+    for conversation, answer in conversations.rated_messages(owner):
+        assert answer.parent is not None  # every answer has a question
+        path = conversations.path_to(owner, conversation.id, answer.parent)
+        if "confidence" in answer.facts:
+            label = _label(answer)
             if label is not None:
                 yield "labels", {"text": path[-1].content, "label": label}
             continue
-        if any(one.verdict == "down" and one.correction is None for one in path):
+        if any(message.verdict == "down" and message.correction is None for message in path):
             continue
-        given, place = _dialogue(heading, path, message.content), (heading.id, message.parent)
-        if correction is not None:
-            better = _dialogue(heading, path, correction)
-            yield "messages", {"messages": better}
-            if message.content.strip() and correction != message.content:
-                yield "preferences", {"chosen": better, "rejected": given}
-        elif not message.content.strip():
-            continue  # stopped before its first word
-        elif message.verdict == "up":
-            yield "messages", {"messages": given}
-            good[place].append(given)
+        dialogue, question = _dialogue(conversation, path, answer.content), (conversation.id, answer.parent)
+        if answer.correction is not None:
+            corrected = _dialogue(conversation, path, answer.correction)
+            yield "messages", {"messages": corrected}
+            if answer.content.strip() and answer.correction != answer.content:
+                yield "preferences", {"chosen": corrected, "rejected": dialogue}
+        elif not answer.content.strip():
+            continue  # cancelled before its first token
+        elif answer.verdict == "up":
+            yield "messages", {"messages": dialogue}
+            good[question].append(dialogue)
         else:
-            bad[place].append(given)
-    for place, chosen in good.items():
-        for one in chosen:
-            yield from (("preferences", {"chosen": one, "rejected": other}) for other in bad[place] if other != one)
+            bad[question].append(dialogue)
+    for question, dialogues in good.items():
+        for chosen in dialogues:
+            for rejected in bad[question]:
+                if rejected != chosen:
+                    yield "preferences", {"chosen": chosen, "rejected": rejected}
 
 
-def _dialogue(heading: Heading, path: list[Message], answer: str) -> list[Row]:
-    """As chat templates take it. Empty answers, which a stopped one can be, are no turns to learn from."""
-    system = str(heading.settings.get("system", ""))
-    said = [("system", system), *((one.role, one.correction or one.content) for one in path), ("assistant", answer)]
-    return [{"role": role, "content": content} for role, content in said if content.strip()]
+def _label(answer: ChatMessage) -> str | None:
+    """Return the right label of a question according to the feedback on its answer; ``None`` if it is not known."""
+    if answer.correction is not None:
+        return answer.correction
+    is_confirmed = answer.verdict == "up" and not answer.facts.get("out_of_scope")
+    return answer.content if is_confirmed else None
 
 
-def _beginnings(messages: list[Row]) -> Iterator[str]:
-    """Keys of the shorter dialogues that this one goes on from."""
+def _dialogue(conversation: Conversation, path: list[ChatMessage], answer: str) -> list[FeedbackRow]:
+    """Return the messages for a chat template, without empty ones, which cancelled answers can be."""
+    turns = [("system", str(conversation.settings.get("system", "")))]
+    turns += [(message.role, message.correction or message.content) for message in path]
+    turns.append(("assistant", answer))
+    return [{"role": role, "content": content} for role, content in turns if content.strip()]
+
+
+def _prefix_keys(messages: list[FeedbackRow]) -> Iterator[str]:
+    """Yield the keys of the shorter dialogues, ending with an answer, that this one continues."""
     for i in range(1, len(messages)):
         if messages[i - 1]["role"] == "assistant":
             yield _key(messages[:i])

@@ -1,6 +1,6 @@
 """Model files: bytes on disk -> (config, named tensors in their stored type, provenance). Needs numpy, never torch.
 
-:func:`open_checkpoint` is the one call; the format is recognised by what the bytes are, not by what the file is called.
+Open a model with :func:`open_checkpoint`. The format is detected from the content, not from the file's name.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from empu.checkpoint.base import Checkpoint, Format, Mismatch, Provenance, StoredTensor
-from empu.checkpoint.formats.gguf import reader as gguf
-from empu.checkpoint.formats.huggingface import folder as huggingface
-from empu.checkpoint.formats.meta import folder as meta
+from empu.checkpoint.base import Checkpoint, Provenance, StoredTensor, TensorMismatch
+from empu.checkpoint.formats.gguf.reader import is_gguf, open_gguf
+from empu.checkpoint.formats.huggingface.reader import is_huggingface, open_huggingface
+from empu.checkpoint.formats.meta.reader import is_meta, open_meta
 from empu.errors import CheckpointError
 
-__all__ = ["Checkpoint", "Format", "Mismatch", "Provenance", "StoredTensor", "open_checkpoint"]
+__all__ = ["Checkpoint", "Provenance", "StoredTensor", "TensorMismatch", "open_checkpoint"]
 
 READERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Checkpoint]], ...] = (
-    (gguf.is_mine, gguf.open_gguf),
-    (huggingface.is_mine, huggingface.open_huggingface),
-    (meta.is_mine, meta.open_meta),
+    (is_gguf, open_gguf),
+    (is_huggingface, open_huggingface),
+    (is_meta, open_meta),
 )
-"""(is this mine?, open it) for each format, asked in this order."""
+"""(detect, open) of each format, tried in this order."""
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a GGUF file, a Hugging Face folder or a Meta folder and check it against its own configuration.
+    """Open a GGUF file, a Hugging Face folder or a Meta folder, and check its tensors against its config.
 
     Reads headers only: a 5 GB file opens in well under a second. Raises :class:`~empu.errors.CheckpointError` for
     damaged or hostile files and :class:`~empu.errors.UnsupportedError` for other architectures and tensor types.
@@ -39,12 +39,12 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             raise CheckpointError(f"{path} cannot be read (Permission denied); give yourself the right to read it.")
         if path.stat().st_size == 0:
             raise CheckpointError(f"{path} is empty; fetch it again.")
-    for is_mine, open_it in READERS:
-        if is_mine(path):
-            checkpoint = open_it(path)
+    for is_format, open_format in READERS:
+        if is_format(path):
+            checkpoint = open_format(path)
             checkpoint.check()
             return checkpoint
     raise CheckpointError(
-        f"{path} is no model that Empu opens: expected a GGUF file, a folder with config.json and safetensors "
+        f"{path} is not a model that Empu can open: expected a GGUF file, a folder with config.json and safetensors "
         "(Hugging Face), or a folder with params.json and consolidated.00.pth (Meta)."
     )

@@ -1,52 +1,48 @@
-"""What an opened checkpoint is, whatever its format: a config, named tensors in their stored type, and provenance.
+"""The interface of an opened checkpoint, whatever its format: a config, tensors in their stored type, provenance.
 
-Readers (``gguf.py``, ``huggingface.py``, ``meta.py``) subclass :class:`Checkpoint`; nobody outside this package needs
-to know which.
+Each format's reader subclasses :class:`Checkpoint`. Code outside this package does not need to know which one it has.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from empu.checkpoint.blocks import BlockType
+from empu.checkpoint.block_types import BlockType
 from empu.checkpoint.tensor_names import expected_shapes
-from empu.config import ModelConfig
+from empu.config import ModelConfig, ModelFormat
 from empu.errors import CheckpointError
-from empu.system.json import shown
-
-Format = Literal["gguf", "huggingface", "meta"]
+from empu.system.quoting import quoted
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What a checkpoint says of itself. ``None`` and "not disclosed" are answers: nothing here is guessed."""
+    """What the files say about the origin of a model. Nothing is guessed: ``None`` means that they do not say."""
 
     name: str | None = None
     licence: str | None = None
-    """SPDX identifier or the name that the files give."""
+    """SPDX identifier, or the name that the files give."""
     licence_text: str | None = None
     source: str | None = None
-    """Where the files say that they come from: a repository, an address, an organisation."""
+    """Where the model comes from: a repository, a URL or an organisation."""
     base_models: tuple[str, ...] = ()
     training_data: str = "not disclosed"
-    """Data sets that the files name, or "not disclosed"."""
+    """The data sets that the files name, or "not disclosed"."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor as it lies on disk: raw bytes of ``type``, in our row order.
+    """One tensor as stored on disk: raw bytes of ``type``, in the canonical row order.
 
-    ``shape`` is row-major (rows first), so a linear layer is ``(out, in)``. ``data`` is a flat ``uint8`` view,
-    memory-mapped
-    where the format allows it.
+    ``shape`` is row-major, so a linear layer is ``(out, in)``. ``data`` is a flat ``uint8`` view, memory-mapped where
+    the format allows it.
     """
 
     name: str
@@ -55,13 +51,13 @@ class StoredTensor:
     data: npt.NDArray[np.uint8]
 
     def float32(self) -> npt.NDArray[np.float32]:
-        """The values, unpacked to a fresh float32 array of ``shape``."""
+        """Return the values, unpacked to a new float32 array of ``shape``."""
         return self.type.unpack(self.data).reshape(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
-class Mismatch:
-    """How the tensors of a file differ from those its config asks for. Names are ours, shapes row-major."""
+class TensorMismatch:
+    """How the tensors of a file differ from those of its config. Names are canonical, shapes row-major."""
 
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
@@ -71,66 +67,71 @@ class Mismatch:
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected or self.wrong_shape)
 
-    def sentence(self) -> str:
-        """All differences on one line, long lists shortened with their count."""
+    def summary(self) -> str:
+        """Return all differences on one line, with long lists shortened."""
         parts = []
         if self.missing:
-            parts.append("missing " + _some(self.missing))
+            parts.append("missing " + _first_few(self.missing))
         if self.unexpected:
-            parts.append("unexpected " + _some([shown(name) for name in self.unexpected]))
+            parts.append("unexpected " + _first_few([quoted(name) for name in self.unexpected]))
         if self.wrong_shape:
-            parts.append("wrong shape " + _some([f"{n} {got} instead of {want}" for n, got, want in self.wrong_shape]))
+            shapes = [f"{name} {actual} instead of {expected}" for name, actual, expected in self.wrong_shape]
+            parts.append("wrong shape " + _first_few(shapes))
         return "; ".join(parts)
 
 
 @dataclass
 class Checkpoint(ABC):
-    """An open model. Use as a context manager, or call :meth:`close`; arrays already handed out stay valid."""
+    """An open model. Use it as a context manager, or call :meth:`close`; returned arrays stay valid."""
 
     path: Path
-    format: Format
+    format: ModelFormat
     files: tuple[Path, ...]
-    """Every file that belongs to the model, tokenizer and config included, in a stable order."""
+    """Every file of the model, including tokenizer and config, in a stable order."""
     config: ModelConfig
     metadata: Mapping[str, Any]
-    """What the format carries beside tensors: GGUF key/values, ``config.json`` or ``params.json``."""
+    """What the format holds beside tensors: GGUF key/values, ``config.json`` or ``params.json``."""
     provenance: Provenance = field(default_factory=Provenance)
 
     @abstractmethod
     def names(self) -> tuple[str, ...]:
-        """Our names of all tensors in the file, in file order."""
+        """Return the canonical names of all tensors, in file order."""
 
     @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
-        """Row-major shape of one tensor, without touching its bytes."""
+        """Return the row-major shape of one tensor without reading its bytes."""
 
     @abstractmethod
     def tensor(self, name: str) -> StoredTensor:
-        """One tensor in its stored type and our row order. Raises :class:`CheckpointError` for an unknown name."""
+        """Return one tensor in its stored type. Raises :class:`CheckpointError` for an unknown name."""
 
     def stored_type(self, name: str) -> BlockType:
-        """How one tensor is stored; the readers whose ``tensor`` may copy know it without touching its bytes."""
+        """Return the stored type of one tensor. Readers whose :meth:`tensor` copies override this."""
         return self.tensor(name).type
 
     def tensors(self) -> Iterator[StoredTensor]:
-        """All tensors, one at a time."""
+        """Yield all tensors, one at a time."""
         for name in self.names():
             yield self.tensor(name)
 
-    def mismatch(self) -> Mismatch:
-        """The exact difference between what the config asks for and what the file holds; falsy when there is none."""
-        wanted = expected_shapes(self.config)
+    def mismatch(self) -> TensorMismatch:
+        """Compare the tensors of the file with those of the config. The result is falsy when they agree."""
+        expected = expected_shapes(self.config)
         present = {name: self.shape(name) for name in self.names()}
-        return Mismatch(
-            missing=tuple(n for n in wanted if n not in present),
-            unexpected=tuple(n for n in present if n not in wanted),
-            wrong_shape=tuple((n, present[n], s) for n, s in wanted.items() if n in present and present[n] != s),
+        return TensorMismatch(
+            missing=tuple(name for name in expected if name not in present),
+            unexpected=tuple(name for name in present if name not in expected),
+            wrong_shape=tuple(
+                (name, present[name], shape)
+                for name, shape in expected.items()
+                if name in present and present[name] != shape
+            ),
         )
 
     def check(self) -> None:
-        """Raise :class:`CheckpointError` with the whole report unless the tensors are exactly those of the config."""
-        if report := self.mismatch():
-            raise CheckpointError(f"{self.path}: the tensors do not fit the configuration: {report.sentence()}.")
+        """Raise :class:`CheckpointError` with all differences unless the tensors are exactly those of the config."""
+        if mismatch := self.mismatch():
+            raise CheckpointError(f"{self.path}: the tensors do not fit the config: {mismatch.summary()}.")
 
     def close(self) -> None:  # noqa: B027 - most readers hold nothing but memory maps
         """Release file handles."""
@@ -144,6 +145,6 @@ class Checkpoint(ABC):
         self.close()
 
 
-def _some(items: tuple[str, ...] | list[str], limit: int = 4) -> str:
-    shown = ", ".join(items[:limit])
-    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+def _first_few(items: Sequence[str], limit: int = 4) -> str:
+    listed = ", ".join(items[:limit])
+    return listed if len(items) <= limit else f"{listed} and {len(items) - limit} more"

@@ -1,8 +1,7 @@
-"""What a folder's papers say of its model: README front matter, LICENSE and USE_POLICY files -> :class:`Provenance`.
+"""Provenance from the documents in a model's folder: README front matter, LICENSE and USE_POLICY files.
 
-The front matter of a model card is YAML, of which only four keys are of use here, each a string or a list of
-strings. This reads those and passes over everything else without complaint: a model must not fail to open because
-of its README.
+The front matter of a model card is YAML. Only four of its keys are of use here, each a string or a list of strings.
+Everything else is skipped silently: a README must never prevent a model from opening.
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ from pathlib import Path
 
 from empu.checkpoint.base import Provenance
 
-_LIMIT = 1 << 20
+_MAX_BYTES = 1 << 20
 _KEY = re.compile(r"([A-Za-z_][\w-]*):(?:[ \t]+(.*))?")
 _ITEM = re.compile(r"[ \t]*-[ \t]+(.*)")
 _LICENCE_FILES = re.compile(r"(licen[cs]e|copying)([.-].*)?", re.IGNORECASE)
 _POLICY_FILES = re.compile(r"use_?policy([.-].*)?", re.IGNORECASE)
 
-PAPERS = (_LICENCE_FILES, re.compile(r"notice(\..*)?", re.IGNORECASE), _POLICY_FILES)
+LEGAL_FILE_PATTERNS = (_LICENCE_FILES, re.compile(r"notice(\..*)?", re.IGNORECASE), _POLICY_FILES)
 
 
-def papers(folder: Path) -> list[Path]:
-    """Licence, notice and policy files of a folder, licences first."""
-    names = sorted(path for path in folder.iterdir() if path.is_file())
-    return [path for pattern in PAPERS for path in names if pattern.fullmatch(path.name)]
+def legal_files(folder: Path) -> list[Path]:
+    """Return the licence, notice and policy files of a folder, licences first."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    return [path for pattern in LEGAL_FILE_PATTERNS for path in paths if pattern.fullmatch(path.name)]
 
 
-def read_provenance(folder: Path, source: str | None = None) -> Provenance:
-    """What the README's front matter, its title and the licence file of ``folder`` say; ``source`` is passed on."""
+def provenance_from_folder(folder: Path, source: str | None = None) -> Provenance:
+    """Return what the README's front matter and title and the licence file say. ``source`` is copied unchanged."""
     text = _read(folder / "README.md")
-    card, body = front_matter(text)
+    card, body = parse_front_matter(text)
     licence = next(iter(card.get("license", [])), None)
     if licence == "other":
         licence = next(iter(card.get("license_name", [])), licence)
@@ -40,26 +39,26 @@ def read_provenance(folder: Path, source: str | None = None) -> Provenance:
     return Provenance(
         name=title.group(1).strip()[:200] if title else None,
         licence=licence,
-        licence_text=licence_text([folder]),
+        licence_text=find_licence_text([folder]),
         source=source,
         base_models=tuple(card.get("base_model", [])),
         training_data=f"data sets named by the model card: {', '.join(datasets)}" if datasets else "not disclosed",
     )
 
 
-def licence_text(folders: Iterable[Path]) -> str | None:
-    """The text of the first licence file found."""
+def find_licence_text(folders: Iterable[Path]) -> str | None:
+    """Return the text of the first licence file; ``None`` if there is none."""
     for folder in folders:
-        for path in papers(folder):
+        for path in legal_files(folder):
             if _LICENCE_FILES.fullmatch(path.name):
                 return _read(path) or None
     return None
 
 
-def front_matter(text: str) -> tuple[dict[str, list[str]], str]:
-    """(top-level keys with their string values, the text after the front matter).
+def parse_front_matter(text: str) -> tuple[dict[str, list[str]], str]:
+    """Return the top-level keys with their string values, and the text after the front matter.
 
-    >>> front_matter("---\\nlicense: mit\\ndatasets:\\n- a/b\\n- 'c'\\n---\\n# Title")
+    >>> parse_front_matter("---\\nlicense: mit\\ndatasets:\\n- a/b\\n- 'c'\\n---\\n# Title")
     ({'license': ['mit'], 'datasets': ['a/b', 'c']}, '# Title')
     """
     lines = text.lstrip("\ufeff").splitlines()
@@ -71,16 +70,16 @@ def front_matter(text: str) -> tuple[dict[str, list[str]], str]:
     result: dict[str, list[str]] = {}
     current: list[str] = []
     for line in lines[1:end]:
-        if found := _KEY.fullmatch(line):
-            current = result.setdefault(found.group(1), [])
-            current.extend(_values(found.group(2) or ""))
+        if key := _KEY.fullmatch(line):
+            current = result.setdefault(key.group(1), [])
+            current.extend(_values(key.group(2) or ""))
         elif item := _ITEM.fullmatch(line):
             current.extend(_values(item.group(1)))
     return result, "\n".join(lines[end + 1 :])
 
 
 def _values(text: str) -> list[str]:
-    """The strings of a scalar or of a list in brackets; nothing for a mapping or the start of a text block."""
+    """Return the strings of a scalar or a list in brackets; none for a mapping or the start of a text block."""
     text = _without_comment(text).strip()
     if text.startswith("[") and text.endswith("]"):
         return [value for part in text[1:-1].split(",") for value in _values(part)]
@@ -102,6 +101,6 @@ def _read(path: Path) -> str:
         if not path.is_file():
             return ""
         with path.open("rb") as file:
-            return file.read(_LIMIT).decode("utf-8", "replace")
-    except OSError:  # an unreadable README is as good as none
+            return file.read(_MAX_BYTES).decode("utf-8", "replace")
+    except OSError:  # the same as no README
         return ""

@@ -1,11 +1,11 @@
-"""The one page where three dialects meet: our tensor name <-> GGUF, Hugging Face and Meta name.
+"""Tensor names: the table that maps the canonical name of each tensor to its GGUF, Hugging Face and Meta name.
 
-Each row says the tensor's shape in config terms and how the format stores it: whether Hugging Face permuted its rows
-for rotary embedding, and along which axis Meta splits it over ``consolidated.NN.pth`` files.
+Each row also gives the tensor's shape and how the formats store it: whether Hugging Face permutes its rows for rotary
+embedding, and along which axis Meta splits it over ``consolidated.NN.pth`` files.
 
-Our canonical row order of query and key matrices is Meta's: the two elements that one rotation turns stand side by side
+The canonical row order of query and key matrices is Meta's: the two elements that one rotation turns are neighbours
 (x0, x1), (x2, x3), … GGUF ``llama`` files keep it. Hugging Face stores the first elements of all pairs of a head,
-then the second ones; :func:`permute_rows` and :func:`unpermute_rows` are the two directions.
+then the second ones. :func:`permute_rows` and :func:`unpermute_rows` convert between the two orders.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from empu.config import ModelConfig
+from empu.config import ModelConfig, ModelFormat
+from empu.system.files import ByteArray
 
 Shape = tuple[int, ...]
 Heads = Literal["query", "key"]
@@ -26,7 +27,7 @@ Heads = Literal["query", "key"]
 
 @dataclass(frozen=True, slots=True)
 class TensorRow:
-    """One line of the table. ``{i}`` in a name stands for the layer number."""
+    """One row of the table. ``{i}`` in a name stands for the layer number."""
 
     name: str
     gguf: str
@@ -34,12 +35,12 @@ class TensorRow:
     meta: str
     shape: Callable[[ModelConfig], Shape]
     permuted: Heads | None = None
-    """Whose head count governs the row permutation of the Hugging Face form; ``None`` where rows are plain."""
+    """Whose head count governs the row permutation of Hugging Face; ``None`` where rows are not permuted."""
     meta_split: int | None = None
-    """Axis along which Meta splits the tensor over several files; ``None`` where every file repeats it."""
+    """Axis along which Meta splits the tensor over several files; ``None`` where every file has a copy."""
 
 
-TABLE: tuple[TensorRow, ...] = (
+TENSORS: tuple[TensorRow, ...] = (
     TensorRow(
         "embedding.weight",
         "token_embd.weight",
@@ -137,47 +138,42 @@ TABLE: tuple[TensorRow, ...] = (
     ),
 )
 
-Dialect = Literal["gguf", "huggingface", "meta"]
-
 
 @dataclass(frozen=True, slots=True)
-class NamedTensor:
-    """One row of the table for one layer of one config."""
+class ExpectedTensor:
+    """One row of the table, filled in for one layer of one config."""
 
     name: str
-    foreign: str
+    stored_name: str
     shape: Shape
     row: TensorRow
 
 
-def expected(config: ModelConfig, dialect: Dialect) -> Iterator[NamedTensor]:
-    """Every tensor that ``config`` has, in table order, with its name in ``dialect``. A tied output is left out."""
-    layers = range(config.n_layers)
-    opening = [row for row in TABLE if row.name == "embedding.weight"]
-    repeated = [row for row in TABLE if "{i}" in row.name]
-    closing = [row for row in TABLE if "{i}" not in row.name and row.name != "embedding.weight"]
+def expected_tensors(config: ModelConfig, format: ModelFormat) -> Iterator[ExpectedTensor]:
+    """Yield every tensor of ``config`` with its name in ``format``, in table order. A tied output is left out."""
+    opening = [row for row in TENSORS if row.name == "embedding.weight"]
+    repeated = [row for row in TENSORS if "{i}" in row.name]
+    closing = [row for row in TENSORS if "{i}" not in row.name and row.name != "embedding.weight"]
     for row in opening:
-        yield _fill(row, None, config, dialect)
-    for i in layers:
+        yield _fill(row, None, config, format)
+    for i in range(config.n_layers):
         for row in repeated:
-            yield _fill(row, i, config, dialect)
+            yield _fill(row, i, config, format)
     for row in closing:
         if row.name == "output.weight" and config.tie_embeddings:
             continue
-        yield _fill(row, None, config, dialect)
+        yield _fill(row, None, config, format)
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, Shape]:
-    """Our name -> row-major shape for every tensor of ``config``."""
-    return {tensor.name: tensor.shape for tensor in expected(config, "meta")}
+    """Return the row-major shape of every tensor of ``config`` by canonical name."""
+    return {tensor.name: tensor.shape for tensor in expected_tensors(config, "meta")}
 
 
-def our_name(foreign: str, dialect: Dialect) -> tuple[str, TensorRow] | None:
-    """Our name and table row of a tensor called ``foreign`` in ``dialect``; ``None`` when the table has no such
-    tensor.
-    """
-    for pattern, row in _PATTERNS[dialect]:
-        if match := pattern.fullmatch(foreign):
+def canonical_name(stored_name: str, format: ModelFormat) -> tuple[str, TensorRow] | None:
+    """Return the canonical name and table row of a tensor by its name in ``format``; ``None`` if it is not listed."""
+    for pattern, row in _PATTERNS[format]:
+        if match := pattern.fullmatch(stored_name):
             layer = match.groupdict().get("i")
             return (row.name if layer is None else row.name.replace("{i}", layer)), row
     return None
@@ -186,7 +182,7 @@ def our_name(foreign: str, dialect: Dialect) -> tuple[str, TensorRow] | None:
 def permute_rows(
     array: npt.NDArray[np.generic], n_heads: int
 ) -> npt.NDArray[np.generic]:  # rows: (heads, pairs, 2) -> (heads, 2, pairs)
-    """Our row order -> Hugging Face's, for a query or key matrix with ``n_heads`` heads (rows first)."""
+    """Convert a query or key matrix (rows first) from the canonical row order to Hugging Face's."""
     rows = array.shape[0]
     return array.reshape(n_heads, rows // n_heads // 2, 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
 
@@ -194,32 +190,38 @@ def permute_rows(
 def unpermute_rows(
     array: npt.NDArray[np.generic], n_heads: int
 ) -> npt.NDArray[np.generic]:  # rows: (heads, 2, pairs) -> (heads, pairs, 2)
-    """Hugging Face's row order -> ours; the inverse of :func:`permute_rows`."""
+    """Convert Hugging Face's row order to the canonical one; the inverse of :func:`permute_rows`."""
     rows = array.shape[0]
     return array.reshape(n_heads, 2, rows // n_heads // 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
 
 
+def reorder_rows(data: ByteArray, shape: Shape, n_heads: int, reorder: Callable[[Any, int], Any]) -> ByteArray:
+    """Apply :func:`permute_rows` or :func:`unpermute_rows` to the raw bytes of a matrix of any value type."""
+    rows = data.reshape(shape[0], -1)
+    return np.ascontiguousarray(reorder(rows, n_heads)).reshape(-1)
+
+
 def permuted_heads(row: TensorRow, config: ModelConfig) -> int | None:
-    """Number of heads that governs the Hugging Face permutation of ``row``; ``None`` where rows are plain."""
+    """Return the number of heads of the Hugging Face permutation of ``row``; ``None`` where it is not permuted."""
     if row.permuted is None:
         return None
     return config.n_heads if row.permuted == "query" else config.n_kv_heads
 
 
-def _fill(row: TensorRow, layer: int | None, config: ModelConfig, dialect: Dialect) -> NamedTensor:
-    def numbered(name: str) -> str:
+def _fill(row: TensorRow, layer: int | None, config: ModelConfig, format: ModelFormat) -> ExpectedTensor:
+    def with_layer(name: str) -> str:
         return name if layer is None else name.replace("{i}", str(layer))
 
-    return NamedTensor(numbered(row.name), numbered(getattr(row, dialect)), row.shape(config), row)
+    return ExpectedTensor(with_layer(row.name), with_layer(getattr(row, format)), row.shape(config), row)
 
 
-def _patterns(dialect: Dialect) -> list[tuple[re.Pattern[str], TensorRow]]:
+def _patterns(format: ModelFormat) -> list[tuple[re.Pattern[str], TensorRow]]:
     return [
-        (re.compile(re.escape(getattr(row, dialect)).replace(r"\{i\}", r"(?P<i>0|[1-9][0-9]{0,3})")), row)
-        for row in TABLE
+        (re.compile(re.escape(getattr(row, format)).replace(r"\{i\}", r"(?P<i>0|[1-9][0-9]{0,3})")), row)
+        for row in TENSORS
     ]
 
 
-_PATTERNS: dict[Dialect, list[tuple[re.Pattern[str], TensorRow]]] = {
-    dialect: _patterns(dialect) for dialect in ("gguf", "huggingface", "meta")
+_PATTERNS: dict[ModelFormat, list[tuple[re.Pattern[str], TensorRow]]] = {
+    format: _patterns(format) for format in get_args(ModelFormat)
 }

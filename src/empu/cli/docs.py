@@ -1,4 +1,4 @@
-"""Writes docs/CLI.md from the commands' own help: ``python -m empu.cli.docs docs/CLI.md``. A test compares the two."""
+"""Generates docs/CLI.md from the help of the commands: ``python -m empu.cli.docs docs/CLI.md``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WIDTH = 100
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page as Markdown."""
     parts = [
         "# The commands\n",
-        "Made from `empu --help` by `make docs`; do not edit. Answers go to stdout and talk to stderr; with `--json`\n"
-        "every command prints exactly one JSON document on stdout (`chat`: one line for each turn), for an error\n"
+        "Generated from `empu --help` by `make docs`; do not edit. Results go to stdout, messages to stderr. With `--json`\n"
+        "every command prints exactly one JSON document on stdout (`chat`: one line for each turn). An error is\n"
         '`{"error": {"kind": …, "message": …, "exit_code": …}}`.\n',
-        "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 141 the reader of the output has left, "
-        "70 a mistake of Empu itself.\n",
+        "Exit codes: 0 success, 1 failure, 2 wrong usage, 70 internal error, 130 stopped by Ctrl-C, 141 output pipe "
+        "closed.\n",
         'Shell completion: `eval "$(_EMPU_COMPLETE=bash_source empu)"`, or `zsh_source`, `fish_source`.\n',
         _section("empu", cli),
     ]

@@ -1,4 +1,4 @@
-"""One question to a server that has just started, over HTTP as any program would put it."""
+"""Ask a server that has just started one question over HTTP, as any client would."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 from empu.errors import EmpuError
 
-MOST_TOKENS = 128
+MAX_TOKENS = 128
 TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back."""
+class ServerAnswer:
+    """The answer of the server."""
 
     model: str
     text: str
@@ -25,28 +25,28 @@ class Answer:
     usage: dict[str, Any]
 
 
-def is_attended() -> bool:
-    """Whether a terminal belongs to this process."""
+def has_terminal() -> bool:
+    """Whether a standard stream of this process is a terminal."""
     return any(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
-def put(address: str, cookie: str, model: str, question: str) -> Answer:
-    """The answer of ``model``, without chance. Raises :class:`EmpuError` for any reply but an answer."""
-    place = urlsplit(address)
-    asked = {
+def ask_server(address: str, cookie: str, model: str, question: str) -> ServerAnswer:
+    """Return the greedy answer of ``model``. Raises :class:`EmpuError` for any other reply."""
+    url = urlsplit(address)
+    request = {
         "model": model,
         "messages": [{"role": "user", "content": question}],
-        "max_tokens": MOST_TOKENS,
+        "max_tokens": MAX_TOKENS,
         "temperature": 0,
     }
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=TIMEOUT_S)
     try:
         headers = {"Content-Type": "application/json", "Cookie": cookie}
-        connection.request("POST", "/v1/chat/completions", json.dumps(asked), headers)
+        connection.request("POST", "/v1/chat/completions", json.dumps(request), headers)
         reply = connection.getresponse()
         status, body = reply.status, reply.read()
     except OSError as error:
-        raise EmpuError(f"{address} did not answer ({error}); look at the log above.") from None
+        raise EmpuError(f"{address} did not answer ({error}); see the log above.") from None
     finally:
         connection.close()
     try:
@@ -54,6 +54,6 @@ def put(address: str, cookie: str, model: str, question: str) -> Answer:
         if status != 200:
             raise EmpuError(f"{address} answered {status}: {value['error']['message']}")
         choice = value["choices"][0]
-        return Answer(model, choice["message"]["content"], choice.get("confidence"), value["usage"])
+        return ServerAnswer(model, choice["message"]["content"], choice.get("confidence"), value["usage"])
     except (ValueError, KeyError, IndexError, TypeError):
-        raise EmpuError(f"{address} answered {status} with something that is no answer.") from None
+        raise EmpuError(f"{address} answered {status} with an unexpected document.") from None

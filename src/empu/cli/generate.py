@@ -1,4 +1,4 @@
-"""One answer: asked, shown while it comes, stopped by Ctrl-C, and told as JSON."""
+"""Generate one answer: stream it to stdout, stop on Ctrl-C, and describe it as JSON."""
 
 from __future__ import annotations
 
@@ -10,84 +10,88 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from empu.cli import output
-from empu.cli.loading import Located, stopped_by_ctrl_c
+from empu.cli.loading import ResolvedModel, cancel_on_ctrl_c
 from empu.errors import UsageError
-from empu.text.task import NONE_OF_THESE
+from empu.text.task import NO_LABEL
 
 if TYPE_CHECKING:
-    from empu.engine.generation import Completion
     from empu.engine.language_model import LanguageModel
+    from empu.engine.outputs import Completion
     from empu.engine.sampling import SamplingParams
 
-ALTERNATIVES = 3
-"""Labels that a specialist names, the best one included."""
+TOP_LABELS = 3
+"""Number of labels shown for a label specialist, the predicted one included."""
 
-Question = str | list[dict[str, str]]
+PromptInput = str | list[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A finished or stopped answer."""
+class GenerationResult:
+    """A completion, and whether Ctrl-C stopped it."""
 
     completion: Completion
     interrupted: bool
 
 
 def read_prompt(words: Sequence[str]) -> str:
-    """The prompt that the command line means; a single ``-`` reads standard input."""
+    """Join the words of the command line to a prompt; a single ``-`` reads standard input."""
     if list(words) != ["-"]:
         text = " ".join(words)
     else:
         text = sys.stdin.buffer.read().decode("utf-8", errors="replace").removesuffix("\n")
     if not text.strip():
-        raise UsageError("The prompt is empty; give some words, or text on standard input with '-'.")
+        raise UsageError("The prompt is empty; give a text, or - to read it from standard input.")
     return text
 
 
-def question(model: LanguageModel, text: str, *, system: str | None, raw: bool) -> Question:
-    """The prompt as this model takes it: a dialogue where it has a chat template, otherwise plain text."""
+def build_prompt(model: LanguageModel, text: str, *, system: str | None, raw: bool) -> PromptInput:
+    """Return chat messages for a model with a chat template, otherwise the plain text."""
     if raw or model.text.template is None:
         if system is not None:
-            why = "--raw leaves out the chat template" if raw else "this model has no chat template"
-            raise UsageError(f"--system has no place, since {why}; write it into the prompt.")
+            reason = "--raw bypasses the chat template" if raw else "this model has no chat template"
+            raise UsageError(f"--system cannot be used, because {reason}; write it into the prompt.")
         return text
-    before = [{"role": "system", "content": system}] if system is not None else []
-    return [*before, {"role": "user", "content": text}]
+    if system is None and model.task is not None:
+        system = model.task.instruction
+    system_messages = [{"role": "system", "content": system}] if system is not None else []
+    return [*system_messages, {"role": "user", "content": text}]
 
 
-def ask(model: LanguageModel, question: Question, params: SamplingParams, *, truncate: bool, show: bool) -> Answer:
-    """Run one generation; with ``show`` its text goes to stdout as it comes."""
-    generation = model.stream(question, params, truncate=truncate)
-    ended = True
-    with stopped_by_ctrl_c(generation) as presses:
+def generate(
+    model: LanguageModel, prompt: PromptInput, params: SamplingParams, *, truncate: bool, show: bool
+) -> GenerationResult:
+    """Generate one answer; with ``show`` its text is streamed to stdout."""
+    generation = model.stream(prompt, params, truncate=truncate)
+    ends_with_newline = True
+    with cancel_on_ctrl_c(generation) as presses:
         for piece in generation:
             if show and piece.text:
                 output.write_model_text(piece.text)
-                ended = piece.text.endswith("\n")
-    if show and not ended:
+                ends_with_newline = piece.text.endswith("\n")
+    if show and not ends_with_newline:
         output.write_model_text("\n")
-    return Answer(generation.completion, bool(presses))
+    return GenerationResult(generation.completion, bool(presses))
 
 
-def warn_of_cut(completion: Completion) -> None:
-    """Tell people when the prompt or the answer was cut."""
+def warn_if_truncated(completion: Completion) -> None:
+    """Print a message when the prompt or the answer was truncated."""
     if completion.dropped_tokens:
-        output.say(f"The prompt was cut: its oldest {completion.dropped_tokens:,} tokens were left out to make it fit.")
+        output.message(f"The prompt was truncated: its oldest {completion.dropped_tokens:,} tokens were dropped.")
     if completion.finish_reason == "length":
-        output.say("The answer was cut: it had reached --max-tokens, or the end of the context.")
+        output.message("The answer was cut off: it reached --max-tokens or the end of the context.")
 
 
-def name_label(located: Located, model: LanguageModel, text: str, as_json: bool) -> None:
-    """What a specialist for labels says of a text: the label on stdout, how sure it is beside it."""
-    begun = time.perf_counter()
-    verdicts = next(model.classify([text], count=ALTERNATIVES))
-    seconds = time.perf_counter() - begun
+def print_label(resolved: ResolvedModel, model: LanguageModel, text: str, as_json: bool) -> None:
+    """Print the label that a specialist predicts for ``text`` on stdout, and its confidence on stderr."""
+    start = time.perf_counter()
+    verdicts = next(model.classify([text], count=TOP_LABELS))
+    seconds = time.perf_counter() - start
     calibrated = model.task is not None and model.task.calibration is not None
-    refused = model.task is not None and model.task.refuses(verdicts[0].confidence)
+    refused = model.task is not None and model.task.is_below_threshold(verdicts[0].confidence)
     if as_json:
-        output.answer(
+        output.print_json(
             {
-                "model": located.identity(),
+                "model": resolved.identity(),
                 "engine": model.backend.name,
                 "label": None if refused else verdicts[0].label,
                 "out_of_scope": refused,
@@ -100,19 +104,21 @@ def name_label(located: Located, model: LanguageModel, text: str, as_json: bool)
         )
         return
     if refused:
-        output.write_model_text(f"{NONE_OF_THESE}\n")
-        output.say(f"closest: {verdicts[0].label}, too unsure to be given")
+        output.write_model_text(f"{NO_LABEL}\n")
+        output.message(f"closest label: {verdicts[0].label}, with too low a confidence")
     else:
         output.write_model_text(f"{verdicts[0].label}\n")
     others = ", ".join(f"{verdict.label} {verdict.confidence:.0%}" for verdict in verdicts[1:])
-    known = "" if calibrated else " (not calibrated: there were too few rows to tell how often it is right)"
-    output.say(f"confidence {verdicts[0].confidence:.0%}{known}" + (f"; then {others}" if others else ""))
+    note = "" if calibrated else " (not calibrated: too few validation rows)"
+    output.message(f"confidence {verdicts[0].confidence:.0%}{note}" + (f"; then {others}" if others else ""))
 
 
-def document(located: Located, model: LanguageModel, params: SamplingParams, completion: Completion) -> dict[str, Any]:
-    """``empu run --json``."""
+def result_document(
+    resolved: ResolvedModel, model: LanguageModel, params: SamplingParams, completion: Completion
+) -> dict[str, Any]:
+    """Return the JSON document of ``empu run --json``."""
     return {
-        "model": located.identity(),
+        "model": resolved.identity(),
         "engine": model.backend.name,
         "text": completion.text,
         "finish_reason": completion.finish_reason,

@@ -1,4 +1,4 @@
-"""From the word MODEL on a command line to a model that can answer: find it, check every byte, open it."""
+"""Resolve the MODEL argument of a command, check its files against their hashes, and load it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from empu.cli import output
 from empu.ledger.hashing import tagged
-from empu.store.store import Store, StoredModel
+from empu.store.store import Store
+from empu.store.stored_model import StoredModel
 
 if TYPE_CHECKING:
     from empu.engine.language_model import LanguageModel
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
-    """What MODEL named."""
+class ResolvedModel:
+    """The files and the store entry behind a MODEL argument."""
 
     path: Path
     stored: StoredModel | None
     adapter: Path | None = None
-    """The folder of a specialist; ``path`` is its base then."""
+    """Folder of the adapter, if MODEL is a specialist; ``path`` is then its base model."""
     weights: str | None = None
-    """Id of the model of the store whose files ``path`` are, checked against their hashes."""
+    """Store id of the model at ``path``; ``None`` outside the store. Its files match their recorded hashes."""
 
     def identity(self) -> dict[str, str | None]:
-        """For JSON. A model outside the store has no recorded id."""
+        """Return name, id and path for JSON. A model outside the store has no name and no id."""
         stored = self.stored
         return {
             "name": stored.name if stored else None,
@@ -40,22 +41,22 @@ class Located:
         }
 
 
-def locate(text: str) -> Located:
-    """Find MODEL; a model of the store is checked against its recorded hashes."""
+def resolve_model(text: str) -> ResolvedModel:
+    """Find MODEL. Files of a model in the store are checked against their recorded hashes."""
     store = Store.of_user()
-    found = store.resolve(text)
-    if isinstance(found, Path):
-        return Located(found, None)
-    store.verify(found, output.progress())
-    base = store.base_of(found)
+    model = store.resolve(text)
+    if isinstance(model, Path):
+        return ResolvedModel(model, None)
+    store.verify(model, output.progress())
+    base = store.base_of(model)
     if base is None:
-        return Located(found.path, found, None, found.record.id)
+        return ResolvedModel(model.path, model, None, model.record.id)
     store.verify(base, output.progress())
-    return Located(base.path, found, found.path, base.record.id)
+    return ResolvedModel(base.path, model, model.path, base.record.id)
 
 
-def open_located(
-    located: Located,
+def open_resolved(
+    resolved: ResolvedModel,
     *,
     engine: str = "auto",
     threads: int | None = None,
@@ -63,51 +64,53 @@ def open_located(
     quant: str | None = None,
     kv: str = "bf16",
 ) -> LanguageModel:
-    """Open a model for answering."""
-    from empu.engine.backends.storage import PackedPlace, Storage
+    """Load a model for inference."""
+    from empu.engine.backends.options import BackendOptions, WeightCacheLocation
     from empu.engine.language_model import open_model
-    from empu.store import weight_cache
+    from empu.store import weight_cache_cleanup
 
     store = Store.of_user()
-    source = weight_cache.source(located.weights) if located.weights is not None else None
-    place = PackedPlace(weight_cache.folder(store), source, output.say, partial(weight_cache.tidy, store))
+    source = weight_cache_cleanup.cache_source(resolved.weights) if resolved.weights is not None else None
+    location = WeightCacheLocation(
+        weight_cache_cleanup.cache_folder(store), source, output.message, partial(weight_cache_cleanup.clean_up, store)
+    )
     return open_model(
-        located.path,
-        adapter=located.adapter,
+        resolved.path,
+        adapter=resolved.adapter,
         engine=engine,
         threads=threads,
-        context=context,
-        storage=Storage(packed=place, quant=quant, kv=kv),
+        context_length=context,
+        options=BackendOptions(weight_cache=location, quant=quant, kv_cache=kv),
     )
 
 
-def opening(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of :data:`~empu.cli.options.OPENING` among those that a command was given."""
-    return {name: given[name] for name in ("engine", "threads", "context", "quant", "kv")}
+def loading_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the options of :data:`~empu.cli.options.LOADING_OPTIONS` from a command's options."""
+    return {name: options[name] for name in ("engine", "threads", "context", "quant", "kv")}
 
 
 class Cancellable(Protocol):
-    """Work that can be asked to stop."""
+    """Work that can be cancelled."""
 
     def cancel(self) -> None: ...
 
 
 @contextmanager
-def stopped_by_ctrl_c(work: Cancellable) -> Iterator[list[int]]:
-    """Ctrl-C asks ``work`` to stop after its current token; a second one interrupts at once.
+def cancel_on_ctrl_c(work: Cancellable) -> Iterator[list[int]]:
+    """Cancel ``work`` on Ctrl-C; a second Ctrl-C raises ``KeyboardInterrupt``.
 
-    Yields a list that is not empty once that happened.
+    Yields a list that is empty until the first Ctrl-C.
     """
     presses: list[int] = []
 
-    def on_press(number: int, frame: FrameType | None) -> Any:
+    def on_signal(number: int, frame: FrameType | None) -> Any:
         if presses:
             raise KeyboardInterrupt
         presses.append(number)
         work.cancel()
 
-    before = signal.signal(signal.SIGINT, on_press)
+    previous = signal.signal(signal.SIGINT, on_signal)
     try:
         yield presses
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

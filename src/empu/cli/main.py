@@ -1,6 +1,6 @@
-"""The command ``empu``: the list of commands, and the one place where errors become sentences and exit codes.
+"""The ``empu`` command: the command list, and the only place that turns errors into messages and exit codes.
 
-Each command's module is imported when the command is called or its help is shown, so that ``empu --help`` is instant.
+A command's module is imported only when the command runs or shows its help, so ``empu --help`` is instant.
 """
 
 from __future__ import annotations
@@ -16,35 +16,36 @@ from typing import Any, NoReturn
 import click
 
 from empu import __version__
-from empu.errors import AnsweredError, EmpuError
+from empu.errors import EmpuError, ReportedError
 
 COMMANDS = {
-    "pull": "Bring a model into the store.",
-    "models": "List what is in the store.",
-    "run": "Give one answer.",
-    "chat": "Talk with a model in the terminal.",
-    "serve": "Serve models to programs and browsers.",
-    "keys": "Make, list and revoke the keys of the server.",
-    "tune": "Make a specialist of your own rows.",
-    "export": "Write a specialist as files that other programs open.",
-    "show": "Say everything that is known of a model.",
-    "trace": "Ask which rows made a model, or which models saw a row.",
-    "verify": "Hash everything again and say what changed.",
+    "pull": "Download or copy a model into the store.",
+    "models": "List the models in the store.",
+    "run": "Generate one answer to a prompt.",
+    "chat": "Chat with a model in the terminal.",
+    "docs": "Add documents to collections, and search them.",
+    "serve": "Start the HTTP server: web chat, OpenAI and Anthropic APIs.",
+    "keys": "Create, list and revoke API keys of the server.",
+    "tune": "Fine-tune a model on your own data and evaluate it.",
+    "export": "Export a tuned model to Hugging Face or GGUF files.",
+    "show": "Show a model's card: lineage, data, licence, scores.",
+    "trace": "List the rows behind a model, or the models that saw a row.",
+    "verify": "Check a model's files and the ledger against their hashes.",
     "bench": "Measure speed on this machine.",
 }
-"""Command -> its line in ``empu --help``. Its function has the name of its module; a test compares."""
+"""Command name -> its line in ``empu --help``. Each command function has the name of its module."""
 
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
-EXIT_OUR_BUG = 70
+EXIT_INTERNAL_ERROR = 70
 
 
-class _ReaderLeftError(Exception):
-    """Whoever read our output has closed it."""
+class _OutputClosedError(Exception):
+    """The program that read our output has closed the pipe."""
 
 
 class Commands(click.Group):
-    """Loads a command when it is asked for, and lets no traceback out."""
+    """Command group that imports commands lazily and never shows a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -63,66 +64,66 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError as error:  # click would end the process with 1 before we see it
-            raise _ReaderLeftError from error
+        except BrokenPipeError as error:  # otherwise click exits with 1 before we can handle it
+            raise _OutputClosedError from error
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
-        given = list(sys.argv[1:] if args is None else args)
+        arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
-        _ready_streams()
+        _repair_streams()
         try:
-            result = super().main(given, *rest, **extra)
+            result = super().main(arguments, *rest, **extra)
             sys.stdout.flush()
             code = result if isinstance(result, int) else 0
-        except (BrokenPipeError, _ReaderLeftError):
+        except (BrokenPipeError, _OutputClosedError):
             code = EXIT_PIPE_CLOSED
         except (KeyboardInterrupt, click.Abort) as error:
-            code = _report(error, "Stopped.", EXIT_INTERRUPTED, given)
+            code = _report(error, "Stopped.", EXIT_INTERRUPTED, arguments)
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
             code = error.exit_code
         except click.ClickException as error:
-            code = _report(error, _usage_sentence(error), error.exit_code, given)
-        except AnsweredError as error:
+            code = _report(error, _usage_message(error), error.exit_code, arguments)
+        except ReportedError as error:
             code = _report(error, str(error), error.exit_code, ())
         except EmpuError as error:
-            code = _report(error, str(error), error.exit_code, given)
+            code = _report(error, str(error), error.exit_code, arguments)
         except MemoryError as error:
             code = _report(
                 error,
                 "There is not enough memory for this; close other programs, or choose a smaller model or --context.",
                 EmpuError.exit_code,
-                given,
+                arguments,
             )
-        except OSError as error:  # of a file or stream for which no command has better words
+        except OSError as error:  # no command handled this file or stream error
             what = (
                 os.fspath(error.filename)
                 if isinstance(error.filename, str | os.PathLike)
                 else "A file or standard output"
             )
-            sentence = f"{what} cannot be read or written ({error.strerror or error}); mend that and try again."
-            code = _report(error, sentence, EmpuError.exit_code, given)
+            sentence = f"{what} cannot be read or written ({error.strerror or error}); fix that and try again."
+            code = _report(error, sentence, EmpuError.exit_code, arguments)
         except Exception as error:
             sentence = (
-                f"Empu made a mistake of its own ({type(error).__name__}: {error}); please report it with the command "
-                "that you typed. With EMPU_DEBUG=1 it shows where."
+                f"Internal error ({type(error).__name__}: {error}); please report it with the command that you "
+                "typed. EMPU_DEBUG=1 shows the traceback."
             )
-            code = _report(error, sentence, EXIT_OUR_BUG, given)
-        sys.exit(code if _is_written() else code or EXIT_PIPE_CLOSED)
+            code = _report(error, sentence, EXIT_INTERNAL_ERROR, arguments)
+        sys.exit(code if _flush_output() else code or EXIT_PIPE_CLOSED)
 
 
-def _ready_streams() -> None:
-    """Streams that are there, and that take and give every character."""
+def _repair_streams() -> None:
+    """Replace closed standard streams by /dev/null and let every stream accept any character."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, mode)))
-        reconfigure = getattr(getattr(sys, name), "reconfigure", None)  # tests put other streams there
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)  # tests replace the streams
         if reconfigure is not None:
             reconfigure(errors="replace")
 
 
-def _is_written() -> bool:
-    """Write out what waits; where nobody takes it, let it go nowhere, so that Python does not complain at its end."""
+def _flush_output() -> bool:
+    """Flush both streams. A closed stream is redirected to /dev/null, so that Python does not complain at exit."""
     written = True
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -133,26 +134,26 @@ def _is_written() -> bool:
     return written
 
 
-def _usage_sentence(error: click.ClickException) -> str:
+def _usage_message(error: click.ClickException) -> str:
     sentence = " ".join(error.format_message().split())
     sentence += "" if sentence.endswith((".", "?")) else "."
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{sentence} See: {context.command_path} --help" if context is not None else sentence
 
 
-def _report(error: BaseException, sentence: str, code: int, given: Sequence[str]) -> int:
-    """The sentence on stderr; with ``--json`` among what was ``given`` the same as a document on stdout."""
+def _report(error: BaseException, sentence: str, code: int, arguments: Sequence[str]) -> int:
+    """Print the message on stderr; with ``--json`` among the arguments also as a JSON document on stdout."""
     from empu.cli import output
 
     if os.environ.get("EMPU_DEBUG") == "1":
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
-    options = given[: given.index("--")] if "--" in given else given
-    with contextlib.suppress(OSError):  # there is nobody to tell
-        output.say(output.harmless(sentence))
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    with contextlib.suppress(OSError):  # both streams are closed
+        output.message(output.escape_controls(sentence))
         if "--json" in options:
-            output.answer({"error": {"kind": type(error).__name__, "message": sentence, "exit_code": code}})
+            output.print_json({"error": {"kind": type(error).__name__, "message": sentence, "exit_code": code}})
     return code
 
 
@@ -160,16 +161,17 @@ def _report(error: BaseException, sentence: str, code: int, given: Sequence[str]
     cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="MODEL is a name in the store, an id or its first 8 digits, or a path. The store is ~/.empu, or EMPU_HOME.",
+    epilog="MODEL is a name in the store, a model id (or its first 8 digits), or a path. "
+    "The store is ~/.empu, or EMPU_HOME if set.",
 )
 @click.version_option(__version__, "--version", prog_name="empu", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Open language models that are yours: run them, and make them masters of your own work, on your own machine."""
+    """Run open language models and fine-tune them on your own data, on your own machine."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave the process with its exit code."""
+    """Run the command line and exit the process with its exit code."""
     cli.main(args, prog_name="empu")

@@ -1,4 +1,4 @@
-"""A specialist's card, from the ledger alone: lineage, rows, licences, scores, what is not known, how to repeat it."""
+"""The model card of a specialist, as text for ``empu show`` and as JSON."""
 
 from __future__ import annotations
 
@@ -6,114 +6,94 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from empu.ledger.card import ModelCard, latest_comparison, model_card
 from empu.ledger.hashing import tagged
 from empu.ledger.ledger import Ledger
-from empu.ledger.queries import RunRecord, Score
-from empu.store.store import StoredModel
+from empu.ledger.queries import RecordedEvaluation, RecordedRun
+from empu.store.stored_model import StoredModel
 
 
-def card_facts(ledger_path: Path, model: StoredModel) -> list[tuple[str, str]]:
-    """``name  value`` lines for ``empu show``; empty for a model that no run of this store made."""
-    if model.record.source.kind != "tuned" or not ledger_path.is_file():
+def card_lines(ledger_path: Path, model: StoredModel) -> list[tuple[str, str]]:
+    """Return (name, value) lines for ``empu show``; empty for a model that was not tuned in this store."""
+    card = _read_card(ledger_path, model)
+    if card is None:
         return []
-    with Ledger.open(ledger_path) as ledger:
-        recorded = ledger.model(model.record.id)
-        if recorded.run is None:
-            return []
-        run = ledger.run(recorded.run)
-        counts = "\n".join(
-            f"{source.path}: {_parts(parts)}; licence {source.licence}; sha256:{source.sha256[:16]}…"
-            for source, parts in ledger.sources(recorded.name)
-        )
-        left_out = sum(1 for _ in ledger.left_out(run.dataset)) if run.dataset else 0
-        losses = [step.loss for step in ledger.steps(run.id)]
-        facts = [
-            ("made from", " ← ".join(f"{one.name} ({tagged(one.id[:12])}…)" for one in ledger.lineage(recorded.name))),
-            ("rows", counts),
-            ("left out", f"{left_out:,} rows, each with its reason: empu trace {recorded.name}"),
-            ("run", _run(run)),
-            (
-                "losses",
-                f"{len(losses):,} steps, from {losses[0]:.3f} to {losses[-1]:.3f}" if losses else "none recorded",
-            ),
-        ]
-        facts += _scores(ledger, recorded.id)
-        unknown = ledger.unknowns(recorded.name)
-        facts.append(("not known", "\n".join(unknown) or "nothing that the ledger asks for"))
-        facts.append(("how to repeat", f"seed {run.seed}, recipe {_recipe(run)}"))
-        return facts
+    name, losses = card.lineage[0].name, card.losses
+    files = "\n".join(
+        f"{source.path}: {_format_splits(splits)}; licence {source.licence}; {tagged(source.sha256[:16])}…"
+        for source, splits in card.sources
+    )
+    missing = "\n".join(fact.sentence() for fact in card.missing_facts)
+    return [
+        ("made from", " ← ".join(f"{model.name} ({tagged(model.id[:12])}…)" for model in card.lineage)),
+        ("rows", files),
+        ("excluded", f"{card.excluded_rows:,} rows; for the reason of each: empu trace {name}"),
+        ("run", _format_run(card.run)),
+        ("losses", f"{len(losses):,} steps, from {losses[0]:.3f} to {losses[-1]:.3f}" if losses else "none recorded"),
+        *_format_comparison(card.evaluations),
+        ("not known", missing or "nothing; every fact that the ledger records is known"),
+        ("how to repeat", f"seed {card.run.seed}, recipe {_format_recipe(card.run)}"),
+    ]
 
 
 def card_document(ledger_path: Path, model: StoredModel) -> dict[str, Any] | None:
-    """The same for ``empu show --json``."""
+    """Return the card for ``empu show --json``; ``None`` for a model that was not tuned in this store."""
+    card = _read_card(ledger_path, model)
+    if card is None:
+        return None
+    return card.to_json() | {
+        "losses": card.losses,
+        "scores": [
+            {
+                "model": evaluation.model,
+                "split": evaluation.split,
+                "settings": evaluation.settings,
+                "metrics": {name: dataclasses.asdict(metric) for name, metric in evaluation.metrics.items()},
+            }
+            for evaluation in card.evaluations
+        ],
+        "not_known": [fact.sentence() for fact in card.missing_facts],
+    }
+
+
+def comparison_lines(ledger_path: Path, model: StoredModel) -> list[tuple[str, str]]:
+    """Return the latest comparison of a model as (name, value) lines; empty if none is recorded."""
+    with Ledger.open(ledger_path) as ledger:
+        return _format_comparison(latest_comparison(ledger, model.record.id))
+
+
+def _read_card(ledger_path: Path, model: StoredModel) -> ModelCard | None:
     if model.record.source.kind != "tuned" or not ledger_path.is_file():
         return None
     with Ledger.open(ledger_path) as ledger:
-        recorded = ledger.model(model.record.id)
-        if recorded.run is None:
-            return None
-        run = ledger.run(recorded.run)
-        return {
-            "lineage": [
-                {"name": one.name, "id": tagged(one.id), "licence": one.licence}
-                for one in ledger.lineage(recorded.name)
-            ],
-            "sources": [
-                {**dataclasses.asdict(source), "rows": parts} for source, parts in ledger.sources(recorded.name)
-            ],
-            "left_out": sum(1 for _ in ledger.left_out(run.dataset)) if run.dataset else 0,
-            "run": dataclasses.asdict(run),
-            "losses": [step.loss for step in ledger.steps(run.id)],
-            "scores": [
-                {
-                    "model": score.model,
-                    "split": score.split,
-                    "settings": score.settings,
-                    "metrics": {name: dataclasses.asdict(metric) for name, metric in score.metrics.items()},
-                }
-                for score in _all_scores(ledger, recorded.id)
-            ],
-            "not_known": ledger.unknowns(recorded.name),
-        }
+        return model_card(ledger, model.record.id)
 
 
-def _all_scores(ledger: Ledger, model: str) -> list[Score]:
-    own = ledger.scores(model)[-1:]
-    others = [name for score in own for name in score.settings.get("against", ())]
-    return [*(score for name in others for score in ledger.scores(name)[-1:]), *own]
-
-
-def score_facts(ledger_path: Path, model: StoredModel) -> list[tuple[str, str]]:
-    """How it compared when it was made; empty where nothing is recorded."""
-    with Ledger.open(ledger_path) as ledger:
-        return _scores(ledger, model.record.id)
-
-
-def _scores(ledger: Ledger, model: str) -> list[tuple[str, str]]:
-    found = _all_scores(ledger, model)
-    if not found:
+def _format_comparison(evaluations: list[RecordedEvaluation]) -> list[tuple[str, str]]:
+    if not evaluations:
         return []
-    lines, own = [], found[-1]
-    for score in found:
-        metrics = ", ".join(f"{name} {metric.percent()}" for name, metric in score.metrics.items())
-        lines.append(f"{score.settings.get('name', score.model)}: {metrics}, {score.settings['ms_per_answer']:.1f} ms")
-    rows = next(iter(own.metrics.values())).rows
-    said = own.settings.get("sentence", "")
+    own = evaluations[-1]
+    lines = [own.settings["sentence"]] if own.settings.get("sentence") else []
+    for evaluation in evaluations:
+        metrics = ", ".join(f"{name} {metric.percent()}" for name, metric in evaluation.metrics.items())
+        name, duration_ms = evaluation.settings.get("name", evaluation.model), evaluation.settings["ms_per_answer"]
+        lines.append(f"{name}: {metrics}, {duration_ms:.1f} ms")
     if "out_of_scope" in own.settings:
         lines.append(own.settings["out_of_scope"]["sentence"])
-    return [(f"on {rows:,} held-out rows", "\n".join([said, *lines] if said else lines))]
+    rows = next(iter(own.metrics.values())).rows
+    return [(f"on {rows:,} held-out rows", "\n".join(lines))]
 
 
-def _parts(parts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in parts.items())
+def _format_splits(splits: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in splits.items())
 
 
-def _run(run: RunRecord) -> str:
-    ended = f"{run.status} {run.ended_at}" if run.status else "did not end"
-    again = f", resumed {run.attempts - 1} times" if run.attempts > 1 else ""
-    on = f"{run.machine.get('processor')}, {run.machine.get('cores')} cores, torch {run.machine.get('torch')}"
-    return f"{run.started_at}, {ended}{again}\non {on}\nby empu {run.code_version}"
+def _format_run(run: RecordedRun) -> str:
+    end = f"{run.status} {run.ended_at}" if run.status else "did not end"
+    resumes = f", resumed {run.attempts - 1} times" if run.attempts > 1 else ""
+    machine = f"{run.machine.get('processor')}, {run.machine.get('cores')} cores, torch {run.machine.get('torch')}"
+    return f"{run.started_at}, {end}{resumes}\non {machine}\nby empu {run.code_version}"
 
 
-def _recipe(run: RunRecord) -> str:
+def _format_recipe(run: RecordedRun) -> str:
     return ", ".join(f"{name} {value}" for name, value in run.recipe.items() if value is not None)

@@ -1,4 +1,4 @@
-"""The words and JSON for a stored model, shared by the commands that show one."""
+"""A stored model as text and as JSON, for the commands that show one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from empu.cli import output
 from empu.ledger.hashing import tagged
 from empu.store.model_record import ModelRecord
-from empu.store.store import StoredModel
+from empu.store.stored_model import StoredModel
 
 
 def document(model: StoredModel) -> dict[str, Any]:
-    """Everything in the record, and where the model is now."""
+    """Return the model's record with its name, id, path and size, for JSON."""
     record = model.record.to_json()
     record.update(
         name=model.name,
@@ -23,14 +23,14 @@ def document(model: StoredModel) -> dict[str, Any]:
     return record
 
 
-def row(model: StoredModel) -> tuple[str, ...]:
-    """One line of ``empu models``."""
+def table_row(model: StoredModel) -> tuple[str, ...]:
+    """Return one line of ``empu models``."""
     record = model.record
     return (
         model.name or "-",
         record.id[:12],
-        output.size(record.size),
-        output.amount(record.parameters),
+        output.format_bytes(record.size),
+        output.format_count(record.parameters),
         ", ".join(record.base_models) or record.title or "-",
         f"{record.format} {record.storage}",
         record.licence.id or "not stated",
@@ -38,23 +38,23 @@ def row(model: StoredModel) -> tuple[str, ...]:
     )
 
 
-def brief(record: ModelRecord) -> list[tuple[str, str]]:
-    """What ``empu pull`` tells at its end."""
+def summary(record: ModelRecord) -> list[tuple[str, str]]:
+    """Return what ``empu pull`` prints after a pull."""
     return [
         ("model", record.title or "-"),
         ("id", tagged(record.id)),
-        ("parameters", f"{output.amount(record.parameters)}, {record.format} {record.storage}"),
+        ("parameters", f"{output.format_count(record.parameters)}, {record.format} {record.storage}"),
         ("licence", licence(record)),
         ("training data", disclosure(record)),
     ]
 
 
-def full(model: StoredModel) -> list[tuple[str, str]]:
-    """Everything, for ``empu show``."""
+def details(model: StoredModel) -> list[tuple[str, str]]:
+    """Return the whole record for ``empu show``."""
     record, config = model.record, model.record.config
     heads = f"{config['n_heads']} heads, {config['n_kv_heads']} key/value heads of {config['head_dim']}"
     types = ", ".join(f"{count} {name}" for name, count in record.tensor_types.items())
-    files = [f"{file.name}  {output.size(file.size)}  {tagged(file.sha256)}" for file in record.files]
+    files = [f"{file.name}  {output.format_bytes(file.size)}  {tagged(file.sha256)}" for file in record.files]
     return [
         ("name", model.name or "- (not in the store)"),
         ("model", record.title or "not stated"),
@@ -70,7 +70,7 @@ def full(model: StoredModel) -> list[tuple[str, str]]:
         ("format", record.format),
         ("tensors", types),
         ("files", "\n".join(files)),
-        ("size", output.size(record.size)),
+        ("size", output.format_bytes(record.size)),
         ("path", str(model.path)),
         ("licence", licence(record)),
         ("source", source(record)),
@@ -80,17 +80,17 @@ def full(model: StoredModel) -> list[tuple[str, str]]:
 
 
 def rotary(config: Mapping[str, Any]) -> str:
-    """Theta and scaling."""
+    """Describe rotary embedding: theta and scaling."""
     scaling = config["rope_scaling"]
     parts = ", ".join(f"{name} {value:g}" for name, value in scaling.items()) if scaling else "none"
     return f"theta {config['rope_theta']:,.0f}, scaling: {parts}"
 
 
 def licence(record: ModelRecord) -> str:
-    """Id, title, what it means, and who says so."""
+    """Describe the licence: id, title, note, and its source."""
     stated = record.licence
     if stated.id is None:
-        return "not stated by its source; ask before relying on it"
+        return "not stated by its source; ask the publisher before you rely on it"
     lines = [f"{stated.id} ({stated.title})" if stated.title and stated.title != stated.id else stated.id]
     if stated.note:
         lines.append(stated.note)
@@ -100,13 +100,13 @@ def licence(record: ModelRecord) -> str:
 
 
 def disclosure(record: ModelRecord) -> str:
-    """What the files say, then what others state."""
+    """Describe what is disclosed about the training data: by the files, then by others."""
     lines = [f"in its files: {record.disclosure.in_files}"]
     lines += [f"according to {said.according_to}: {said.says}" for said in record.disclosure.statements]
     return "\n".join(lines)
 
 
 def source(record: ModelRecord) -> str:
-    """Where it came from, exactly."""
-    came = record.source
-    return came.address + (f" at {came.revision}" if came.revision else "")
+    """Return the address and revision that the model came from."""
+    origin = record.source
+    return origin.address + (f" at {origin.revision}" if origin.revision else "")

@@ -1,4 +1,4 @@
-"""Options that several commands share: how to sample, and how to open a model."""
+"""Command-line options shared by several commands: sampling, and loading a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Finite(click.FloatRange):
-    """A number in a range. Python's NaN is in every range, so it is refused by name."""
+    """A finite number in a range. NaN passes every range check in Python, so it is refused here."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -27,9 +27,14 @@ class Finite(click.FloatRange):
         return number
 
 
-SAMPLING: tuple[Decorator, ...] = (
+SAMPLING_OPTIONS: tuple[Decorator, ...] = (
     click.option(
-        "--max-tokens", metavar="N", type=click.IntRange(1), default=1024, show_default=True, help="Longest answer."
+        "--max-tokens",
+        metavar="N",
+        type=click.IntRange(1),
+        default=1024,
+        show_default=True,
+        help="Maximum number of generated tokens.",
     ),
     click.option(
         "--temperature",
@@ -37,7 +42,7 @@ SAMPLING: tuple[Decorator, ...] = (
         type=Finite(0.0, 100.0),
         default=0.2,
         show_default=True,
-        help="0 always takes the likeliest token; higher is more varied.",
+        help="0 is greedy decoding; higher values are more random.",
     ),
     click.option(
         "--top-p",
@@ -45,79 +50,82 @@ SAMPLING: tuple[Decorator, ...] = (
         type=Finite(0.0, 1.0, min_open=True),
         default=0.9,
         show_default=True,
-        help="Choose among the likeliest tokens that together have this probability.",
+        help="Sample from the most likely tokens whose probabilities sum to this.",
     ),
-    click.option("--top-k", metavar="N", type=click.IntRange(1), help="Choose among the K likeliest tokens."),
+    click.option("--top-k", metavar="N", type=click.IntRange(1), help="Sample from the N most likely tokens."),
     click.option(
         "--min-p",
         metavar="X",
         type=Finite(0.0, 1.0),
-        help="Drop tokens below this share of the likeliest one's probability.",
+        help="Drop tokens below this fraction of the top token's probability.",
     ),
     click.option(
         "--repetition-penalty",
         metavar="X",
         type=Finite(0.0, 10.0, min_open=True),
-        help="Above 1 makes tokens that occurred before less likely.",
+        help="Above 1 makes tokens that already occurred less likely.",
     ),
     click.option(
         "--presence-penalty",
         metavar="X",
         type=Finite(-10.0, 10.0),
-        help="Subtracted from the score of tokens that the answer has already.",
+        help="Subtract this from the logit of tokens already in the answer.",
     ),
     click.option(
         "--frequency-penalty",
         metavar="X",
         type=Finite(-10.0, 10.0),
-        help="The same, once for each time.",
+        help="Subtract this from the logit for each earlier occurrence.",
     ),
-    click.option("--seed", metavar="N", type=click.IntRange(0, 2**63 - 1), help="The same seed gives the same answer."),
     click.option(
-        "--stop", metavar="TEXT", multiple=True, help="End the answer before this text; may be given several times."
+        "--seed",
+        metavar="N",
+        type=click.IntRange(0, 2**63 - 1),
+        help="Random seed; the same seed gives the same answer.",
     ),
+    click.option("--stop", metavar="TEXT", multiple=True, help="Stop before this text; may be repeated."),
 )
-"""In the order of the help text."""
+"""Sampling options, in the order of the help text."""
 
 THREADS = click.IntRange(1, 256)
-"""As many as the compiled engine starts at most."""
+"""The native engine starts at most 256 threads."""
 
 ENGINES = click.Choice(["auto", "native", "torch"])
 
-OPENING: tuple[Decorator, ...] = (
+LOADING_OPTIONS: tuple[Decorator, ...] = (
     click.option(
         "--engine",
         metavar="NAME",
         type=ENGINES,
         default="auto",
         show_default=True,
-        help="What computes: auto, native, torch.",
+        help="Inference engine: auto, native, torch.",
     ),
-    click.option("--threads", metavar="N", type=THREADS, help="CPU threads; as many as help where not given."),
+    click.option("--threads", metavar="N", type=THREADS, help="CPU threads; chosen automatically by default."),
     click.option(
         "--context",
         metavar="N",
         type=click.IntRange(1),
-        help="Tokens of context; the model's own length where not given.",
+        help="Context length in tokens; the model's own by default.",
     ),
     click.option(
         "--kv",
         type=click.Choice(["bf16", "q8"]),
         default="bf16",
         show_default=True,
-        help="Keep what was read in 16 bits, or in 8 and half the memory (native engine).",
+        help="KV cache type: 16 bits, or 8 bits at half the memory (native engine).",
     ),
     click.option(
         "--quant",
         type=click.Choice(["q8", "q4"]),
-        help="Round weights of more bits to 8 or 4 at loading (native engine). Where not given, F32 stays as it is, "
-        "F16 and BF16 are kept in 8 bits, and quantised weights in the 4 or 8 that hold them.",
+        help="Quantise weights to 8 or 4 bits at loading (native engine). By default F32 stays F32, F16 and BF16 "
+        "become 8 bits, and quantised weights keep their 4 or 8 bits.",
     ),
 )
 
 
-def group(options: tuple[Decorator, ...]) -> Decorator:
-    """Several options as one decorator."""
+def apply_options(options: tuple[Decorator, ...]) -> Decorator:
+    """Combine several options into one decorator."""
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
@@ -127,7 +135,7 @@ def group(options: tuple[Decorator, ...]) -> Decorator:
     return add
 
 
-DRAWN = (
+SAMPLING_PARAMETERS = (
     "max_tokens",
     "temperature",
     "top_p",
@@ -139,22 +147,22 @@ DRAWN = (
     "seed",
     "logprobs",
 )
-"""Options that are parameters of sampling as they are."""
-TEXT_ONLY = ("system", *DRAWN, "stop", "truncate")
-"""Options that say how text is written."""
+"""Options that are passed to :class:`SamplingParams` unchanged."""
+GENERATION_OPTIONS = ("system", *SAMPLING_PARAMETERS, "stop", "truncate")
+"""Options that only affect text generation."""
 
 
-def refuse_given(context: click.Context, names: Iterable[str], why: str) -> None:
-    """Raise :class:`~empu.errors.UsageError` when one of these options was given, which would have no effect."""
+def refuse_options(context: click.Context, names: Iterable[str], reason: str) -> None:
+    """Raise :class:`~empu.errors.UsageError` if one of these options was given; it would have no effect."""
     for parameter in context.command.params:
         name = parameter.name or ""
         if name in names and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UsageError(f"{parameter.opts[0]} has no effect here: {why}; leave it out.")
+            raise UsageError(f"{parameter.opts[0]} has no effect here: {reason}; omit it.")
 
 
-def sampling_params(given: dict[str, Any]) -> SamplingParams:
-    """The parameters that the sampling options (and ``logprobs``) mean; what was not given keeps its own default."""
+def sampling_params(options: dict[str, Any]) -> SamplingParams:
+    """Return sampling parameters from command-line options (and ``logprobs``); missing ones keep their defaults."""
     from empu.engine.sampling import SamplingParams
 
-    chosen = {name: given[name] for name in DRAWN if given.get(name) is not None}
-    return SamplingParams(**chosen, stop=tuple(given.get("stop") or ()))
+    chosen = {name: options[name] for name in SAMPLING_PARAMETERS if options.get(name) is not None}
+    return SamplingParams(**chosen, stop=tuple(options.get("stop") or ()))

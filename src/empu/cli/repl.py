@@ -1,4 +1,4 @@
-"""The dialogue of ``empu chat``: turns, the commands that begin with a slash, and what happens when one fails."""
+"""The chat session of ``empu chat``: turns, slash commands, and errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from empu.cli import output
-from empu.cli.generate import Question, ask, document, warn_of_cut
-from empu.cli.loading import Located
+from empu.cli.generate import PromptInput, generate, result_document, warn_if_truncated
+from empu.cli.loading import ResolvedModel
 from empu.errors import EmpuError, UsageError
 from empu.system.paths import user_path
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from empu.engine.sampling import SamplingParams
 
 HELP = """\
-/help                 this list
-/reset                forget the dialogue; the system instruction stays
-/system [TEXT]        set the system instruction and begin anew; without TEXT: none
-/regenerate           answer the last turn again
-/save FILE            write the dialogue as JSON
-/set NAME VALUE       change temperature, top_p, top_k, min_p, max_tokens, seed, …; `none` unsets
-/quit                 leave (or Ctrl-D)
-\"\"\" begins and ends a block of lines; a backslash at the end of a line continues it; Ctrl-C stops an answer."""
+/help                 show this list
+/reset                clear the conversation; the system message stays
+/system [TEXT]        set the system message and clear the conversation; without TEXT: no system message
+/regenerate           generate the last answer again
+/save FILE            save the conversation as JSON
+/set NAME VALUE       set temperature, top_p, top_k, min_p, max_tokens, seed, …; `none` unsets
+/quit                 quit (or Ctrl-D)
+\"\"\" starts and ends a block of lines; a backslash at the end of a line continues it; Ctrl-C stops an answer."""
 
 
 class TurnSource(Protocol):
-    """Where turns come from."""
+    """Source of user turns, such as a terminal."""
 
     def read_turn(self) -> str | None: ...
 
 
-class Conversation:
-    """A dialogue with one model. A turn that fails is taken back, so that the next one starts from a whole dialogue."""
+class ChatSession:
+    """A conversation with one model. A turn that fails is removed, so the history stays consistent."""
 
     def __init__(
         self,
-        located: Located,
+        resolved: ResolvedModel,
         model: LanguageModel,
         params: SamplingParams,
         system: str | None,
@@ -47,7 +47,7 @@ class Conversation:
         truncate: bool = False,
         as_json: bool = False,
     ) -> None:
-        self.located = located
+        self.resolved = resolved
         self.model = model
         self.params = params
         self.truncate = truncate
@@ -62,90 +62,90 @@ class Conversation:
             "set": self._set,
         }
         if model.task is not None and model.task.kind == "label":
-            name = located.identity()["name"] or located.path
-            raise UsageError(f"{name} names labels and holds no dialogue; ask it with: empu run {name} TEXT")
+            name = resolved.identity()["name"] or resolved.path
+            raise UsageError(f"{name} predicts labels and cannot chat; use: empu run {name} TEXT")
         if model.text.template is None:
-            raise UsageError(
-                "This model has no chat template: it continues text and knows no turns; use `empu run` with it."
-            )
+            raise UsageError("This model has no chat template, so it cannot chat; use `empu run` to continue a text.")
+        if system is None and model.task is not None:
+            system = model.task.instruction
         if system is not None:
             self.messages = [{"role": "system", "content": system}]
 
-    def hold(self, turns: TurnSource) -> bool:
-        """Answer turns until they end. Returns whether one failed."""
+    def run(self, turns: TurnSource) -> bool:
+        """Answer turns until the source ends. Return whether a turn failed."""
         failed = False
         while (turn := turns.read_turn()) is not None:
             if turn.strip() in ("/quit", "/exit", "/bye"):
                 break
             try:
-                self.take(turn)
+                self.handle_turn(turn)
             except EmpuError as error:
                 failed = True
-                output.say(output.harmless(str(error)))
+                output.message(output.escape_controls(str(error)))
                 if self.as_json:
-                    output.answer({"error": {"kind": type(error).__name__, "message": str(error)}}, one_line=True)
+                    output.print_json({"error": {"kind": type(error).__name__, "message": str(error)}}, one_line=True)
         return failed
 
-    def take(self, turn: str) -> None:
-        """One line of the user: a command, or something to answer."""
+    def handle_turn(self, turn: str) -> None:
+        """Run a slash command, or answer the turn."""
         if not turn.strip():
             return
         if turn.startswith("/"):
             name, _, rest = turn[1:].partition(" ")
             if name not in self.commands:
                 raise UsageError(
-                    f"There is no command /{name}; /help lists them, and a space before the / makes it text."
+                    f"Unknown command /{name}; /help lists the commands. A space before the / sends the line as text."
                 )
             self.commands[name](rest.strip())
             return
         self._answer({"role": "user", "content": turn})
 
     def _answer(self, turn: dict[str, str]) -> None:
-        question: Question = [*self.messages, turn]
-        answer = ask(self.model, question, self.params, truncate=self.truncate, show=not self.as_json)
+        prompt: PromptInput = [*self.messages, turn]
+        answer = generate(self.model, prompt, self.params, truncate=self.truncate, show=not self.as_json)
         self.messages = [*self.messages, turn, {"role": "assistant", "content": answer.completion.text}]
-        warn_of_cut(answer.completion)
+        warn_if_truncated(answer.completion)
         if answer.interrupted:
-            output.say("(stopped)")
+            output.message("(stopped)")
         if self.as_json:
-            output.answer(document(self.located, self.model, self.params, answer.completion), one_line=True)
+            output.print_json(result_document(self.resolved, self.model, self.params, answer.completion), one_line=True)
 
     def _help(self, rest: str) -> None:
-        output.say(HELP)
+        output.message(HELP)
 
     def _reset(self, rest: str) -> None:
         self.messages = [message for message in self.messages if message["role"] == "system"]
-        output.say("The dialogue begins anew.")
+        output.message("The conversation was cleared.")
 
     def _system(self, rest: str) -> None:
         self.messages = [{"role": "system", "content": rest}] if rest else []
-        output.say("The dialogue begins anew" + (" with that instruction." if rest else " without an instruction."))
+        output.message(f"The conversation was cleared; it has {'this' if rest else 'no'} system message now.")
 
     def _regenerate(self, rest: str) -> None:
         if not self.messages or self.messages[-1]["role"] != "assistant":
-            raise UsageError("There is no answer yet to give again.")
-        before = self.messages
-        turn = before[-2]
-        self.messages = before[:-2]
+            raise UsageError("There is no answer to regenerate yet.")
+        history = self.messages
+        turn = history[-2]
+        self.messages = history[:-2]
         try:
             self._answer(turn)
         except EmpuError:
-            self.messages = before
+            self.messages = history
             raise
 
     def _save(self, rest: str) -> None:
         if not rest:
-            raise UsageError("Say where: /save FILE.")
+            raise UsageError("Give a file: /save FILE.")
         path = user_path(rest)
-        saved = {"model": self.located.identity(), "messages": self.messages}
+        saved = {"model": self.resolved.identity(), "messages": self.messages}
         try:
             with path.open("x", encoding="utf-8") as file:
                 json.dump(saved, file, ensure_ascii=False, indent=2)
         except FileExistsError:
             raise UsageError(f"{path} exists already; choose another name.") from None
         except OSError as error:
-            raise UsageError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
-        output.say(f"Saved {len(self.messages)} messages to {path}.")
+            raise UsageError(f"{path} cannot be written ({error.strerror}); choose another path.") from error
+        output.message(f"Saved {len(self.messages)} messages to {path}.")
 
     def _set(self, rest: str) -> None:
         name, _, value = rest.partition(" ")
@@ -153,8 +153,8 @@ class Conversation:
         for other in ("stop", "logprobs"):
             numbers.pop(other, None)
         if name not in numbers or not value:
-            now = ", ".join(f"{key} {shown if shown is not None else 'none'}" for key, shown in numbers.items())
-            raise UsageError(f"Say /set NAME VALUE; now: {now}.")
+            current = ", ".join(f"{key} {shown if shown is not None else 'none'}" for key, shown in numbers.items())
+            raise UsageError(f"Use /set NAME VALUE. Current values: {current}.")
         try:
             number = None if value == "none" else json.loads(value)
             if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
@@ -164,4 +164,4 @@ class Conversation:
         except (ValueError, TypeError):
             raise UsageError(f"{name} needs a number (or none), not {value!r}.") from None
         self.params = changed
-        output.say(f"{name} is {value} now.")
+        output.message(f"{name} is now {value}.")

@@ -1,4 +1,4 @@
-"""What ``empu serve`` puts together: models, keys, a socket, and the words at its start."""
+"""Sets up ``empu serve``: models, keys, the socket, and the start message."""
 
 from __future__ import annotations
 
@@ -12,50 +12,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from empu.cli import output
-from empu.cli.loading import locate, open_located
+from empu.cli.loading import open_resolved, resolve_model
 from empu.errors import EmpuError, MissingDependencyError, StoreError, UsageError
-from empu.store.store import Store, name_from
+from empu.store.names import name_from_text
+from empu.store.store import Store
 
 if TYPE_CHECKING:
     from empu.cli import first_question
     from empu.engine.language_model import LanguageModel
-    from empu.server.http.middleware import Guard
+    from empu.server.app import ServerApp
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A server that is ready to run; its socket is taken already."""
+class PreparedServer:
+    """A server that is ready to run; its socket is bound already."""
 
-    app: Guard
+    app: ServerApp
     listening: socket.socket
     address: str
     sign_in: str
     new_key: str | None
     models: list[str]
     cookie: str
-    """Signs this process in, for ``--unattended``."""
+    """Session cookie of this process, for ``--unattended``."""
     is_open: bool
-    """Whether it listens to more than this machine."""
+    """Whether other machines can connect."""
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``, printed once the server listens."""
+        """Return the document of ``--json``, printed once the server listens."""
         return {"address": self.address, "sign_in": self.sign_in, "key": self.new_key, "models": self.models}
 
     def run(self, *, as_json: bool, question: str | None = None) -> None:
-        """Serve until a signal comes; with ``question`` and no terminal, until that is answered."""
+        """Serve until a signal arrives; with ``question`` and no terminal, until the question is answered."""
         from empu.cli import first_question
-        from empu.server.http.process import Server, write_log
+        from empu.server.http.logs import configure_logging
+        from empu.server.http.process import Server
 
-        write_log()
-        ready = partial(output.answer, self.document()) if as_json else self._greet
-        if question is None or first_question.is_attended():
-            Server(self.app, ready).run(sockets=[self.listening])
+        configure_logging()
+        on_ready = partial(output.print_json, self.document()) if as_json else self._print_addresses
+        if question is None or first_question.has_terminal():
+            Server(self.app, on_ready).run(sockets=[self.listening])
             return
-        outcome: list[first_question.Answer | Exception] = []
+        outcome: list[first_question.ServerAnswer | Exception] = []
 
         def ask() -> None:
             try:
-                outcome.append(first_question.put(self.address, self.cookie, self.models[0], question))
+                outcome.append(first_question.ask_server(self.address, self.cookie, self.models[0], question))
             except Exception as error:
                 outcome.append(error)
             finally:
@@ -63,35 +65,37 @@ class Prepared:
 
         server = Server(self.app, threading.Thread(target=ask, daemon=True).start)
         if not as_json:
-            self._greet()
+            self._print_addresses()
         server.run(sockets=[self.listening])
         if not outcome:
             raise EmpuError("The server was stopped before the question was answered; start it again.")
         if isinstance(outcome[0], Exception):
             raise outcome[0]
-        self._tell(question, outcome[0], as_json)
+        self._print_answer(question, outcome[0], as_json)
 
-    def _tell(self, question: str, answer: first_question.Answer, as_json: bool) -> None:
+    def _print_answer(self, question: str, answer: first_question.ServerAnswer, as_json: bool) -> None:
         if as_json:
-            said = {"model": answer.model, "question": question, "answer": answer.text}
-            output.answer({**said, "address": self.address, "confidence": answer.confidence, "usage": answer.usage})
-            return
-        sure = f" ({answer.confidence:.1%} sure)" if answer.confidence is not None else ""
-        output.say(f"{answer.model} was asked at {self.address}: {output.harmless(question)}")
-        output.write_model_text(f"{answer.text}{sure}\n")
-
-    def _greet(self) -> None:
-        if self.new_key is not None:
-            output.say(f"The key of this store, shown only now: {self.new_key}")
-        output.say(f"Serving {', '.join(self.models)} at {self.address} (OpenAI: {self.address}/v1).")
-        if self.is_open:
-            output.say(
-                "Other machines reach it too, and what they send is not encrypted: put a proxy with TLS before it."
+            document = {"model": answer.model, "question": question, "answer": answer.text}
+            output.print_json(
+                {**document, "address": self.address, "confidence": answer.confidence, "usage": answer.usage}
             )
-        output.say(f"Sign in within 15 minutes, once: {self.sign_in}")
+            return
+        confidence = f" (confidence {answer.confidence:.1%})" if answer.confidence is not None else ""
+        output.message(f"Question to {answer.model} at {self.address}: {output.escape_controls(question)}")
+        output.write_model_text(f"{answer.text}{confidence}\n")
+
+    def _print_addresses(self) -> None:
+        if self.new_key is not None:
+            output.message(f"API key of this store, shown only once: {self.new_key}")
+        output.message(f"Serving {', '.join(self.models)} at {self.address} (OpenAI: {self.address}/v1).")
+        if self.is_open:
+            output.message(
+                "Other machines can connect, and the connection is not encrypted: put a TLS proxy in front of it."
+            )
+        output.message(f"Open this sign-in link within 15 minutes (it works once): {self.sign_in}")
 
 
-def prepare(
+def prepare_server(
     models: Sequence[str],
     host: str,
     port: int,
@@ -99,78 +103,80 @@ def prepare(
     *,
     slots: int,
     queue: int,
-    opening: Mapping[str, Any],
-) -> Prepared:
-    """Check everything and take the socket. Raises :class:`~empu.errors.EmpuError` for what cannot be."""
+    loading: Mapping[str, Any],
+) -> PreparedServer:
+    """Check all arguments and bind the socket. Raises :class:`~empu.errors.EmpuError` if a check fails."""
     try:
-        from empu.server.app import make_app
-        from empu.server.http.app_state import Context
-        from empu.server.http.auth import Keys, allowed_hosts, check_bind, cookie_name, is_loopback
-        from empu.server.http.process import listen
-        from empu.serving.encoders import Encoders
-        from empu.serving.registry import Catalogue, Place
+        from empu.server.app import ServerApp
+        from empu.server.http.api_keys import ApiKeys
+        from empu.server.http.app_state import AppState
+        from empu.server.http.hosts import allowed_hosts, check_bind, is_loopback
+        from empu.server.http.process import bind_socket
+        from empu.server.http.sessions import cookie_name
+        from empu.serving.encoders import EncoderService
+        from empu.serving.registry import ModelLocation, ModelRegistry
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("empu"):
             raise
         raise MissingDependencyError(
             f"The server needs {error.name}, which is not installed; install it with: pip install 'empu[serve]'."
         ) from error
-    from empu.embed.encoder import folders
-    from empu.engine.scheduler import Limits
+    from empu.embed.discovery import find_encoders
+    from empu.engine.scheduler import SchedulerConfig
 
     store = Store.of_user()
-    keys = Keys(store.home)
+    keys = ApiKeys(store.home)
     check_bind(host, keys)
-    chosen = {_name(text): text for text in models}
-    if len(chosen) < len(models):
+    selected = {_name(text): text for text in models}
+    if len(selected) < len(models):
         raise UsageError("Two of the models would be served under the same name; give one of them.")
     for text in models:
-        locate(text)
+        resolve_model(text)
 
     def offered() -> dict[str, int]:
-        return dict.fromkeys(chosen, 0) if chosen else _in_store(store)
+        return dict.fromkeys(selected, 0) if selected else _in_store(store)
 
     if not offered():
-        raise StoreError(f"The store {store.home} is empty; bring the first model with: empu pull default")
+        raise StoreError(f"The store {store.home} is empty; add a first model with: empu pull default")
 
-    def place(name: str) -> Place:
-        located = locate(chosen.get(name, name))
-        if located.stored is None:
-            return Place(str(located.path))
-        base = store.base_of(located.stored) or located.stored
-        return Place(base.record.id, located.adapter, base.name)
+    def locate(name: str) -> ModelLocation:
+        resolved = resolve_model(selected.get(name, name))
+        if resolved.stored is None:
+            return ModelLocation(str(resolved.path))
+        base = store.base_of(resolved.stored) or resolved.stored
+        return ModelLocation(base.record.id, resolved.adapter, base.name)
 
-    def meaning(name: str) -> str | None:
-        return store.meaning(chosen.get(name, name))
+    def revision(name: str) -> str | None:
+        return store.id_of_name(selected.get(name, name))
 
-    def opener(model: str) -> LanguageModel:
-        return open_located(locate(model), **opening)
+    def open_model(model: str) -> LanguageModel:
+        return open_resolved(resolve_model(model), **loading)
 
-    listening = listen(host, port)
-    port = listening.getsockname()[1]
+    bound = bind_socket(host, port)
+    port = bound.getsockname()[1]
     new_key = None if len(keys) else keys.add("first")
-    limits = Limits(slots=slots, queue=queue, step_tokens=max(256, 2 * slots))
-    encoders = Encoders(lambda: folders(store.home))
-    context = Context(
-        Catalogue(offered, opener, limits, place=place, meaning=meaning),
+    limits = SchedulerConfig(max_running=slots, max_waiting=queue, max_step_tokens=max(256, 2 * slots))
+    encoders = EncoderService(lambda: find_encoders(store.home))
+    state = AppState(
+        ModelRegistry(offered, open_model, limits, locate=locate, revision=revision),
         keys,
         allowed_hosts(host, port, names),
         encoders=encoders,
     )
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     address = f"http://{shown}:{port}"
-    link = f"{address}/#code={context.sessions.link()}"
-    cookie = f"{cookie_name(port)}={context.sessions.begin('unattended')}"
-    is_open = not is_loopback(listening.getsockname()[0])
-    return Prepared(make_app(context), listening, address, link, new_key, list(offered()), cookie, is_open)
+    link = f"{address}/#code={state.sessions.create_code()}"
+    cookie = f"{cookie_name(port)}={state.sessions.start('unattended')}"
+    is_open = not is_loopback(bound.getsockname()[0])
+    return PreparedServer(ServerApp(state), bound, address, link, new_key, list(offered()), cookie, is_open)
 
 
 def _in_store(store: Store) -> dict[str, int]:
-    """Names with the second since 1970 in which each model came."""
-    listed = [model for model in store.all() if model.name is not None]
-    return {str(model.name): int(datetime.fromisoformat(model.record.added_at).timestamp()) for model in listed}
+    """Return each name in the store with the time at which its model was added, in seconds since 1970."""
+    named = [model for model in store.list_models() if model.name is not None]
+    return {str(model.name): int(datetime.fromisoformat(model.record.added_at).timestamp()) for model in named}
 
 
 def _name(text: str) -> str:
-    found = Store.of_user().resolve(text)
-    return name_from(found.stem) if isinstance(found, Path) else found.name or found.record.id[:12]
+    model = Store.of_user().resolve(text)
+    return name_from_text(model.stem) if isinstance(model, Path) else model.name or model.record.id[:12]

@@ -1,4 +1,4 @@
-"""How ``empu tune`` tells what it does: what was found, the plan, a live bar, one table at the end."""
+"""Output of ``empu tune``: the rows, the plan, a progress bar, and a table of results."""
 
 from __future__ import annotations
 
@@ -11,43 +11,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from empu.cli import output
-from empu.cli.loading import stopped_by_ctrl_c
-from empu.cli.model_card import score_facts
+from empu.cli.loading import cancel_on_ctrl_c
+from empu.cli.model_card import comparison_lines
 from empu.errors import StoreError, UsageError
-from empu.evals.systems import table
+from empu.evals.comparison import table
 from empu.ledger.hashing import tagged
 from empu.ledger.ledger import Ledger
 from empu.specialist import pipeline
-from empu.specialist.dataset import Prepared, prepare_rows
-from empu.specialist.loss_curve import FOLDER
-from empu.specialist.pipeline import Made
-from empu.specialist.plan import Ready, Wishes, check_wishes, make_ready, plan_with_time
-from empu.specialist.reproduce import Repeated, retrain
-from empu.store.store import Store, StoredModel
-from empu.tune.plan import Plan
+from empu.specialist.dataset import PreparedDataset, prepare_dataset
+from empu.specialist.loss_curve import LOSS_CURVE_FOLDER
+from empu.specialist.pipeline import TuneResult
+from empu.specialist.plan import TunePlan, measure_plan, plan_tuning
+from empu.specialist.reproduce import Reproduction, reproduce
+from empu.specialist.request import TuneRequest, check_request
+from empu.store.store import Store
+from empu.store.stored_model import StoredModel
+from empu.tune.recipe_plan import RecipePlan
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from empu.tune.trainer import Progress
+    from empu.tune.trainer import TrainProgress
 
-TIMES = {"s": 1, "m": 60, "h": 3600}
-LINE_EVERY, QUIET_S = 20, 20.0
-"""Steps, and for questions seconds, between two lines where no terminal watches."""
+SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
+STEPS_PER_LINE, SECONDS_PER_LINE = 20, 20.0
+"""Interval of progress lines without a terminal: training steps, and seconds of evaluation."""
 
 
-def seconds_of(text: str | None) -> float | None:
-    """``90s``, ``10m``, ``2h`` in seconds."""
+def parse_duration(text: str | None) -> float | None:
+    """Parse ``90s``, ``10m`` or ``2h`` to seconds."""
     if text is None:
         return None
     if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())):
         raise UsageError(f"--budget is {text!r}; give a time such as 90s, 10m or 2h.")
-    return float(match[1]) * TIMES[match[2]]
+    return float(match[1]) * SECONDS_PER_UNIT[match[2]]
 
 
-def mapping_of(text: str | None) -> dict[str, str] | None:
-    """``text=body,label=queue`` as a dictionary."""
+def parse_mapping(text: str | None) -> dict[str, str] | None:
+    """Parse ``text=body,label=queue`` to a dictionary."""
     if text is None:
         return None
     pairs = [part.partition("=") for part in text.split(",")]
@@ -56,76 +58,76 @@ def mapping_of(text: str | None) -> dict[str, str] | None:
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 
-def show_plan(data: Path, given: Mapping[str, Any]) -> Plan:
-    """Everything up to the first step, with the time measured."""
+def print_plan(data: Path, options: Mapping[str, Any]) -> RecipePlan:
+    """Print the plan with its expected time, measured on a few training steps."""
     store = Store.of_user()
-    prepared, ready = _begin(store, data, given)
-    plan = ready.plan if ready.plan.seconds is not None else plan_with_time(ready)
-    _say_plan(plan, prepared)
-    output.say("Nothing was tuned: this was the plan.")
-    return plan
+    _, plan = _prepare(store, data, options)
+    recipe_plan = measure_plan(plan)
+    _print_plan(recipe_plan)
+    output.message("This was the plan only; nothing was trained.")
+    return recipe_plan
 
 
-def make_specialist(data: Path, given: Mapping[str, Any], command: str | None = None) -> Made:
-    """The whole job. ``command`` is what goes on after a stop."""
+def run_tuning(data: Path, options: Mapping[str, Any], command: str | None = None) -> TuneResult:
+    """Run the whole pipeline. ``command`` is the shell command that resumes it."""
     store = Store.of_user()
-    prepared, ready = _begin(store, data, given)
-    _say_plan(ready.plan, prepared)
-    listener = Watcher(given["name"])
-    with stopped_by_ctrl_c(listener), listener:
-        return pipeline.make(store, prepared, ready, replace(_wishes(given), command=command), listener)
+    dataset, plan = _prepare(store, data, options)
+    _print_plan(plan.recipe_plan)
+    listener = TuneProgress(options["name"])
+    with cancel_on_ctrl_c(listener), listener:
+        return pipeline.tune(store, dataset, plan, replace(_tune_request(options), command=command), listener)
 
 
-def repeat(store: Store, model: StoredModel) -> Repeated:
-    """``empu verify --retrain``: the recorded run once more."""
+def repeat(store: Store, model: StoredModel) -> Reproduction:
+    """Repeat a recorded training run, for ``empu verify --retrain``."""
     if not store.ledger_path.is_file():
-        raise StoreError("There is no ledger in this store, so there is no run to repeat.")
-    listener = Watcher(model.name or model.record.id[:12])
-    with Ledger.open(store.ledger_path) as ledger, stopped_by_ctrl_c(listener), listener:
-        return retrain(store, ledger, model, listener)
+        raise StoreError("This store has no ledger, so there is no training run to repeat.")
+    listener = TuneProgress(model.name or model.record.id[:12])
+    with Ledger.open(store.ledger_path) as ledger, cancel_on_ctrl_c(listener), listener:
+        return reproduce(store, ledger, model, listener)
 
 
-def show_result(made: Made) -> None:
-    """The table, what it means, and what to type next."""
-    name = made.model.name or made.model.record.id[:12]
-    if made.comparison is not None:
-        comparison = made.comparison
+def print_result(result: TuneResult) -> None:
+    """Print the table of results, the conclusion, and the next commands."""
+    name = result.model.name or result.model.record.id[:12]
+    if result.comparison is not None:
+        comparison = result.comparison
         metrics = list(comparison.specialist.metrics)
-        headings = ["system", *[f"{metric} (95 %)" for metric in metrics], "per answer", "on disk"]
+        headings = ["system", *[f"{metric} (95 %)" for metric in metrics], "time per answer", "size on disk"]
         rows = [list(row) for row in table(comparison)]
-        if output.is_narrow():  # the first metric alone; the others are in the card
+        if output.is_narrow():  # only the first metric; the model card has the others
             headings, *rows = (row[:2] + row[1 + len(metrics) :] for row in (headings, *rows))
         output.table(headings, rows)
-        output.say("")
-        output.say(comparison.sentence())
-        if comparison.scope is not None:
-            output.say(comparison.scope.sentence())
-    elif found := score_facts(Store.of_user().ledger_path, made.model):
-        output.facts(found)
-    if (curve := made.model.folder / FOLDER / "curve.png").is_file():
-        output.say(f"How the loss fell: {curve}")
-    output.say(
-        f"{name} is in the store: {tagged(made.model.record.id)}, {output.size(made.model.record.size)}"
-        + (" beside its base." if made.model.record.base is not None else ", a model of its own.")
+        output.message("")
+        output.message(comparison.sentence())
+        if comparison.out_of_scope is not None:
+            output.message(comparison.out_of_scope.sentence())
+    elif scores := comparison_lines(Store.of_user().ledger_path, result.model):
+        output.key_values(scores)
+    if (curve := result.model.folder / LOSS_CURVE_FOLDER / "curve.png").is_file():
+        output.message(f"Loss curve: {curve}")
+    output.message(
+        f"Saved {name} in the store: {tagged(result.model.record.id)}, {output.format_bytes(result.model.record.size)}"
+        + (" plus its base model." if result.model.record.base is not None else ", a complete model.")
     )
-    output.say(f"Try: empu run {name} 'TEXT'   empu show {name}   empu trace {name}")
+    output.message(f"Next: empu run {name} 'TEXT'   empu show {name}   empu trace {name}")
 
 
-def document(made: Made) -> dict[str, Any]:
-    """``empu tune --json``."""
-    comparison = made.comparison
+def result_document(result: TuneResult) -> dict[str, Any]:
+    """Return the JSON document of ``empu tune --json``."""
+    comparison = result.comparison
     return {
-        "name": made.model.name,
-        "id": tagged(made.model.record.id),
-        "base": made.model.record.source.address,
-        "is_new": made.is_new,
-        "path": str(made.model.path),
-        "curve": str(made.model.folder / FOLDER),
-        "tuning": dataclasses.asdict(made.tuned) if made.tuned is not None else None,
+        "name": result.model.name,
+        "id": tagged(result.model.record.id),
+        "base": result.model.record.source.address,
+        "is_new": result.is_new,
+        "path": str(result.model.path),
+        "curve": str(result.model.folder / LOSS_CURVE_FOLDER),
+        "tuning": dataclasses.asdict(result.training) if result.training is not None else None,
         "comparison": {
             "sentence": comparison.sentence(),
             "p_values": dict(comparison.p_values),
-            "out_of_scope": dataclasses.asdict(comparison.scope) if comparison.scope is not None else None,
+            "out_of_scope": comparison.out_of_scope.to_json() if comparison.out_of_scope is not None else None,
             "systems": [
                 {
                     "name": system.name,
@@ -141,62 +143,62 @@ def document(made: Made) -> dict[str, Any]:
     }
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """``empu tune --plan --json``."""
+def plan_document(plan: RecipePlan) -> dict[str, Any]:
+    """Return the JSON document of ``empu tune --plan --json``."""
     return {
         "recipe": plan.recipe.to_json(),
         "reasons": list(plan.reasons),
         "rows": plan.rows,
         "tokens_per_epoch": plan.tokens_per_epoch,
-        "trainable": plan.trainable,
+        "trainable": plan.trainable_parameters,
         "seconds": plan.seconds,
     }
 
 
-class Watcher:
-    """Bars on a terminal, a line now and then otherwise. Asked to stop, it remembers."""
+class TuneProgress:
+    """Shows progress: a bar on a terminal, otherwise a line from time to time. Records a request to stop."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._asked_to_stop = False
+        self._stop_requested = False
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
         self._label = ""
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> TuneProgress:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._close()
 
     def cancel(self) -> None:
-        self._asked_to_stop = True
-        self.say("Stopping after this step or question …")
+        self._stop_requested = True
+        self.message("Stopping after the current step …")
 
-    def stopped(self) -> bool:
-        return self._asked_to_stop
+    def should_stop(self) -> bool:
+        return self._stop_requested
 
-    def say(self, sentence: str) -> None:
+    def message(self, text: str) -> None:
         self._close()
-        output.say(sentence)
+        output.message(text)
 
-    def tuning(self, progress: Progress) -> None:
+    def on_step(self, progress: TrainProgress) -> None:
         what = f"tuning {self.name}: loss {progress.loss:.3f}, {progress.tokens_per_s:,.0f} tokens/s"
         self._advance("tuning", what, progress.step, progress.steps)
         if progress.dev_loss is not None:
-            self.say(f"epoch {progress.epoch}: loss {progress.dev_loss:.4f} on the development rows")
-        elif self._bar is None and progress.step % LINE_EVERY == 0:
+            self.message(f"epoch {progress.epoch}: validation loss {progress.dev_loss:.4f}")
+        elif self._bar is None and progress.step % STEPS_PER_LINE == 0:
             left = duration(progress.seconds_left)
-            output.say(f"step {progress.step:,} of {progress.steps:,}: {what.split(': ')[1]}, {left} left")
+            output.message(f"step {progress.step:,} of {progress.steps:,}: {what.split(': ')[1]}, {left} left")
 
-    def scoring(self, name: str, done: int, total: int) -> None:
-        self._advance(name, f"asking {name}", done, total)
+    def on_answers(self, system: str, done: int, total: int) -> None:
+        self._advance(system, f"evaluating {system}", done, total)
         if done == total:
             self._close()
-        elif self._bar is None and time.monotonic() - self._told > QUIET_S:
-            output.say(f"asking {name}: {done:,} of {total:,}")
-            self._told = time.monotonic()
+        elif self._bar is None and time.monotonic() - self._last_line > SECONDS_PER_LINE:
+            output.message(f"evaluating {system}: {done:,} of {total:,}")
+            self._last_line = time.monotonic()
 
     def _advance(self, label: str, what: str, done: int, total: int) -> None:
         import sys
@@ -223,7 +225,7 @@ class Watcher:
 
 
 def duration(seconds: float) -> str:
-    """For people: 45 s, 3 min 20 s, 1 h 5 min."""
+    """Format a duration: 45 s, 3 min 20 s, 1 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -232,45 +234,45 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _begin(store: Store, data: Path, given: Mapping[str, Any]) -> tuple[Prepared, Ready]:
-    wishes = _wishes(given)
-    check_wishes(store, wishes)
-    prepared = prepare_rows(
+def _prepare(store: Store, data: Path, options: Mapping[str, Any]) -> tuple[PreparedDataset, TunePlan]:
+    request = _tune_request(options)
+    check_request(store, request)
+    dataset = prepare_dataset(
         store,
-        wishes.base,
+        request.base,
         data,
-        test=given["test"],
-        mapping=mapping_of(given["mapping"]),
-        licence=given["licence"],
-        keep_near_duplicates=given["keep_near_duplicates"],
-        out_of_scope=given["out_of_scope"],
+        test=options["test"],
+        mapping=parse_mapping(options["mapping"]),
+        licence=options["licence"],
+        keep_near_duplicates=options["keep_near_duplicates"],
+        out_of_scope=options["out_of_scope"],
     )
-    for line in prepared.lines():
-        output.say(output.harmless(line))
-    return prepared, make_ready(store, prepared, wishes)
+    for line in dataset.lines():
+        output.message(output.escape_controls(line))
+    return dataset, plan_tuning(store, dataset, request)
 
 
-def _say_plan(plan: Plan, prepared: Prepared) -> None:
-    output.say(f"Plan for {plan.rows:,} rows ({plan.tokens_per_epoch:,} tokens an epoch):")
+def _print_plan(plan: RecipePlan) -> None:
+    output.message(f"Plan for {plan.rows:,} rows ({plan.tokens_per_epoch:,} tokens per epoch):")
     for reason in plan.reasons:
-        output.say(f"  {reason}")
+        output.message(f"  {reason}")
     if plan.seconds is not None:
-        output.say(f"  about {duration(plan.seconds)} of tuning on this machine (measured on its first steps)")
+        output.message(f"  about {duration(plan.seconds)} of training on this machine (measured on a few steps)")
 
 
-def _wishes(given: Mapping[str, Any]) -> Wishes:
-    return Wishes(
-        name=given["name"],
-        base=given["base"],
-        method=given["method"],
-        rank=given["rank"],
-        epochs=given["epochs"],
-        learning_rate=given["learning_rate"],
-        precision=given["precision"],
-        seed=given["seed"],
-        threads=given["threads"],
-        engine=given["engine"],
-        compare=not given["no_compare"],
-        budget=seconds_of(given["budget"]),
-        replace=given["replace"],
+def _tune_request(options: Mapping[str, Any]) -> TuneRequest:
+    return TuneRequest(
+        name=options["name"],
+        base=options["base"],
+        method=options["method"],
+        rank=options["rank"],
+        epochs=options["epochs"],
+        learning_rate=options["learning_rate"],
+        precision=options["precision"],
+        seed=options["seed"],
+        threads=options["threads"],
+        engine=options["engine"],
+        compare=not options["no_compare"],
+        budget=parse_duration(options["budget"]),
+        replace=options["replace"],
     )

@@ -1,1 +1,1 @@
-"""A company's files in: reading them, naming what they hold, checking it, and dividing it into parts."""
+"""Read a company's files, map their columns, check the rows, and split them."""

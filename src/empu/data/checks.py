@@ -1,7 +1,11 @@
-"""What is wrong with the rows, found before anything is spent on them. Nothing is left out without its reason."""
+"""Check rows before time is spent on tuning: unusable, duplicate, contradictory and leaking rows are excluded.
+
+Each excluded row has its reason.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,208 +13,229 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from empu.data.near_duplicates import Ints, Signatures, clusters
-from empu.data.reader import Reading
-from empu.data.rows import DataError, Rejected, Row
-from empu.data.scan import KEY, CountTokens, Scan, is_labelled, scan
+from empu.data.near_duplicates import Ints, MinHashSignatures, clusters
+from empu.data.reader import DataFiles
+from empu.data.rows import DataError, ExcludedRecord, Row
+from empu.data.scan import DIGEST_BYTES, CountTokens, Scan, has_labels, scan_rows
 
 Mask = NDArray[np.bool_]
 
+ADVICE = {
+    "unreadable": "correct these rows, or name the columns with --map FIELD=COLUMN",
+    "empty": "fill these cells, or name other columns with --map FIELD=COLUMN",
+    "too long": "shorten these rows",
+    "duplicate": "add rows that differ",
+    "same text": "add rows that differ",
+    "contradictory": "give each text one label",
+    "marked as bad": "add rows with good answers",
+    "not to be learnt": "add rows with answers to learn",
+    "hidden": "show these rows in the sheet and save it, or add others",
+    "in the test part": "remove these rows from the test file, or add others",
+    "near a row of the test part": "give a test file that differs more, or add --keep-near-duplicates",
+}
+"""Category of excluded rows -> what the user can do."""
+
+MAX_REASON_CHARS = 200
+_VALUES = re.compile(r"'[^']*'|\S+:\d+|[\d,.]*\d")
+"""Parts of a reason that differ from row to row."""
+
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Where checks draw their lines."""
+class CheckLimits:
+    """Thresholds of the checks."""
 
     max_tokens: int | None = None
-    """Longest row, in tokens, as the token counter counts it."""
-    near: float = 0.8
+    """Longest row, in tokens."""
+    near_duplicate_similarity: float = 0.8
     """Jaccard similarity from which two texts count as near-duplicates."""
     min_rows: int = 10
-    """Fewest usable rows to begin with."""
-    min_class: int = 5
-    """A class with fewer rows is pointed out."""
+    """Fewest usable rows."""
+    min_class_rows: int = 5
+    """The report warns about classes with fewer training rows."""
     drop_near_leaks: bool = True
-    """Whether training rows that are near-duplicates of a given test row are left out, as those of the same wording
-    always are."""
+    """Whether to exclude training rows that are near-duplicates of a row of the test file. Rows with the same text are
+    always excluded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """The outcome: which items of ``reading`` (and of ``test``, where given) are kept, and why others are not."""
+class CheckResult:
+    """Which records of ``data`` (and of ``test``, where given) are used, and why others are not."""
 
-    reading: Reading
-    test: Reading | None
+    data: DataFiles
+    test: DataFiles | None
     scan: Scan
     test_scan: Scan | None
     kept: Mask
     test_kept: Mask
     clusters: Ints
-    """For each item of the reading the smallest item that it is a near-duplicate of, directly or over others."""
-    exclusions: tuple[Rejected, ...]
-    near_pairs: int
+    """For each record the smallest record of its group of near-duplicates."""
+    exclusions: tuple[ExcludedRecord, ...]
+    near_duplicate_pairs: int
     near_leaks: int = 0
-    """Kept rows that are near-duplicates of rows of the test file; not 0 only where they were asked for."""
+    """Training rows that are near-duplicates of rows of the test file; 0 unless they were asked for."""
     reasons: Counter[str] = field(default_factory=Counter)
-    """Short name of a reason -> items left out for it."""
+    """Category -> excluded records."""
 
     def rows(self) -> Iterator[tuple[int, Row]]:
-        """The kept rows with their item numbers; the files are read again.
+        """Yield the rows that are kept with their record index. The files are read again.
 
-        Raises :class:`~empu.data.rows.DataError` when they are not what they were.
+        Raises :class:`~empu.data.rows.DataError` if they have changed.
         """
-        return _again(self.reading, self.scan, self.kept)
+        return _reread(self.data, self.scan, self.kept)
 
     def test_rows(self) -> Iterator[Row]:
-        """The kept rows of the test file, none where no such file was given."""
+        """Yield the rows that are kept of the test file, if one was given."""
         if self.test is not None and self.test_scan is not None:
-            yield from (row for _, row in _again(self.test, self.test_scan, self.test_kept))
+            yield from (row for _, row in _reread(self.test, self.test_scan, self.test_kept))
 
     def class_sizes(self) -> dict[str, int]:
-        """Label -> kept rows, largest first."""
+        """Return label -> kept rows, largest first."""
         return _class_sizes(self.scan, self.kept)
 
     def test_class_sizes(self) -> dict[str, int]:
-        """The same of the test file."""
+        """Return label -> kept rows of the test file, largest first."""
         return {} if self.test_scan is None else _class_sizes(self.test_scan, self.test_kept)
 
 
 def _class_sizes(scan: Scan, kept: Mask) -> dict[str, int]:
-    names = list(scan.label_names)
-    counts = Counter(scan.label_codes()[kept].tolist())
+    names = list(scan.label_codes)
+    counts = Counter(scan.label_array()[kept].tolist())
     return {names[code]: count for code, count in counts.most_common() if code >= 0}
 
 
-def check(
-    reading: Reading,
-    test: Reading | None = None,
+def check_rows(
+    data: DataFiles,
+    test: DataFiles | None = None,
     count_tokens: CountTokens | None = None,
-    limits: Limits | None = None,
-) -> Checked:
-    """Read everything once and judge it.
+    limits: CheckLimits | None = None,
+) -> CheckResult:
+    """Read everything once and decide which rows are used.
 
-    Raises :class:`~empu.data.rows.DataError` when too few rows or only one class is left, and
+    Raises :class:`~empu.data.rows.DataError` if too few rows or only one class remain, and
     :class:`~empu.errors.MissingDependencyError` without the library for near-duplicates.
     """
-    limits = limits or Limits()
-    if test is not None and test.kind is not reading.kind:
-        raise DataError(f"{test.path} holds {test.kind} rows and {reading.path} {reading.kind} rows; give two alike.")
-    signatures = Signatures()
-    labels: dict[str, int] = {}
+    limits = limits or CheckLimits()
+    if test is not None and test.kind is not data.kind:
+        raise DataError(f"{test.path} holds {test.kind} rows and {data.path} {data.kind} rows; give two of one kind.")
+    signatures = MinHashSignatures()
+    label_codes: dict[str, int] = {}
     try:
-        main = scan(reading, signatures, count_tokens, limits.max_tokens, labels)
-        held = scan(test, signatures, count_tokens, limits.max_tokens, labels) if test is not None else None
-        near = signatures.pairs(limits.near)
+        scan = scan_rows(data, signatures, count_tokens, limits.max_tokens, label_codes)
+        test_scan = scan_rows(test, signatures, count_tokens, limits.max_tokens, label_codes) if test else None
+        near_pairs = signatures.pairs(limits.near_duplicate_similarity)
     finally:
         signatures.close()
-    inside = near[near[:, 1] < len(main)]
-    judged = _Judged(main)
-    judged.unusable()
-    judged.duplicates()
-    if is_labelled(reading):
-        judged.contradictions()
+    pairs_in_data = near_pairs[near_pairs[:, 1] < len(scan)]
+    exclusions = _Exclusions(scan)
+    exclusions.add_unusable()
+    exclusions.add_duplicates()
+    if has_labels(data):
+        exclusions.add_contradictions()
     near_leaks = 0
-    if held is not None:
-        near_leaks = judged.leaks(held, near, limits.drop_near_leaks)
-    test_kept = np.ones(0 if held is None else len(held), dtype=bool)
-    left_out = list(judged.left_out())
-    if held is not None:
-        test_kept[list(held.unusable)] = False
-        left_out += list(held.unusable.values())
-    checked = Checked(
-        reading=reading,
+    if test_scan is not None:
+        near_leaks = exclusions.add_leaks(test_scan, near_pairs, limits.drop_near_leaks)
+    test_kept = np.ones(0 if test_scan is None else len(test_scan), dtype=bool)
+    excluded = list(exclusions.records())
+    if test_scan is not None:
+        test_kept[list(test_scan.unusable)] = False
+        excluded += list(test_scan.unusable.values())
+    result = CheckResult(
+        data=data,
         test=test,
-        scan=main,
-        test_scan=held,
-        kept=judged.kept,
+        scan=scan,
+        test_scan=test_scan,
+        kept=exclusions.kept,
         test_kept=test_kept,
-        clusters=clusters(len(main), inside),
-        exclusions=tuple(left_out),
-        near_pairs=int(judged.kept[inside].all(axis=1).sum()),
+        clusters=clusters(len(scan), pairs_in_data),
+        exclusions=tuple(excluded),
+        near_duplicate_pairs=int(exclusions.kept[pairs_in_data].all(axis=1).sum()),
         near_leaks=near_leaks,
-        reasons=judged.counts,
+        reasons=exclusions.counts,
     )
-    _enough(checked, limits)
-    return checked
+    _check_enough(result, limits)
+    return result
 
 
-class _Judged:
-    """Collects the reasons; the first reason stands."""
+class _Exclusions:
+    """Collects excluded records; the first reason of a record stays."""
 
-    def __init__(self, found: Scan) -> None:
-        self.scan = found
-        self.kept: Mask = np.ones(len(found), dtype=bool)
+    def __init__(self, scan: Scan) -> None:
+        self.scan = scan
+        self.kept: Mask = np.ones(len(scan), dtype=bool)
         self.counts: Counter[str] = Counter()
-        self._reasons: dict[int, tuple[str, str]] = {}
+        self._excluded: dict[int, ExcludedRecord] = {}
 
-    def drop(self, item: int, short: str, reason: str) -> None:
-        if self.kept[item]:
-            self.kept[item] = False
-            self.counts[short] += 1
-            self._reasons[item] = (short, reason)
+    def exclude(self, index: int, category: str, reason: str) -> None:
+        source, number = self.scan.source_of(index), self.scan.numbers[index]
+        self._add(index, ExcludedRecord(source, number, reason, self.scan.id_of(index), category))
 
-    def left_out(self) -> Iterator[Rejected]:
-        for item in sorted(self._reasons):
-            known = self.scan.unusable.get(item)
-            source, number = self.scan.source_of(item), self.scan.numbers[item]
-            yield known or Rejected(source, number, self._reasons[item][1], self.scan.id_of(item))
+    def _add(self, index: int, record: ExcludedRecord) -> None:
+        if self.kept[index]:
+            self.kept[index] = False
+            self.counts[record.category] += 1
+            self._excluded[index] = record
 
-    def unusable(self) -> None:
-        for item, rejected in self.scan.unusable.items():
-            short = "empty" if rejected.reason.endswith("is empty") else "unreadable"
-            self.drop(item, "too long" if rejected.row_id else short, rejected.reason)
+    def records(self) -> Iterator[ExcludedRecord]:
+        return (self._excluded[index] for index in sorted(self._excluded))
 
-    def duplicates(self) -> None:
-        """The same row, or the same but for case, punctuation and spacing: all but the first."""
-        same_id = _first(self.scan.digests(self.scan.ids), self.kept)
-        for item in np.flatnonzero(self.kept & (same_id != np.arange(len(same_id)))).tolist():
-            self.drop(item, "duplicate", f"it is the same as {self.scan.place(int(same_id[item]))}")
-        same_words = _first(self.scan.digests(self.scan.pairs), self.kept)
-        for item in np.flatnonzero(self.kept & (same_words != np.arange(len(same_words)))).tolist():
-            place = self.scan.place(int(same_words[item]))
-            self.drop(item, "same wording", f"but for case, punctuation and spaces it is the same as {place}")
+    def add_unusable(self) -> None:
+        for index, record in self.scan.unusable.items():
+            self._add(index, record)
 
-    def contradictions(self) -> None:
-        """The same wording under different labels: which is right cannot be told, so none of them is kept."""
-        first = _first(self.scan.digests(self.scan.questions), self.kept)
+    def add_duplicates(self) -> None:
+        """Exclude all but the first of rows that are the same, or the same but for case and white space."""
+        first_same_id = _first_equal(self.scan.digests(self.scan.ids), self.kept)
+        for index in np.flatnonzero(self.kept & (first_same_id != np.arange(len(first_same_id)))).tolist():
+            self.exclude(index, "duplicate", f"it is the same as {self.scan.place_of(int(first_same_id[index]))}")
+        first_same_text = _first_equal(self.scan.digests(self.scan.answers), self.kept)
+        for index in np.flatnonzero(self.kept & (first_same_text != np.arange(len(first_same_text)))).tolist():
+            place = self.scan.place_of(int(first_same_text[index]))
+            self.exclude(index, "same text", f"but for case and spaces it is the same as {place}")
+
+    def add_contradictions(self) -> None:
+        """Exclude rows of the same text with different labels: nobody can tell which label is right."""
+        first = _first_equal(self.scan.digests(self.scan.questions), self.kept)
         groups: dict[int, list[int]] = {}
-        for item in np.flatnonzero(self.kept & (first != np.arange(len(first)))).tolist():
-            groups.setdefault(int(first[item]), [int(first[item])]).append(item)
-        names = list(self.scan.label_names)
-        for items in groups.values():
-            for item in items:
-                other = next(one for one in items if self.scan.labels[one] != self.scan.labels[item])
-                here, there = names[self.scan.labels[item]], names[self.scan.labels[other]]
-                reason = f"the same text is labelled {here!r} here and {there!r} in {self.scan.place(other)}"
-                self.drop(item, "contradictory", reason)
+        for index in np.flatnonzero(self.kept & (first != np.arange(len(first)))).tolist():
+            groups.setdefault(int(first[index]), [int(first[index])]).append(index)
+        names = list(self.scan.label_codes)
+        for indices in groups.values():
+            for index in indices:
+                other = next(i for i in indices if self.scan.labels[i] != self.scan.labels[index])
+                here, there = names[self.scan.labels[index]], names[self.scan.labels[other]]
+                reason = f"the same text is labelled {here!r} here and {there!r} in {self.scan.place_of(other)}"
+                self.exclude(index, "contradictory", reason)
 
-    def leaks(self, test: Scan, near: Ints, drop_near: bool) -> int:
-        """Drop rows that stand in the test file word for word, or nearly; gives how many of the latter were kept."""
+    def add_leaks(self, test: Scan, near_pairs: Ints, drop_near: bool) -> int:
+        """Exclude rows whose text is in the test file; return how many near-duplicates of test rows are kept."""
         start, usable = len(self.scan), np.ones(len(test), dtype=bool)
         usable[list(test.unusable)] = False
-        tested = {bytes(key): item for item, key in enumerate(_keys(test.questions)) if usable[item]}
-        for item, key in enumerate(_keys(self.scan.questions)):
-            if key in tested:
-                self.drop(item, "in the test part", f"its text stands in the test part, {test.place(tested[key])}")
-        cluster = clusters(start + len(test), near)  # over others too: of many alike not every pair was compared
-        met: dict[int, int] = {}
-        for other in np.flatnonzero(usable).tolist():
-            met.setdefault(int(cluster[start + other]), other)
-        together = [(item, met.get(int(cluster[item]))) for item in np.flatnonzero(self.kept).tolist()]
-        leaks = [(item, other) for item, other in together if other is not None]
+        test_keys = {bytes(key): i for i, key in enumerate(_digest_list(test.questions)) if usable[i]}
+        for index, key in enumerate(_digest_list(self.scan.questions)):
+            if key in test_keys:
+                place = test.place_of(test_keys[key])
+                self.exclude(index, "in the test part", f"its text is in the test part, {place}")
+        # Clusters and not only pairs: of many similar rows not every pair was compared.
+        cluster = clusters(start + len(test), near_pairs)
+        test_row_of: dict[int, int] = {}
+        for test_index in np.flatnonzero(usable).tolist():
+            test_row_of.setdefault(int(cluster[start + test_index]), test_index)
+        candidates = [(index, test_row_of.get(int(cluster[index]))) for index in np.flatnonzero(self.kept).tolist()]
+        leaks = [(index, test_index) for index, test_index in candidates if test_index is not None]
         if not drop_near:
-            return len({item for item, _ in leaks})
-        for item, other in leaks:
-            reason = f"its text is a near-duplicate of a row of the test part, {test.place(other)}"
-            self.drop(item, "near a row of the test part", reason)
+            return len({index for index, _ in leaks})
+        for index, test_index in leaks:
+            reason = f"its text is a near-duplicate of a row of the test part, {test.place_of(test_index)}"
+            self.exclude(index, "near a row of the test part", reason)
         return 0
 
 
-def _keys(column: bytearray) -> Iterator[bytes]:
-    return (bytes(column[start : start + KEY]) for start in range(0, len(column), KEY))
+def _digest_list(column: bytearray) -> Iterator[bytes]:
+    return (bytes(column[start : start + DIGEST_BYTES]) for start in range(0, len(column), DIGEST_BYTES))
 
 
-def _first(digests: NDArray[np.void], among: Mask) -> Ints:
-    """For each item the first item with the same digest; items outside ``among`` stand for themselves."""
+def _first_equal(digests: NDArray[np.void], among: Mask) -> Ints:
+    """Return, for each record, the first record with the same digest; records outside ``among`` map to themselves."""
     result = np.arange(len(digests), dtype=np.int64)
     chosen = np.flatnonzero(among)
     if len(chosen):
@@ -219,35 +244,56 @@ def _first(digests: NDArray[np.void], among: Mask) -> Ints:
     return result
 
 
-def _again(reading: Reading, found: Scan, kept: Mask) -> Iterator[tuple[int, Row]]:
+def _reread(data: DataFiles, scan: Scan, kept: Mask) -> Iterator[tuple[int, Row]]:
     count = 0
-    for item, row in enumerate(reading.items()):
+    for index, record in enumerate(data.records()):
         count += 1
-        same = item < len(found) and row.number == found.numbers[item]
-        if same and isinstance(row, Row):
-            same = row.id == found.id_of(item)
-        if not same:
-            raise DataError(f"{row.source} changed while it was being used; start again.")
-        if kept[item] and isinstance(row, Row):
-            yield item, row
-    if count != len(found):
-        raise DataError(f"{reading.path} changed while it was being used; start again.")
+        is_same = index < len(scan) and record.number == scan.numbers[index]
+        if is_same and isinstance(record, Row):
+            is_same = record.id == scan.id_of(index)
+        if not is_same:
+            raise DataError(f"{record.source} changed while it was being used; start again.")
+        if kept[index] and isinstance(record, Row):
+            yield index, record
+    if count != len(scan):
+        raise DataError(f"{data.path} changed while it was being used; start again.")
 
 
-def _enough(checked: Checked, limits: Limits) -> None:
-    kept = int(checked.kept.sum())
-    path = checked.reading.path
+def _check_enough(result: CheckResult, limits: CheckLimits) -> None:
+    kept = int(result.kept.sum())
+    path = result.data.path
     if kept < limits.min_rows:
-        why = ", ".join(f"{count:,} {reason}" for reason, count in checked.reasons.most_common())
-        left_out = f" of {len(checked.kept):,} (left out: {why})" if why else ""
-        raise DataError(
-            f"{path} has {kept:,} usable rows{left_out}, and at least {limits.min_rows} are needed; add more."
-        )
-    if is_labelled(checked.reading):
-        sizes = checked.class_sizes()
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in result.reasons.most_common())
+        total = f" of {len(result.kept):,} (excluded: {counts})" if counts else ""
+        why = _commonest_reason(result) if counts else "add more"
+        raise DataError(f"{path} has {kept:,} usable rows{total}, and at least {limits.min_rows} are needed; {why}.")
+    if has_labels(result.data):
+        sizes = result.class_sizes()
         if len(sizes) < 2:
             raise DataError(
                 f"All {kept:,} usable rows of {path} have the label {next(iter(sizes))!r}; add another class."
             )
-    if checked.test is not None and not checked.test_kept.any():
-        raise DataError(f"The test part {checked.test.path} has no usable rows; give another file.")
+    if result.test is not None and not result.test_kept.any():
+        raise DataError(
+            f"The test part {result.test.path} has no usable rows; {_first_test_problem(result)}give another file."
+        )
+
+
+def _commonest_reason(result: CheckResult) -> str:
+    """Return the reason that most excluded records share, its first record, and what to do."""
+    groups: dict[str, list[ExcludedRecord]] = {}
+    for record in result.exclusions:
+        if record.source in result.scan.source_codes:
+            groups.setdefault(_VALUES.sub("…", record.reason), []).append(record)
+    records = max(groups.values(), key=len)
+    first = records[0]
+    advice = "" if ";" in first.reason else f"; {ADVICE.get(first.category, 'add more')}"
+    reason = first.reason if len(first.reason) <= MAX_REASON_CHARS else first.reason[:MAX_REASON_CHARS] + "…"
+    return f"row {first.number:,}, the first of {len(records):,} alike: {reason}{advice}"
+
+
+def _first_test_problem(result: CheckResult) -> str:
+    if result.test_scan is None or not result.test_scan.unusable:
+        return ""
+    first = next(iter(result.test_scan.unusable.values()))
+    return f"row {first.number}: {first.reason}; "

@@ -1,4 +1,4 @@
-"""Which column means what: by its name first, by its content where names say nothing, and never by a coin toss."""
+"""Map columns to fields: by their names first, by their content where names do not tell. Ambiguity is an error."""
 
 from __future__ import annotations
 
@@ -7,36 +7,63 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from empu.data.fields import messages_in
+from empu.data.fields import BAD, GOOD, words
+from empu.data.messages import KNOWN_KEYS, find_messages
 from empu.data.rows import REQUIRED, Kind
 from empu.errors import UsageError
 
-
-def _names(listed: str) -> frozenset[str]:
-    return frozenset(listed.split())
-
-
 NAMES: dict[str, frozenset[str]] = {
-    "text": _names(
+    "text": words(
         "text body message utterance query sentence ticket comment review content description inquiry request email "
         "mail tweet teks pesan isi keluhan kalimat tiket komentar ulasan"
     ),
-    "label": _names(
+    "label": words(
         "label category class intent queue topic tag department sentiment labeltext labelname intentname kategori "
         "kelas antrian topik departemen sentimen maksud"
     ),
-    "prompt": _names("prompt question instruction input pertanyaan instruksi perintah"),
-    "completion": _names("completion response answer output reply target jawaban balasan tanggapan"),
-    "messages": _names("messages conversation conversations dialog dialogue percakapan"),
-    "chosen": frozenset({"chosen", "accepted", "preferred"}),
-    "rejected": frozenset({"rejected", "dispreferred"}),
+    "prompt": words("prompt question instruction input pertanyaan instruksi perintah"),
+    "completion": words("completion response answer output reply target jawaban balasan tanggapan"),
+    "messages": words("messages conversation conversations dialog dialogue contents chat turns percakapan"),
+    "chosen": words("chosen accepted preferred"),
+    "rejected": words("rejected dispreferred"),
+    "context": words("context input passage document article paragraph background knowledge reference konteks"),
+    "system": words("system systemprompt systemmessage sistem"),
+    "history": words("history chathistory conversationhistory previousturns riwayat"),
+    "verdict": words(
+        "verdict label ktotag desirable isdesirable good isgood accepted isaccepted thumb thumbs thumbsup feedback "
+        "correct iscorrect preferred ispreferred approved isapproved valid isvalid keep usable ok isok helpful "
+        "ishelpful like liked upvoted positive ispositive winner iswinner safe issafe rating vote penilaian"
+    ),
 }
-"""Field -> column names that say so, in lower case and without spaces, hyphens and underscores."""
+"""Field -> column names that mean it, in lower case without spaces, hyphens and underscores."""
 
 FIELDS = frozenset(NAMES)
-LABEL_CHARS = 40
-"""Labels are shorter than this on average; texts are longer than :data:`TEXT_CHARS`."""
-TEXT_CHARS = 12
+NOT_COLUMNS = frozenset({"sheet", "header", "ignore"})
+"""Settings of ``--map`` that are not fields."""
+
+OPTIONAL: dict[Kind, tuple[str, ...]] = {
+    Kind.LABEL: (),
+    Kind.COMPLETION: ("context", "system", "history", "verdict"),
+    Kind.MESSAGES: ("system", "verdict"),
+    Kind.PREFERENCE: ("prompt", "context", "system", "history"),
+}
+"""Kind -> fields that its rows may have besides the required ones."""
+
+MAX_LABEL_CHARS = 40
+"""Labels are shorter than this on average; texts are longer than :data:`MIN_TEXT_CHARS`."""
+MIN_TEXT_CHARS = 12
+
+LOSSES: tuple[tuple[frozenset[str], str], ...] = (
+    (NAMES["context"] | NAMES["system"] | NAMES["history"], "a part of the question that the model does not see"),
+    (words("tools functions availabletools"), "the tools that answers may call, which the model does not see"),
+    (words("image images audio video videos picture photo"), "pictures or sounds that the model does not see"),
+    (
+        words("score rating reward quality votes stars weight importance confidence"),
+        "rows of any value are trained on alike",
+    ),
+    (words("split part fold subset partition"), "its parts are not used; give train and test files for that"),
+)
+"""Column names -> what is lost if such a column is not used."""
 
 HOW = {
     Kind.LABEL: "--map text=COLUMN,label=COLUMN",
@@ -45,110 +72,155 @@ HOW = {
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
-    """What a table holds: field -> column, why, and the columns that are not used.
+class ColumnMapping:
+    """What the columns of a table mean: field -> column, the reason, and the columns that are not used.
 
-    ``context`` is a column that is put below the prompt where it is not empty.
+    Besides the fields of rows there are ``context`` (put below the prompt), ``system`` and ``history`` (put before it),
+    ``verdict`` (rows marked as bad are excluded), and ``answers`` (the better and the worse answer as a list).
     """
 
     kind: Kind
     columns: Mapping[str, str]
     why: str
-    unused: tuple[str, ...] = field(default=())
+    unused: tuple[str, ...] = ()
+    losses: Mapping[str, str] = field(default_factory=dict)
+    """Unused column -> what is lost without it."""
 
     def line(self) -> str:
-        """One line for people."""
+        """Return the mapping as one line of text."""
         parts = ", ".join(f"{name} = column {column!r}" for name, column in self.columns.items())
-        unused = f"; not used: {', '.join(self.unused)}" if self.unused else ""
-        return f"{parts} ({self.why}){unused}"
+        unused = ", ".join(f"{name} ({self.losses[name]})" if name in self.losses else name for name in self.unused)
+        return f"{parts} ({self.why})" + (f"; not used: {unused}" if unused else "")
 
 
-def recognise(
+def map_columns(
     columns: Sequence[str], sample: Sequence[Mapping[str, Any]], mapping: Mapping[str, str] | None, where: str
-) -> Recognised:
-    """What the columns mean. ``mapping`` (field -> column) overrides what they seem to be; ``where`` is for messages.
+) -> ColumnMapping:
+    """Return what the columns mean. ``mapping`` (field -> column) takes precedence; ``where`` is for messages.
 
-    Raises :class:`~empu.errors.UsageError` when they mean nothing, or more than one thing.
+    Raises :class:`~empu.errors.UsageError` if the columns have no meaning, or more than one.
     """
-    table = _Table(tuple(columns), sample, where)
-    said = {name: column for name, column in (mapping or {}).items() if name != "sheet"}
-    table.check(said)
-    found = _by_names(table, said) or _by_content(table, said)
+    table = _Table(tuple(columns), sample, where, (mapping or {}).get("ignore"))
+    requested = {name: column for name, column in (mapping or {}).items() if name not in NOT_COLUMNS}
+    table.check(requested)
+    found = _by_names(table, requested) or _by_content(table, requested)
     if found is None:
-        raise UsageError(table.nothing(said))
-    twice = [column for column in found.columns.values() if columns.count(column) > 1]
-    if twice:
-        raise UsageError(f"{where} has more than one column {twice[0]!r}; give each its own name.")
+        raise UsageError(table.no_meaning(requested))
+    found = _adapt(table, found)
+    repeated = [column for column in found.columns.values() if columns.count(column) > 1]
+    if repeated:
+        raise UsageError(f"{where} has more than one column {repeated[0]!r}; give each its own name.")
     used = set(found.columns.values())
-    return Recognised(found.kind, found.columns, found.why, tuple(name for name in columns if name not in used))
+    unused = [name for name in columns if name not in used]
+    losses = {name: loss for name in unused if (loss := _loss(table, found.kind, name))}
+    for key in _unused_message_keys(table, found):
+        unused.append(key)
+        losses[key] = "text of messages that the model does not see"
+    return ColumnMapping(found.kind, found.columns, found.why, tuple(unused), losses)
 
 
 class _Table:
     """The columns with some of their values."""
 
-    def __init__(self, columns: tuple[str, ...], sample: Sequence[Mapping[str, Any]], where: str) -> None:
-        self.columns, self.sample, self.where = columns, sample, where
+    def __init__(
+        self, columns: tuple[str, ...], sample: Sequence[Mapping[str, Any]], where: str, ignored: str | None
+    ) -> None:
+        self.columns, self.sample, self.where, self.ignored = columns, sample, where, ignored
+        if ignored is not None and ignored not in columns:
+            raise UsageError(f"{where} has no column {ignored!r} to ignore; {self.list_columns()}.")
 
     def values(self, column: str) -> list[Any]:
         found = (values.get(column) for values in self.sample)
-        return [value for value in found if value is not None and value != ""]
+        return [value for value in found if value is not None and value != "" and value != []]
 
-    def check(self, said: Mapping[str, str]) -> None:
-        for name, column in said.items():
+    def check(self, requested: Mapping[str, str]) -> None:
+        for name, column in requested.items():
             if name not in FIELDS:
                 known = ", ".join(sorted(FIELDS))
-                raise UsageError(f"--map knows no field {name!r}; the fields are {known}, and sheet for a workbook.")
+                raise UsageError(
+                    f"--map has no field {name!r}; the fields are {known}; ignore for a column that is not to be used; "
+                    "header for the line of the column names, and sheet for a workbook."
+                )
             if column not in self.columns:
-                raise UsageError(f"{self.where} has no column {column!r}; {self.listed()}.")
+                raise UsageError(f"{self.where} has no column {column!r}; {self.list_columns()}.")
 
-    def listed(self) -> str:
+    def list_columns(self) -> str:
         if not self.columns:
             return "it has no columns"
         names = ", ".join(repr(name) for name in self.columns[:30])
         return f"its columns are {names}" + (" and more" if len(self.columns) > 30 else "")
 
     def named(self, wanted: str) -> list[str]:
-        """The columns whose name says ``wanted``; the exact name alone where it stands there."""
-        if wanted in self.columns:
+        """Return the columns whose name means ``wanted``; the exact name alone if there is one."""
+        if wanted in self.columns and wanted != self.ignored:
             return [wanted]
-        return [name for name in dict.fromkeys(self.columns) if _flat(name) in NAMES[wanted]]
+        return [name for name in dict.fromkeys(self.columns) if _flat(name) in NAMES[wanted] and name != self.ignored]
 
     def is_label(self, column: str) -> bool:
-        """Whether the values name something: short, and the same ones again and again."""
+        """Whether the values are names: short, and the same ones again and again."""
         values = [str(value) for value in self.values(column) if isinstance(value, str | int)]
         if len(values) < 4 or len(values) < len(self.values(column)):
             return False
-        kinds = len(set(values))
-        short = sum(map(len, values)) / len(values) <= LABEL_CHARS
-        return short and 2 <= kinds <= max(2, len(values) // 2)
+        distinct = len(set(values))
+        is_short = sum(map(len, values)) / len(values) <= MAX_LABEL_CHARS
+        return is_short and 2 <= distinct <= max(2, len(values) // 2)
 
     def is_text(self, column: str) -> bool:
         """Whether the values are running text, most of them different."""
         values = self.values(column)
         if not values or not all(isinstance(value, str) for value in values):
             return False
-        spaced = sum(" " in value.strip() for value in values) * 2 > len(values)
-        long = sum(map(len, values)) / len(values) >= TEXT_CHARS
-        return spaced and long and len(set(values)) * 2 > len(values)
+        has_spaces = sum(" " in value.strip() for value in values) * 2 > len(values)
+        is_long = sum(map(len, values)) / len(values) >= MIN_TEXT_CHARS
+        return has_spaces and is_long and len(set(values)) * 2 > len(values)
 
-    def one_to_one(self, one: str, other: str) -> bool:
-        pairs = {(str(values.get(one)), str(values.get(other))) for values in self.sample}
+    def holds_messages(self, column: str) -> bool:
+        """Whether most values are messages."""
+        values = self.values(column)
+        return bool(values) and sum(find_messages(value) is not None for value in values) * 2 > len(values)
+
+    def holds_conversations(self, column: str) -> bool:
+        """Whether most values are lists of messages, and not one message each."""
+        values = [value for value in self.values(column) if not isinstance(value, dict)]
+        return bool(values) and self.holds_messages(column)
+
+    def holds_pairs_of_texts(self, column: str) -> bool:
+        """Whether all values are lists of two texts."""
+        values = self.values(column)
+        return bool(values) and all(
+            isinstance(value, list) and len(value) == 2 and all(isinstance(text, str) for text in value)
+            for value in values
+        )
+
+    def holds_verdicts(self, column: str) -> bool:
+        """Whether all values say good or bad."""
+        words = {str(value).strip().casefold() for value in self.values(column)}
+        return bool(words) and words <= GOOD | BAD
+
+    def is_one_to_one(self, first: str, second: str) -> bool:
+        pairs = {(str(values.get(first)), str(values.get(second))) for values in self.sample}
         return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
-    def nothing(self, said: Mapping[str, str]) -> str:
-        if not said and self.looks_headless():
+    def no_meaning(self, requested: Mapping[str, str]) -> str:
+        if not requested and self.has_no_header():
             return (
                 f"{self.where} seems to have no header: its first line looks like a row; put a line such as text,label "
                 "above it."
             )
         return (
-            f"{self.where} does not say what to learn: {self.listed()}; say which they are with {HOW[Kind.LABEL]} or "
-            f"{HOW[Kind.COMPLETION]}."
+            f"{self.where} does not say what to learn: {self.list_columns()}; say which they are with "
+            f"{HOW[Kind.LABEL]} or {HOW[Kind.COMPLETION]}, or where the header is with --map header=LINE."
         )
 
-    def looks_headless(self) -> bool:
-        again = any(name in map(str, self.values(name)) for name in self.columns)
-        return again or any(len(name) > 25 and name.count(" ") > 2 for name in self.columns)
+    def has_no_header(self) -> bool:
+        repeats = any(name in map(str, self.values(name)) for name in self.columns)
+        return repeats or any(len(name) > 25 and name.count(" ") > 2 for name in self.columns)
+
+
+def has_field_names(names: Sequence[str]) -> bool:
+    """Whether column names mean all required fields of a kind of rows that has several."""
+    flat = {_flat(name) for name in names}
+    return any(len(fields) > 1 and all(flat & NAMES[name] for name in fields) for fields in REQUIRED.values())
 
 
 def _flat(name: str) -> str:
@@ -156,62 +228,110 @@ def _flat(name: str) -> str:
 
 
 def _single(table: _Table, name: str, candidates: list[str], kind: Kind) -> str | None:
-    """The one candidate; ``None`` for none. Raises when there are more, unless they say the same."""
+    """Return the only candidate, ``None`` for none. Raises if there are more, unless they mean the same."""
     if len(candidates) > 1 and name == "label":
-        spelt = [one for one in candidates if not all(str(value).isdigit() for value in table.values(one))]
-        if spelt and all(table.one_to_one(candidates[0], other) for other in candidates[1:]):
-            return spelt[0]
+        named = [column for column in candidates if not all(str(value).isdigit() for value in table.values(column))]
+        if named and all(table.is_one_to_one(candidates[0], other) for other in candidates[1:]):
+            return named[0]
     if len(candidates) > 1:
-        names = " and ".join(repr(one) for one in candidates)
+        names = " and ".join(repr(column) for column in candidates)
         raise UsageError(
             f"{table.where} has more than one column that could be the {name} ({names}); say which with "
-            f"{HOW.get(kind, f'--map {name}=COLUMN')}; {table.listed()}."
+            f"{HOW.get(kind, f'--map {name}=COLUMN')}; {table.list_columns()}."
         )
     return candidates[0] if candidates else None
 
 
-def _by_names(table: _Table, said: Mapping[str, str]) -> Recognised | None:
-    """The kind whose fields all have a column by name, or by what the user said."""
-    why = "as you said" if said else "by their names"
-    flat = {_flat(column): column for column in table.columns}
+def _by_names(table: _Table, requested: Mapping[str, str]) -> ColumnMapping | None:
+    """Return the first kind whose required fields all have a column by name, or by request."""
+    why = "as requested" if requested else "by their names"
     for kind in (Kind.PREFERENCE, Kind.MESSAGES, Kind.COMPLETION, Kind.LABEL):
-        needed = REQUIRED[kind]
-        if said and not set(said) <= {*needed, "prompt" if kind is Kind.PREFERENCE else needed[0]}:
+        required = REQUIRED[kind]
+        if not set(requested) <= {*required, *OPTIONAL[kind]}:
             continue
-        options = {name: [said[name]] if name in said else table.named(name) for name in needed}
-        if kind is Kind.MESSAGES:
-            options = {name: [c for c in found if name in said or _holds(table, c)] for name, found in options.items()}
-        context: dict[str, str] = {}
-        if kind is Kind.COMPLETION and "prompt" not in said and {"instruction", "input"} <= set(flat):
-            options["prompt"], context = [flat["instruction"]], {"context": flat["input"]}
-        if all(options.values()):
-            chosen = {name: _single(table, name, found, kind) or "" for name, found in options.items()}
-            if len(set(chosen.values())) < len(chosen):
-                continue
-            if kind is Kind.PREFERENCE and (prompt := said.get("prompt") or next(iter(table.named("prompt")), None)):
-                chosen = {"prompt": prompt, **chosen}
-            return Recognised(kind, {**chosen, **context}, why)
+        candidates = {name: [requested[name]] if name in requested else table.named(name) for name in required}
+        if kind is Kind.MESSAGES and "messages" not in requested:
+            candidates["messages"] = [column for column in candidates["messages"] if table.holds_messages(column)]
+        if kind is Kind.PREFERENCE:  # "accepted" and "rejected" may hold true and false
+            candidates = {
+                name: [column for column in found if name in requested or not table.holds_verdicts(column)]
+                for name, found in candidates.items()
+            }
+        if "prompt" in candidates and "prompt" not in requested:
+            candidates["prompt"] = _without_context(candidates["prompt"])
+        if not all(candidates.values()):
+            continue
+        chosen = {name: _single(table, name, found, kind) or "" for name, found in candidates.items()}
+        if len(set(chosen.values())) < len(chosen):
+            continue
+        return ColumnMapping(kind, _with_optional(table, kind, chosen, requested), why)
     return None
 
 
-def _holds(table: _Table, column: str) -> bool:
-    values = table.values(column)
-    return bool(values) and sum(messages_in(value) is not None for value in values) * 2 > len(values)
+def _without_context(prompts: list[str]) -> list[str]:
+    """Return the candidates for a prompt; a column ``input`` beside an instruction is its context."""
+    others = [column for column in prompts if _flat(column) != "input"]
+    return others or prompts
 
 
-def _by_content(table: _Table, said: Mapping[str, str]) -> Recognised | None:
-    """Text and label by what the columns hold, each at least partly; or messages under any name."""
-    columns = list(dict.fromkeys(table.columns))
-    if not said:
-        talks = [column for column in columns if _holds(table, column)]
-        if len(talks) == 1:
-            return Recognised(Kind.MESSAGES, {"messages": talks[0]}, "it holds messages with roles")
-    if not set(said) <= {"text", "label"}:
+def _with_optional(
+    table: _Table, kind: Kind, chosen: Mapping[str, str], requested: Mapping[str, str]
+) -> dict[str, str]:
+    """Add the columns of optional fields."""
+    columns = dict(chosen)
+    for name in OPTIONAL[kind]:
+        if name in requested:
+            columns = {name: requested[name], **columns} if name == "prompt" else columns | {name: requested[name]}
+            continue
+        candidates = [column for column in table.named(name) if column not in columns.values()]
+        if name == "prompt":
+            candidates = _without_context(candidates)
+            candidates += [c for c in table.named("messages") if c not in columns.values() and table.holds_messages(c)]
+        if name == "verdict":
+            candidates = [column for column in candidates if table.holds_verdicts(column)]
+        if name == "context" and columns.get("prompt") is None and kind is not Kind.PREFERENCE:
+            continue
+        if candidates:
+            columns = {name: candidates[0], **columns} if name == "prompt" else columns | {name: candidates[0]}
+    return columns
+
+
+def _adapt(table: _Table, found: ColumnMapping) -> ColumnMapping:
+    """Return the mapping for prompts and completions that are conversations, or pairs of answers."""
+    if found.kind is not Kind.COMPLETION:
+        return found
+    columns = dict(found.columns)
+    completion = columns["completion"]
+    if table.holds_pairs_of_texts(completion):
+        del columns["completion"]
+        columns.pop("verdict", None)
+        return ColumnMapping(
+            Kind.PREFERENCE,
+            columns | {"answers": completion},
+            f"{found.why}; each {completion!r} is a better and a worse answer",
+        )
+    has_dialogue = table.holds_messages(columns["prompt"]) or any(
+        table.values(columns[name]) for name in ("system", "history") if name in columns
+    )
+    if has_dialogue:
+        return ColumnMapping(Kind.MESSAGES, columns, found.why)
+    return found
+
+
+def _by_content(table: _Table, requested: Mapping[str, str]) -> ColumnMapping | None:
+    """Return text and label by what the columns hold, or messages under any name."""
+    columns = [column for column in dict.fromkeys(table.columns) if column != table.ignored]
+    if not requested:
+        conversations = [column for column in columns if table.holds_conversations(column)]
+        if len(conversations) == 1:
+            optional = _with_optional(table, Kind.MESSAGES, {"messages": conversations[0]}, {})
+            return ColumnMapping(Kind.MESSAGES, optional, "it holds messages with roles")
+    if not set(requested) <= {"text", "label"}:
         return None
-    taken = set(said.values())
-    texts = [said["text"]] if "text" in said else table.named("text")
-    labels = [said["label"]] if "label" in said else table.named("label")
-    if not labels and not texts and table.looks_headless():
+    taken = set(requested.values())
+    texts = [requested["text"]] if "text" in requested else table.named("text")
+    labels = [requested["label"]] if "label" in requested else table.named("label")
+    if not labels and not texts and table.has_no_header():
         return None
     texts = texts or [name for name in columns if name not in {*taken, *labels} and table.is_text(name)]
     labels = labels or [name for name in columns if name not in {*taken, *texts} and table.is_label(name)]
@@ -221,6 +341,43 @@ def _by_content(table: _Table, said: Mapping[str, str]) -> Recognised | None:
     label = _single(table, "label", [name for name in labels if name != text], Kind.LABEL)
     if text is None or label is None:
         return None
-    kinds = len(Counter(str(value) for value in table.values(label)))
-    why = f"{label!r} holds {kinds} short values again and again, {text!r} holds running text"
-    return Recognised(Kind.LABEL, {"text": text, "label": label}, why)
+    distinct = len(Counter(str(value) for value in table.values(label)))
+    why = f"{label!r} holds {distinct} short values again and again, {text!r} holds running text"
+    return ColumnMapping(Kind.LABEL, {"text": text, "label": label}, why)
+
+
+def _loss(table: _Table, kind: Kind, column: str) -> str | None:
+    """Return what is lost without a column, ``None`` if it seems to mean nothing to the model."""
+    values = table.values(column)
+    if not values or column == table.ignored:
+        return None
+    if kind is not Kind.LABEL and all(isinstance(value, bool) for value in values) and len(set(values)) > 1:
+        count = sum(values)
+        return (
+            f"true in {count:,} rows and false in {len(values) - count:,}, which are trained on alike; if it says "
+            f"which answers are good, add --map verdict={column}"
+        )
+    for names, loss in LOSSES:
+        if _flat(column) in names and len({str(value) for value in values}) > 1 - (_flat(column) in LOSSES[0][0]):
+            return loss
+    if table.holds_messages(column):
+        return "messages that the model does not see"
+    if table.is_text(column):
+        return "text that the model does not see"
+    if table.is_label(column):
+        return f"{len({str(value) for value in values})} values that the model does not see"
+    return None
+
+
+def _unused_message_keys(table: _Table, found: ColumnMapping) -> list[str]:
+    """Return the keys of messages that hold text and are not used, such as ``messages[].reasoning_content``."""
+    keys: dict[str, None] = {}
+    for name in ("messages", "prompt", "completion", "chosen", "rejected"):
+        for value in table.values(found.columns[name])[:100] if name in found.columns else ():
+            for message in find_messages(value) or ():
+                keys |= {
+                    f"{found.columns[name]}[].{key}": None
+                    for key, inner in message.items()
+                    if key not in KNOWN_KEYS and isinstance(inner, str | list | dict) and inner
+                }
+    return list(keys)

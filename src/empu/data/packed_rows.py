@@ -1,4 +1,4 @@
-"""Many rows in little memory: their fields as JSON end to end, and each row made when it is asked for."""
+"""A sequence of rows in little memory: fields are stored as JSON, and each row is rebuilt when it is accessed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import overload
 
 from empu.data.rows import Kind, Row
 
-_DIGEST = 32
+_ID_BYTES = 32
 
 
 class PackedRows(Sequence[Row]):
-    """Rows in their order, in about 70 bytes each besides their own text. Equal rows come back as they went in."""
+    """Rows in order, at about 70 bytes each besides their text."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self._fields = bytearray()
@@ -27,7 +27,7 @@ class PackedRows(Sequence[Row]):
             self.append(row)
 
     def append(self, row: Row) -> None:
-        """Add a row at the end."""
+        """Append a row."""
         origin = (row.kind, row.source)
         code = self._origin_codes.setdefault(origin, len(self._origin_names))
         if code == len(self._origin_names):
@@ -48,18 +48,18 @@ class PackedRows(Sequence[Row]):
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        kind, source = self._origin_names[self._origins[place]]
-        fields = json.loads(self._fields[self._ends[place] : self._ends[place + 1]])
-        return Row(kind, fields, source, self._numbers[place], self._id_of(place))
+        i = range(len(self))[index]
+        kind, source = self._origin_names[self._origins[i]]
+        fields = json.loads(self._fields[self._ends[i] : self._ends[i + 1]])
+        return Row(kind, fields, source, self._numbers[i], self._id_of(i))
 
     def ids(self) -> Iterator[str]:
-        """The ids in order, without making the rows."""
-        return (self._id_of(place) for place in range(len(self)))
+        """Yield the row ids in order without rebuilding the rows."""
+        return (self._id_of(i) for i in range(len(self)))
 
-    def _id_of(self, place: int) -> str:
-        return self._ids[place * _DIGEST : (place + 1) * _DIGEST].hex()
+    def _id_of(self, i: int) -> str:
+        return self._ids[i * _ID_BYTES : (i + 1) * _ID_BYTES].hex()
 
     def sources(self) -> set[str]:
-        """The files that the rows came from."""
+        """Return the files that the rows came from."""
         return {source for _, source in self._origin_names}

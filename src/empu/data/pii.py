@@ -1,5 +1,6 @@
-"""Personal data that has a pattern: counted and shown masked. Nothing is removed, and names and addresses have no
-pattern, so finding nothing here does not mean that there is nothing.
+"""Find personal data (PII) by pattern and checksum, and mask it for display.
+
+Nothing is removed. Names and postal addresses have no pattern, so an empty result does not mean that there is none.
 """
 
 from __future__ import annotations
@@ -9,49 +10,49 @@ from bisect import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-Accept = Callable[[str], bool]
+Validator = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One match: its kind, and how it may be shown."""
+class PiiMatch:
+    """One match: its kind, and its masked text."""
 
     kind: str
     masked: str
 
 
-def find(text: str) -> Iterator[Found]:
-    """Every match in a text, each stretch of it counted once, for the first kind that takes it."""
+def find_pii(text: str) -> Iterator[PiiMatch]:
+    """Yield every match in a text. Matches do not overlap; the first kind in :data:`PATTERNS` wins."""
     if "@" not in text and not _DIGITS.search(text):
         return
-    taken: list[tuple[int, int]] = []  # in order
-    for kind, pattern, accept in PATTERNS:
+    taken: list[tuple[int, int]] = []  # sorted spans
+    for kind, pattern, is_valid in PATTERNS:
         for match in pattern.finditer(text):
             start, end = match.span()
             at = bisect(taken, (start, end))
             free = (at == 0 or taken[at - 1][1] <= start) and (at == len(taken) or end <= taken[at][0])
-            if free and accept(match.group()):
+            if free and is_valid(match.group()):
                 taken.insert(at, (start, end))
-                yield Found(kind, mask(match.group()))
+                yield PiiMatch(kind, mask_value(match.group()))
 
 
-def mask(value: str) -> str:
-    """The first two and last two characters; letters and digits between them become dots, the rest stays."""
+def mask_value(value: str) -> str:
+    """Keep the first and last two characters; replace the letters and digits between them by dots."""
     inner = re.sub(r"[^\W_]", "•", value[2:-2])
     return value[:2] + inner + value[-2:]
 
 
 def luhn(digits: str) -> bool:
-    """The check digit of payment cards (ISO/IEC 7812-1)."""
+    """Check the last digit of a payment card number (ISO/IEC 7812-1)."""
     total = 0
-    for place, char in enumerate(reversed(digits)):
-        value = int(char) * (1 + place % 2)
+    for i, char in enumerate(reversed(digits)):
+        value = int(char) * (1 + i % 2)
         total += value - 9 if value > 9 else value
     return total % 10 == 0
 
 
 def iban(value: str) -> bool:
-    """The check digits of an IBAN (ISO 13616): the rearranged number leaves 1 when divided by 97."""
+    """Check the digits of an IBAN (ISO 13616): the rearranged number modulo 97 is 1."""
     flat = value.replace(" ", "").upper()
     if len(flat) != IBAN_LENGTHS.get(flat[:2]):
         return False
@@ -59,7 +60,7 @@ def iban(value: str) -> bool:
 
 
 def nik(value: str) -> bool:
-    """An Indonesian identity number: province, regency, district, date of birth (day + 40 for women), serial."""
+    """Check an Indonesian identity number: province, regency, district, birth date (day + 40 for women), serial."""
     province, day, month, serial = int(value[:2]), int(value[6:8]), int(value[8:10]), value[12:]
     born = 1 <= day <= 31 or 41 <= day <= 71
     return 11 <= province <= 96 and born and 1 <= month <= 12 and serial != "0000"
@@ -111,11 +112,11 @@ _BY_LENGTH = {
     33: "RU",
 }
 IBAN_LENGTHS = {code: length for length, codes in _BY_LENGTH.items() for code in codes.split()}
-"""Country -> length of its IBANs (the registry of ISO 13616)."""
+"""Country -> length of its IBANs (registry of ISO 13616)."""
 
 _DIGITS = re.compile(r"\d{3}|\d\.\d")
 
-PATTERNS: tuple[tuple[str, re.Pattern[str], Accept], ...] = (
+PATTERNS: tuple[tuple[str, re.Pattern[str], Validator], ...] = (
     ("email", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"), _always),
     ("iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{2,4}){3,8}\b"), iban),
     ("nik", re.compile(r"(?<![\d.])\d{16}(?![\d.]*\d)"), nik),
@@ -123,4 +124,4 @@ PATTERNS: tuple[tuple[str, re.Pattern[str], Accept], ...] = (
     ("phone", re.compile(r"(?<![\w+])(?:\+\d|\(?0)\d{0,3}\)?(?:[ .-]?\(?\d{1,5}\)?){2,6}(?![\w])"), _phone),
     ("ipv4", re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"), _ipv4),
 )
-"""Kind, pattern, and the test that a match must pass; the earlier kind takes a stretch of text."""
+"""Kind, pattern, and the check that a match must pass; earlier kinds win where matches overlap."""

@@ -1,6 +1,6 @@
-"""Reading a user's file or folder as rows, one at a time.
+"""Read a file or folder as rows, one at a time.
 
-Reading knows formats and columns. Whether the rows are any good is the business of :mod:`empu.data.checks`.
+This module knows formats and columns. :mod:`empu.data.checks` decides whether the rows are any good.
 """
 
 from __future__ import annotations
@@ -10,126 +10,144 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from empu.data import columns
-from empu.data.columns import Recognised
-from empu.data.fields import UnusableError, build
-from empu.data.formats import recognition
-from empu.data.formats.recognition import Table
-from empu.data.rows import DataError, Kind, Rejected, Row
-from empu.errors import EmpuError, MissingDependencyError
+from empu.data.columns import ColumnMapping, map_columns
+from empu.data.fields import build_fields
+from empu.data.formats.recognition import list_files, open_tables
+from empu.data.formats.table import ReadOptions, Table
+from empu.data.messages import UnusableError
+from empu.data.rows import DataError, ExcludedRecord, Kind, RawRecord, Row
+from empu.errors import EmpuError, MissingDependencyError, UsageError
 from empu.ledger.hashing import content_id, hash_file
 from empu.system.paths import user_path
 
-SAMPLE_ROWS = 1000
-"""Records of each file that its columns are recognised from."""
+SAMPLE_RECORDS = 1000
+"""Records of each table from which its columns are mapped."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One table of a reading. ``source`` is its path as the user gave it, and ``#SHEET`` in a workbook with several."""
+class DataTable:
+    """One table of data files. ``source`` is its path as given, with ``#SHEET`` in a workbook of several sheets."""
 
     source: str
     table: Table
-    recognised: Recognised
+    columns: ColumnMapping
     sha256: str
     size: int
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about the table for the user."""
+        return self.table.notes
+
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What is read from where. Nothing is kept in memory: each call of :meth:`items` reads the files again."""
+class DataFiles:
+    """Files that rows are read from. Nothing is kept in memory: each call of :meth:`records` reads the files again."""
 
     path: str
     kind: Kind
-    parts: tuple[Part, ...]
+    tables: tuple[DataTable, ...]
     skipped: tuple[tuple[str, str], ...]
-    """Files that give no rows: path as given, and a sentence that says why."""
+    """Files that give no rows: path as given, and the reason."""
 
-    def items(self) -> Iterator[Row | Rejected]:
-        """Every record of every file in order, as a row or as the reason why it is none.
+    def records(self) -> Iterator[Row | ExcludedRecord]:
+        """Yield every record of every file in order, as a row or as the reason why it is none.
 
-        Raises :class:`~empu.data.rows.DataError` when a file breaks off in the middle.
+        Raises :class:`~empu.data.rows.DataError` if a file breaks off in the middle.
         """
-        for part in self.parts:
-            yield from _items(part)
+        for table in self.tables:
+            yield from _records(table)
 
     def rows(self) -> Iterator[Row]:
-        """The records that are rows."""
-        return (item for item in self.items() if isinstance(item, Row))
+        """Yield the records that are rows."""
+        return (record for record in self.records() if isinstance(record, Row))
 
     def lines(self) -> list[str]:
-        """What was found, for people."""
-        said = []
-        for part in self.parts:
-            said.append(f"{part.source}: {part.table.format}, {part.recognised.line()}")
-            said.extend(f"{part.source}: {note}" for note in part.table.notes)
-        said.extend(f"left out: {reason}" for _, reason in self.skipped)
-        return said
+        """Return what was found, as lines of text."""
+        lines = []
+        for table in self.tables:
+            lines.append(f"{table.source}: {table.table.format}, {table.columns.line()}")
+            lines.extend(f"{table.source}: {note}" for note in table.notes)
+        lines.extend(f"skipped file: {reason}" for _, reason in self.skipped)
+        return lines
 
     def check_unchanged(self) -> None:
-        """Raise :class:`~empu.data.rows.DataError` when a file is not the one that was opened."""
-        for part in self.parts:
-            if part.table.file.stat().st_size != part.size or hash_file(part.table.file) != part.sha256:
-                raise DataError(f"{part.source} changed while it was being used; start again.")
+        """Raise :class:`~empu.data.rows.DataError` if a file has changed since it was opened."""
+        for table in self.tables:
+            if table.table.file.stat().st_size != table.size or hash_file(table.table.file) != table.sha256:
+                raise DataError(f"{table.source} changed while it was being used; start again.")
 
 
-def read_rows(path: Path | str, mapping: Mapping[str, str] | None = None) -> Reading:
+def read_rows(path: Path | str, mapping: Mapping[str, str] | None = None, *, encoding: str | None = None) -> DataFiles:
     """Open a file, or every file below a folder.
 
-    ``mapping`` says which column is which field (``{"text": "body"}``), and which ``sheet`` of a workbook. In a folder,
-    files that cannot be used are named in ``skipped``; a single file that cannot be used raises
-    :class:`~empu.data.rows.DataError`, :class:`~empu.errors.UsageError` when its columns are unclear, or
+    ``mapping`` says which column is which field (``{"text": "body"}``), which ``sheet`` of a workbook is read, in which
+    line the ``header`` is, and which column to ``ignore``. ``encoding`` is that of text files. In a folder, files that
+    cannot be used are named in ``skipped``. A single file that cannot be used raises
+    :class:`~empu.data.rows.DataError`, :class:`~empu.errors.UsageError` if its columns are unclear, or
     :class:`~empu.errors.MissingDependencyError`.
     """
     root = user_path(path)
-    parts: list[Part] = []
+    options = _options(mapping, encoding)
+    tables: list[DataTable] = []
     skipped: list[tuple[str, str]] = []
-    for file in recognition.listed(root):
+    for file in list_files(root):
         given = str(path) if file == root else f"{str(path).rstrip('/')}/{file.relative_to(root).as_posix()}"
         try:
-            parts.extend(_open(file, given, mapping))
+            tables.extend(_open(file, given, mapping, options))
         except MissingDependencyError:
             raise
         except EmpuError as error:
             if file == root:
                 raise
             skipped.append((given, str(error)))
-    if not parts:
+    if not tables:
         _, first = skipped[0]
         raise DataError(f"None of the {len(skipped)} files below {path} can be used; the first: {first}")
-    kind = Counter(part.recognised.kind for part in parts).most_common(1)[0][0]
-    for part in parts:
-        if part.recognised.kind is not kind:
-            reason = f"{part.source} holds {part.recognised.kind} rows and most other files {kind} rows."
-            skipped.append((part.source, reason))
-    return Reading(str(path), kind, tuple(part for part in parts if part.recognised.kind is kind), tuple(skipped))
+    if encoding is not None and all(table.table.encoding is None for table in tables):
+        raise UsageError(f"--encoding is for text files, and {path} is {tables[0].table.format}; remove it.")
+    kind = Counter(table.columns.kind for table in tables).most_common(1)[0][0]
+    for table in tables:
+        if table.columns.kind is not kind:
+            reason = f"{table.source} holds {table.columns.kind} rows and most other files {kind} rows."
+            skipped.append((table.source, reason))
+    used = tuple(table for table in tables if table.columns.kind is kind)
+    return DataFiles(str(path), kind, used, tuple(skipped))
 
 
-def held_out(reading: Reading) -> tuple[Reading, Reading | None]:
-    """A folder's files that are named as its test part, apart from the rest; ``None`` where there are none.
+def _options(mapping: Mapping[str, str] | None, encoding: str | None) -> ReadOptions:
+    header = (mapping or {}).get("header")
+    if header is not None and not (header.isascii() and header.isdigit() and int(header) > 0):
+        raise UsageError(f"--map header={header} is not a line; give the number of the line with the column names.")
+    return ReadOptions((mapping or {}).get("sheet"), int(header) if header else None, encoding)
 
-    A file counts as a test part when its name begins with "test" and another's begins with "train".
+
+def separate_test_files(data: DataFiles) -> tuple[DataFiles, DataFiles | None]:
+    """Return the training files of a folder and its test files, ``None`` if it has none.
+
+    Files are test files if their names begin with "test" and another's begins with "train".
     """
-    test = tuple(part for part in reading.parts if _named(part, "test"))
-    if not test or not any(_named(part, "train") for part in reading.parts):
-        return reading, None
-    rest = tuple(part for part in reading.parts if not _named(part, "test"))
-    return replace(reading, parts=rest), replace(reading, parts=test, skipped=())
+    test = tuple(table for table in data.tables if _is_named(table, "test"))
+    if not test or not any(_is_named(table, "train") for table in data.tables):
+        return data, None
+    rest = tuple(table for table in data.tables if not _is_named(table, "test"))
+    return replace(data, tables=rest), replace(data, tables=test, skipped=())
 
 
-def _named(part: Part, start: str) -> bool:
-    return part.table.file.name.casefold().startswith(start)
+def _is_named(table: DataTable, start: str) -> bool:
+    return table.table.file.name.casefold().startswith(start)
 
 
-def _open(file: Path, given: str, mapping: Mapping[str, str] | None) -> list[Part]:
-    tables = recognition.recognise(file, (mapping or {}).get("sheet"))
+def _open(file: Path, given: str, mapping: Mapping[str, str] | None, options: ReadOptions) -> list[DataTable]:
+    tables = open_tables(file, options)
     sha256, size = hash_file(file), file.stat().st_size
     return [
-        Part(
+        DataTable(
             f"{given}#{table.sheet}" if len(tables) > 1 else given,
             table,
-            _recognised(table, given, mapping),
+            _map_columns(table, given, mapping),
             sha256,
             size,
         )
@@ -137,28 +155,42 @@ def _open(file: Path, given: str, mapping: Mapping[str, str] | None) -> list[Par
     ]
 
 
-def _recognised(table: Table, given: str, mapping: Mapping[str, str] | None) -> Recognised:
-    raws = list(islice(table.records(), SAMPLE_ROWS))
-    sample = [raw.values for raw in raws if raw.problem is None]
+def _map_columns(table: Table, given: str, mapping: Mapping[str, str] | None) -> ColumnMapping:
+    records = list(islice(table.records(), SAMPLE_RECORDS))
+    sample = [record.values for record in records if record.problem is None]
     if not sample:
-        if raws:
-            raise DataError(f"{given} holds no usable rows; row {raws[0].number}: {raws[0].problem}.")
+        if records:
+            first = records[0]
+            raise DataError(f"{given} holds no usable rows; row {first.number}: {first.problem}.")
         raise DataError(f"{given} holds no rows; put some below its header, or inside its brackets.")
     names = table.columns or tuple(dict.fromkeys(name for values in sample for name in values))
-    return columns.recognise(names, sample, mapping, given)
+    return map_columns(names, sample, mapping, given)
 
 
-def _items(part: Part) -> Iterator[Row | Rejected]:
-    recognised, kind = part.recognised, part.recognised.kind
-    exact = part.table.encoding is None or part.table.encoding.name.startswith("utf-8")
-    for raw in part.table.records():
-        if raw.problem is not None:
-            yield Rejected(part.source, raw.number, raw.problem)
+def _records(table: DataTable) -> Iterator[Row | ExcludedRecord]:
+    kind, columns = table.columns.kind, table.columns.columns
+    is_exact = table.table.encoding is None or table.table.encoding.name.startswith("utf-8")
+    used = sorted(set(columns.values()))
+    for record in table.table.records(used):
+        if record.problem is not None:
+            yield ExcludedRecord(table.source, record.number, record.problem, category=record.category)
+            continue
+        if _repeats_header(record, used):
+            yield ExcludedRecord(table.source, record.number, "it repeats the header", category="repeated header")
             continue
         try:
-            fields = build(kind, recognised.columns, raw.values, exact)
-            yield Row(kind, fields, part.source, raw.number, content_id(fields))
+            fields = build_fields(kind, columns, record.values, is_exact)
+            yield Row(kind, fields, table.source, record.number, content_id(fields))
         except UnusableError as error:
-            yield Rejected(part.source, raw.number, str(error))
+            yield ExcludedRecord(table.source, record.number, str(error), category=error.category)
         except ValueError as error:
-            yield Rejected(part.source, raw.number, f"it cannot be written as JSON ({error})")
+            yield ExcludedRecord(table.source, record.number, f"it cannot be written as JSON ({error})")
+
+
+def _repeats_header(record: RawRecord, used: list[str]) -> bool:
+    """Whether the cells of a record are the names of their columns, as where files were joined."""
+    return len(used) > 1 and all(_is_name(record.values.get(column), column) for column in used)
+
+
+def _is_name(value: Any, column: str) -> bool:
+    return isinstance(value, str) and value.strip().casefold() == column.strip().casefold()

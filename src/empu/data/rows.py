@@ -1,4 +1,4 @@
-"""What a row is, whatever file it came from."""
+"""A row, independent of the file format that it was read from."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from empu.errors import EmpuError
 
 
 class DataError(EmpuError):
-    """A user's file cannot be used; the message names the file, the place in it, and what to do."""
+    """A data file cannot be used; the message names the file, the place in it, and what to do."""
 
 
 class Kind(StrEnum):
-    """What a row asks a model to learn; the value is how reports spell it."""
+    """What a row teaches; the value is how reports write it."""
 
     LABEL = "text,label"
     COMPLETION = "prompt,completion"
@@ -29,12 +29,12 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
     Kind.MESSAGES: ("messages",),
     Kind.PREFERENCE: ("chosen", "rejected"),
 }
-"""Kind -> the fields that each of its rows has. A preference may have a ``prompt`` besides."""
+"""Kind -> the fields that each of its rows has. A preference may also have a ``prompt``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One usable row. ``number`` is how a person finds it in ``source``: see :class:`Raw`."""
+    """One usable row. ``number`` is its position in ``source``: see :class:`RawRecord`."""
 
     kind: Kind
     fields: Mapping[str, Any]
@@ -49,22 +49,25 @@ class Row:
         return str(self.fields["label"]) if self.kind is Kind.LABEL else None
 
     def question(self) -> str:
-        """What a model is given: the text, the prompt, or every message before the last answer."""
+        """Return what a model is given: the text, the prompt, or every message before the last answer."""
         if self.kind is Kind.LABEL:
             return str(self.fields["text"])
         if self.kind is Kind.MESSAGES:
             return "\n".join(str(message["content"]) for message in self.fields["messages"][:-1])
-        return str(self.fields.get("prompt", "")) or str(self.fields.get("chosen", ""))
+        chosen = self.fields.get("chosen")
+        if isinstance(chosen, list):
+            return "\n".join(str(message["content"]) for message in chosen[:-1])
+        return str(self.fields.get("prompt", "")) or str(chosen or "")
 
-    def wording(self) -> str:
-        """The question as near-duplicates are told by: without instructions that stand before many dialogues."""
-        if self.kind is not Kind.MESSAGES:
+    def text_to_compare(self) -> str:
+        """Return the text that near-duplicates are found by: the question without system messages."""
+        messages = self.fields.get("messages" if self.kind is Kind.MESSAGES else "chosen")
+        if not isinstance(messages, list):
             return self.question()
-        said = (str(one["content"]) for one in self.fields["messages"][:-1] if one["role"] != "system")
-        return "\n".join(said) or self.question()
+        return "\n".join(str(m["content"]) for m in messages[:-1] if m["role"] != "system") or self.question()
 
-    def whole(self) -> str:
-        """All text of the row, for counting its length and for looking for personal data."""
+    def full_text(self) -> str:
+        """Return all text of the row, to count its tokens and to look for personal data."""
         parts: list[str] = []
         for value in self.fields.values():
             parts += [str(message["content"]) for message in value] if isinstance(value, list) else [str(value)]
@@ -72,23 +75,34 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """A record that gave no row, and why."""
+class ExcludedRecord:
+    """A record that is not used, and why."""
 
     source: str
     number: int
     reason: str
     row_id: str | None = None
+    category: str = "unreadable"
+    """Short name of the reason, under which such records are counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
-    """A record as its file has it, before its columns mean anything.
+class UnreadableCell:
+    """In place of a cell that cannot be read; ``problem`` follows the name of its field in a sentence."""
 
-    ``number`` is the line of a JSONL file, the item of a JSON array or Parquet file (from 1), and the row that a
-    spreadsheet program shows for CSV and XLSX (the header is row 1). ``problem`` says why ``values`` is empty.
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """A record as its file has it, before its columns have a meaning.
+
+    ``number`` is the line of a text file (CSV, TSV, JSONL) on which the record begins, the item of a JSON array or a
+    Parquet file (from 1), and the row of a sheet. ``problem`` says why ``values`` is empty.
     """
 
     number: int
     values: Mapping[str, Any]
     problem: str | None = None
+    category: str = "unreadable"
+    """Short name of the problem."""

@@ -1,4 +1,4 @@
-"""One pass over a reading, keeping a few numbers for each record and none of its text."""
+"""One pass over the records of data files that keeps a few numbers for each record and none of its text."""
 
 from __future__ import annotations
 
@@ -14,152 +14,157 @@ import numpy as np
 from numpy.typing import NDArray
 
 from empu.data import pii
-from empu.data.near_duplicates import Ints, Signatures, normal
-from empu.data.reader import Reading
-from empu.data.rows import Kind, Rejected, Row
+from empu.data.near_duplicates import Ints, MinHashSignatures, duplicate_text, near_duplicate_text
+from empu.data.reader import DataFiles
+from empu.data.rows import ExcludedRecord, Kind, Row
 
-SAMPLE = 200
-"""Rows that are looked at for a beginning which they share."""
+SAMPLE_ROWS = 200
+"""Rows that are searched for a first paragraph that they share."""
 PARAGRAPH = "\n\n"
 
 CountTokens = Callable[[str], int]
-SHOWN = 5
+MAX_EXAMPLES = 5
 """Masked examples of each kind of personal data that are kept."""
 
-ID = 32
-"""Bytes of a row id."""
-
-KEY = 16
-"""Bytes of each other digest that are kept; two million rows collide with a probability below 1e-26."""
+ID_BYTES = 32
+DIGEST_BYTES = 16
+"""Two million rows collide with a probability below 1e-26."""
 
 
 @dataclass(slots=True)
 class Scan:
-    """What is known of each item of a reading, in its order; texts are not."""
+    """What is kept of each record, in the order of the files."""
 
-    reading: Reading
+    data: DataFiles
     ids: bytearray = field(default_factory=bytearray)
+    """Row ids, :data:`ID_BYTES` each."""
     questions: bytearray = field(default_factory=bytearray)
-    """Digest of what is asked, in normal form."""
-    pairs: bytearray = field(default_factory=bytearray)
-    """Digest of question and answer, in normal form."""
+    """Digest of each question, without case and white space."""
+    answers: bytearray = field(default_factory=bytearray)
+    """Digest of question and answer, without case and white space."""
+    near_questions: bytearray = field(default_factory=bytearray)
+    """Digest of each question, without case, white space and punctuation; its split follows from it."""
     labels: array[int] = field(default_factory=lambda: array("i"))
     numbers: array[int] = field(default_factory=lambda: array("q"))
     sources: array[int] = field(default_factory=lambda: array("i"))
     tokens: array[int] = field(default_factory=lambda: array("i"))
-    label_names: dict[str, int] = field(default_factory=dict)
-    source_names: dict[str, int] = field(default_factory=dict)
-    unusable: dict[int, Rejected] = field(default_factory=dict)
-    """Item -> why it gives no row."""
-    personal_rows: Counter[str] = field(default_factory=Counter)
-    personal_matches: Counter[str] = field(default_factory=Counter)
-    personal_examples: dict[str, list[str]] = field(default_factory=dict)
+    label_codes: dict[str, int] = field(default_factory=dict)
+    source_codes: dict[str, int] = field(default_factory=dict)
+    unusable: dict[int, ExcludedRecord] = field(default_factory=dict)
+    """Record index -> why it is not a row."""
+    pii_rows: Counter[str] = field(default_factory=Counter)
+    pii_matches: Counter[str] = field(default_factory=Counter)
+    pii_examples: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def digests(self, which: bytearray) -> NDArray[Any]:
-        """One of the digest columns as an array that can be compared and sorted."""
-        return np.frombuffer(bytes(which), dtype=np.dtype(f"V{len(which) // max(1, len(self))}"))
+    def digests(self, column: bytearray) -> NDArray[Any]:
+        """Return one of the digest columns as an array that can be compared and sorted: (records,)."""
+        return np.frombuffer(bytes(column), dtype=np.dtype(f"V{len(column) // max(1, len(self))}"))
 
-    def label_codes(self) -> Ints:
-        """For each item the number of its label; -1 where it has none."""
+    def label_array(self) -> Ints:
+        """Return the label code of each record, -1 where it has none: (records,)."""
         return np.frombuffer(self.labels, dtype=np.int32).astype(np.int64)
 
-    def place(self, item: int) -> str:
-        """``FILE:N`` of an item."""
-        return f"{self.source_of(item)}:{self.numbers[item]}"
+    def place_of(self, index: int) -> str:
+        """Return ``FILE:N`` of a record."""
+        return f"{self.source_of(index)}:{self.numbers[index]}"
 
-    def source_of(self, item: int) -> str:
-        """The path, as given, that an item came from."""
-        return list(self.source_names)[self.sources[item]]
+    def source_of(self, index: int) -> str:
+        """Return the path, as given, that a record came from."""
+        return list(self.source_codes)[self.sources[index]]
 
-    def id_of(self, item: int) -> str:
-        """An item's row id, in hex."""
-        return bytes(self.ids[item * ID : (item + 1) * ID]).hex()
+    def id_of(self, index: int) -> str:
+        """Return a record's row id, in hex."""
+        return bytes(self.ids[index * ID_BYTES : (index + 1) * ID_BYTES]).hex()
 
 
-def scan(
-    reading: Reading,
-    signatures: Signatures,
+def scan_rows(
+    data: DataFiles,
+    signatures: MinHashSignatures,
     count_tokens: CountTokens | None,
     max_tokens: int | None,
-    label_names: dict[str, int],
+    label_codes: dict[str, int],
 ) -> Scan:
-    """Read everything once. ``signatures`` gets one entry for each item; ``label_names`` grows, so that two readings
-    can share it.
+    """Read everything once.
+
+    ``signatures`` gets one entry for each record. ``label_codes`` is extended, so that two scans can share it.
     """
-    found = Scan(reading, label_names=label_names)
-    beginning = _beginning(reading)
-    for number, item in enumerate(reading.items()):
-        found.numbers.append(item.number)
-        found.sources.append(found.source_names.setdefault(item.source, len(found.source_names)))
-        if isinstance(item, Row):
-            _row(found, number, item, signatures, beginning, count_tokens, max_tokens)
+    scan = Scan(data, label_codes=label_codes)
+    shared_start = _shared_first_paragraph(data)
+    for index, record in enumerate(data.records()):
+        scan.numbers.append(record.number)
+        scan.sources.append(scan.source_codes.setdefault(record.source, len(scan.source_codes)))
+        if isinstance(record, Row):
+            _add_row(scan, index, record, signatures, shared_start, count_tokens, max_tokens)
         else:
-            _no_row(found, number, item, signatures)
-    return found
+            _add_excluded(scan, index, record, signatures)
+    return scan
 
 
-def _beginning(reading: Reading) -> str:
-    """The first paragraph that at least half of the first rows share, such as an instruction: it says nothing of how
-    alike two of them are. Empty where there is none.
+def _shared_first_paragraph(data: DataFiles) -> str:
+    """Return the first paragraph that at least half of the first rows share, such as an instruction, or ``""``.
+
+    It says nothing about how similar two of these rows are.
     """
-    rows = islice((item for item in reading.items() if isinstance(item, Row)), SAMPLE)
-    begun = [row.wording().partition(PARAGRAPH) for row in rows]
-    ((shared, count),) = Counter(first for first, _, rest in begun if rest.strip()).most_common(1) or [("", 0)]
-    return shared + PARAGRAPH if 2 * count >= len(begun) > 0 else ""
+    rows = islice((record for record in data.records() if isinstance(record, Row)), SAMPLE_ROWS)
+    split_texts = [row.text_to_compare().partition(PARAGRAPH) for row in rows]
+    starts = Counter(first for first, _, rest in split_texts if rest.strip())
+    ((shared, count),) = starts.most_common(1) or [("", 0)]
+    return shared + PARAGRAPH if 2 * count >= len(split_texts) > 0 else ""
 
 
-def _row(
-    found: Scan,
-    number: int,
+def _add_row(
+    scan: Scan,
+    index: int,
     row: Row,
-    signatures: Signatures,
-    beginning: str,
+    signatures: MinHashSignatures,
+    shared_start: str,
     count_tokens: CountTokens | None,
-    limit: int | None,
+    max_tokens: int | None,
 ) -> None:
-    asked, whole = row.question(), row.whole()
-    question = normal(asked) or asked
-    wording = row.wording().removeprefix(beginning)
-    answer = row.label or normal(whole)
-    label = row.label
-    found.ids += bytes.fromhex(row.id)
-    found.questions += _digest(question)
-    found.pairs += _digest(question + "\0" + answer)
-    found.labels.append(-1 if label is None else found.label_names.setdefault(label, len(found.label_names)))
-    signatures.add(question if wording == asked else normal(wording) or question)
-    tokens = count_tokens(whole) if count_tokens is not None else 0
-    found.tokens.append(tokens)
-    if limit is not None and tokens > limit:
-        reason = f"it is too long: {tokens:,} tokens, and {limit:,} fit"
-        found.unusable[number] = Rejected(row.source, row.number, reason, row.id)
+    question, full_text, label = row.question(), row.full_text(), row.label
+    question_key = duplicate_text(question) or question
+    near_key = near_duplicate_text(question) or question
+    to_compare = row.text_to_compare().removeprefix(shared_start)
+    scan.ids += bytes.fromhex(row.id)
+    scan.questions += _digest(question_key)
+    scan.answers += _digest(question_key + "\0" + (label or duplicate_text(full_text)))
+    scan.near_questions += _digest(near_key)
+    scan.labels.append(-1 if label is None else scan.label_codes.setdefault(label, len(scan.label_codes)))
+    signatures.add(near_key if to_compare == question else near_duplicate_text(to_compare) or near_key)
+    tokens = count_tokens(full_text) if count_tokens is not None else 0
+    scan.tokens.append(tokens)
+    if max_tokens is not None and tokens > max_tokens:
+        reason = f"it is too long: {tokens:,} tokens, and {max_tokens:,} fit"
+        scan.unusable[index] = ExcludedRecord(row.source, row.number, reason, row.id, "too long")
         return
-    matches = list(pii.find(whole))
-    found.personal_rows.update({match.kind for match in matches})
+    matches = list(pii.find_pii(full_text))
+    scan.pii_rows.update({match.kind for match in matches})
     for match in matches:
-        found.personal_matches[match.kind] += 1
-        examples = found.personal_examples.setdefault(match.kind, [])
-        if len(examples) < SHOWN:
+        scan.pii_matches[match.kind] += 1
+        examples = scan.pii_examples.setdefault(match.kind, [])
+        if len(examples) < MAX_EXAMPLES:
             examples.append(f"{match.masked} ({row.source}:{row.number})")
 
 
-def _no_row(found: Scan, number: int, item: Rejected, signatures: Signatures) -> None:
-    nothing = number.to_bytes(KEY, "big")
-    found.ids += number.to_bytes(ID, "big")
-    found.questions += nothing
-    found.pairs += nothing
-    found.labels.append(-1)
-    found.tokens.append(0)
-    found.unusable[number] = item
-    signatures.add(f"\0{number}")
+def _add_excluded(scan: Scan, index: int, record: ExcludedRecord, signatures: MinHashSignatures) -> None:
+    unique = index.to_bytes(DIGEST_BYTES, "big")
+    scan.ids += index.to_bytes(ID_BYTES, "big")
+    scan.questions += unique
+    scan.answers += unique
+    scan.near_questions += unique
+    scan.labels.append(-1)
+    scan.tokens.append(0)
+    scan.unusable[index] = record
+    signatures.add(f"\0{index}")
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
 
 
-def is_labelled(reading: Reading) -> bool:
-    """Whether rows carry a label out of a few."""
-    return reading.kind is Kind.LABEL
+def has_labels(data: DataFiles) -> bool:
+    """Whether rows have a label out of a few."""
+    return data.kind is Kind.LABEL

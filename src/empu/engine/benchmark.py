@@ -1,10 +1,11 @@
-"""A model's speed on this machine, beside what the machine's memory and multipliers allow.
+"""Speed of a model on this machine, beside the roofline: what memory bandwidth and arithmetic allow.
 
 Measured at the backend, where tokens go in and logits come out: no text, no sampling, no early end.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import resource
@@ -13,112 +14,144 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from empu import __version__
 from empu.config import ModelConfig
-from empu.engine.backends.protocol import Backend, Chunk, SequenceId, Want
+from empu.engine.backends.protocol import Backend, Chunk, LogitsNeeded, SequenceId
 from empu.errors import UsageError
-from empu.system.cpu import cpu_name, processors
+from empu.system.cpu import available_cpus, cpu_name
 
-Tokens = npt.NDArray[np.integer]
+TokenArray = npt.NDArray[np.integer]
 
-WRITTEN = 48
-"""Tokens that are written to measure writing, unless ``LONGEST_S`` comes first."""
-LONGEST_S = 2.0
-"""Seconds of writing in one measurement; at least ``FEWEST`` tokens are written whatever they take."""
-FEWEST = 4
+DECODE_TOKENS = 48
+"""Tokens that a decode measurement generates, unless ``MAX_DECODE_S`` comes first."""
+MAX_DECODE_S = 2.0
+"""Limit on the seconds of one decode measurement; at least ``MIN_DECODE_TOKENS`` are generated in any case."""
+MIN_DECODE_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Reading ``context`` tokens at once or, with ``write``, writing after them, in ``streams`` sequences together.
+    """One measurement: prefill of ``context`` tokens, or decode after them, with several sequences at once.
 
-    Of several sequences ``context`` is the mean: they are from half to three halves as long.
+    With several sequences ``context`` is the mean: their lengths range from half of it to three halves.
     """
 
-    write: bool
+    is_decode: bool
     context: int
-    streams: int = 1
+    num_sequences: int = 1
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each sequence before the first that is written."""
-        if self.streams == 1:
+        """Prompt length of each sequence."""
+        if self.num_sequences == 1:
             return [self.context]
         half = self.context // 2
-        return [half + 2 * half * stream // (self.streams - 1) for stream in range(self.streams)]
+        return [half + 2 * half * i // (self.num_sequences - 1) for i in range(self.num_sequences)]
 
     @property
-    def longest(self) -> int:
-        """Tokens that the longest sequence has in the end."""
-        return max(self.lengths) + WRITTEN
+    def max_length(self) -> int:
+        """Tokens of the longest sequence at the end."""
+        return max(self.lengths) + DECODE_TOKENS
 
     def __str__(self) -> str:
-        what = f"writing after {self.context:,}" if self.write else f"reading {self.context:,}"
-        return what + (f", {self.streams} together" if self.streams > 1 else "")
+        name = f"decode after {self.context:,}" if self.is_decode else f"prefill {self.context:,}"
+        return name + (f", {self.num_sequences} sequences" if self.num_sequences > 1 else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the properties of result files."""
+        return {"write": self.is_decode, "context": self.context, "streams": self.num_sequences}
 
 
 CASES = (Case(False, 128), Case(False, 512), Case(True, 128), Case(True, 1024), Case(True, 128, 8))
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What the machine can do by itself, measured with the engine's threads."""
+class Roofline:
+    """What the machine can do at most, measured with the engine's threads."""
 
     bytes_per_s: float
-    """Reading as many bytes as the model's weights have, in order."""
+    """Memory bandwidth: sequential reads of as many bytes as the model has weights."""
     int8_operations_per_s: float
-    """Multiplications and additions of 8-bit numbers that lie in registers."""
+    """Multiplications and additions of 8-bit integers in registers."""
     weight_bytes: int
-    """What each step reads."""
+    """Weights that each step reads."""
     cache_bytes_per_token: int
-    """Of what it reads for each token before it."""
+    """KV cache that each step reads for each earlier token."""
 
     @classmethod
-    def of(cls, backend: Backend, threads: int) -> Limits | None:
-        """``None`` for an engine whose limits are not known: any but the native one."""
+    def measure(cls, backend: Backend, threads: int) -> Roofline | None:
+        """Return ``None`` for a backend other than the native one, whose roofline is unknown."""
         from empu.engine.backends.native import NativeBackend
 
         if not isinstance(backend, NativeBackend):
             return None
         from empu.engine import _native
 
-        read = backend.weight_bytes
-        bandwidth = max(_native.read_bandwidth(read, count, 3) for count in {1, threads})
-        products = max(_native.product_rate(backend.instructions, count, 5) for count in {1, threads})
-        return cls(bandwidth, 2 * products, read, backend.cache_bytes_per_token)
+        weight_bytes = backend.weight_bytes_per_step
+        bandwidth = max(_native.read_bandwidth(weight_bytes, count, 3) for count in {1, threads})
+        products = max(_native.product_rate(backend.instruction_set, count, 5) for count in {1, threads})
+        return cls(bandwidth, 2 * products, weight_bytes, backend.cache_bytes_per_token)
+
+    @classmethod
+    def median(cls, rooflines: Sequence[Roofline]) -> Roofline:
+        """Return the medians of several measurements on one backend."""
+        return cls(
+            statistics.median(roofline.bytes_per_s for roofline in rooflines),
+            statistics.median(roofline.int8_operations_per_s for roofline in rooflines),
+            rooflines[0].weight_bytes,
+            rooflines[0].cache_bytes_per_token,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
 
     def tokens_per_s(self, case: Case, config: ModelConfig) -> float:
-        """The most that memory and multipliers allow: weights and cache are read once a step, and every matrix of the
-        layers multiplies every token, the output layer the last one of each sequence.
+        """Return the highest rate that memory bandwidth and arithmetic allow.
+
+        A step reads weights and cache once. It multiplies every token by every matrix of the layers, and the last token
+        of each sequence by the output layer.
         """
-        in_layers = config.n_layers * (
+        layer_weights = config.n_layers * (
             config.dim * (2 * config.q_dim + 2 * config.kv_dim) + 3 * config.dim * config.ffn_dim
         )
-        before = sum(case.lengths)
-        tokens = case.streams if case.write else before
-        operations = 2 * (tokens * in_layers + case.streams * config.vocab_size * config.dim)
-        cached = case.write * before * self.cache_bytes_per_token
-        seconds = max((self.weight_bytes + cached) / self.bytes_per_s, operations / self.int8_operations_per_s)
+        prompt_tokens = sum(case.lengths)
+        tokens = case.num_sequences if case.is_decode else prompt_tokens
+        operations = 2 * (tokens * layer_weights + case.num_sequences * config.vocab_size * config.dim)
+        cache_bytes = case.is_decode * prompt_tokens * self.cache_bytes_per_token
+        seconds = max((self.weight_bytes + cache_bytes) / self.bytes_per_s, operations / self.int8_operations_per_s)
         return tokens / seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """Of one case. ``share`` of the machine's limit, where that is known, measured in the same round."""
+class Measurement:
+    """The result of one case: medians over the rounds."""
 
     case: Case
     tokens_per_s: float
-    share: float | None
-    runs: tuple[float, ...]
+    roofline_fraction: float | None
+    """Rate over roofline, each pair measured in the same round; ``None`` where the roofline is unknown."""
+    rounds: tuple[float, ...]
+    """Tokens per second of each round."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the properties of ``empu bench --json``."""
+        return {
+            "what": str(self.case),
+            "case": self.case.to_json(),
+            "tokens_per_s": self.tokens_per_s,
+            "share": self.roofline_fraction,
+            "runs": list(self.rounds),
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """What the figures were measured on."""
+class MachineInfo:
+    """The machine and the versions of a measurement."""
 
     cpu: str
     logical_cpus: int
@@ -129,10 +162,10 @@ class Machine:
     empu: str
 
     @classmethod
-    def here(cls) -> Machine:
+    def detect(cls) -> MachineInfo:
         return cls(
             cpu=cpu_name(),
-            logical_cpus=processors(),
+            logical_cpus=available_cpus(),
             memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             system=platform.platform(),
             python=platform.python_version(),
@@ -140,85 +173,86 @@ class Machine:
             empu=__version__,
         )
 
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
 
-def measure(
+
+def run_benchmark(
     backend: Backend,
     *,
     threads: int,
     cases: Sequence[Case] = CASES,
-    runs: int = 3,
-    tell: Callable[[str], None] = lambda sentence: None,
-) -> tuple[list[Figure], Limits | None]:
-    """Every case ``runs`` times, in turn, and the machine's limits before each; medians. Cases that do not fit the
-    model's context are left out, which is told; raises :class:`~empu.errors.UsageError` where none fits.
+    rounds: int = 3,
+    on_message: Callable[[str], None] = lambda message: None,
+) -> tuple[list[Measurement], Roofline | None]:
+    """Measure the cases in turn, ``rounds`` times, each right after the roofline. Return medians.
+
+    Cases that do not fit the context are skipped with a message. Raises :class:`~empu.errors.UsageError` where none
+    fits.
     """
-    shortest = min(case.longest for case in cases)
-    if shortest > backend.context:
+    shortest = min(case.max_length for case in cases)
+    if shortest > backend.context_length:
         raise UsageError(
-            f"The context has {backend.context:,} tokens and the shortest measurement takes {shortest:,}; use a larger "
-            "--context."
+            f"The context has {backend.context_length:,} tokens and the shortest measurement takes {shortest:,}; use a "
+            "larger --context."
         )
     for case in cases:
-        if case.longest > backend.context:
-            tell(f"left out, as the context has {backend.context:,} tokens: {case}")
-    cases = [case for case in cases if case.longest <= backend.context]
+        if case.max_length > backend.context_length:
+            on_message(f"skipped, since the context has {backend.context_length:,} tokens: {case}")
+    cases = [case for case in cases if case.max_length <= backend.context_length]
     rates: dict[Case, list[float]] = {case: [] for case in cases}
-    shares: dict[Case, list[float]] = {case: [] for case in cases}
-    seen: list[Limits] = []
-    rate(backend, Case(True, 16))
-    for run in range(runs):
+    fractions: dict[Case, list[float]] = {case: [] for case in cases}
+    rooflines: list[Roofline] = []
+    measure_rate(backend, Case(True, 16))  # warm-up
+    for i in range(rounds):
         for case in cases:
-            tell(f"round {run + 1} of {runs}: {case}")
-            limits = Limits.of(backend, threads)
-            rates[case].append(rate(backend, case))
-            if limits is not None:
-                seen.append(limits)
-                shares[case].append(rates[case][-1] / limits.tokens_per_s(case, backend.config))
-    figures = [
-        Figure(case, statistics.median(got), statistics.median(shares[case]) if shares[case] else None, tuple(got))
-        for case, got in rates.items()
+            on_message(f"round {i + 1} of {rounds}: {case}")
+            roofline = Roofline.measure(backend, threads)
+            rates[case].append(measure_rate(backend, case))
+            if roofline is not None:
+                rooflines.append(roofline)
+                fractions[case].append(rates[case][-1] / roofline.tokens_per_s(case, backend.config))
+    measurements = [
+        Measurement(
+            case,
+            statistics.median(case_rates),
+            statistics.median(fractions[case]) if fractions[case] else None,
+            tuple(case_rates),
+        )
+        for case, case_rates in rates.items()
     ]
-    return figures, _middle(seen) if seen else None
+    return measurements, Roofline.median(rooflines) if rooflines else None
 
 
-def _middle(seen: Sequence[Limits]) -> Limits:
-    return Limits(
-        statistics.median(limits.bytes_per_s for limits in seen),
-        statistics.median(limits.int8_operations_per_s for limits in seen),
-        seen[0].weight_bytes,
-        seen[0].cache_bytes_per_token,
-    )
-
-
-def rate(backend: Backend, case: Case) -> float:
-    """Tokens per second of all sequences together."""
+def measure_rate(backend: Backend, case: Case) -> float:
+    """Return the tokens per second of all sequences together."""
     prompts = [(np.arange(length) * 7 + 11 * i) % backend.config.vocab_size for i, length in enumerate(case.lengths)]
     sequences: list[SequenceId] = []
     try:
-        sequences.extend(backend.allocate(length + WRITTEN) for length in case.lengths)
-        begun = time.perf_counter()
-        chosen = _step(backend, sequences, prompts)
-        read = time.perf_counter()
-        if not case.write:
-            return sum(case.lengths) / (read - begun)
-        for written in range(1, WRITTEN + 1):
-            chosen = _step(backend, sequences, chosen)
-            seconds = time.perf_counter() - read
-            if written >= FEWEST and seconds > LONGEST_S:
+        sequences.extend(backend.allocate(length + DECODE_TOKENS) for length in case.lengths)
+        started_at = time.perf_counter()
+        tokens = _greedy_step(backend, sequences, prompts)
+        prefilled_at = time.perf_counter()
+        if not case.is_decode:
+            return sum(case.lengths) / (prefilled_at - started_at)
+        for num_tokens in range(1, DECODE_TOKENS + 1):
+            tokens = _greedy_step(backend, sequences, tokens)
+            seconds = time.perf_counter() - prefilled_at
+            if num_tokens >= MIN_DECODE_TOKENS and seconds > MAX_DECODE_S:
                 break
-        return case.streams * written / seconds
+        return case.num_sequences * num_tokens / seconds
     finally:
         for sequence in sequences:
             backend.release(sequence)
 
 
-def _step(backend: Backend, sequences: Sequence[SequenceId], tokens: Sequence[Tokens]) -> list[Tokens]:
-    """The likeliest next token of each sequence, after ``tokens``."""
-    chunks = [Chunk(s, some.astype(np.int32), Want.LAST) for s, some in zip(sequences, tokens, strict=True)]
+def _greedy_step(backend: Backend, sequences: Sequence[SequenceId], tokens: Sequence[TokenArray]) -> list[TokenArray]:
+    """Append ``tokens`` to the sequences and return the most likely next token of each."""
+    chunks = [Chunk(s, ids.astype(np.int32), LogitsNeeded.LAST) for s, ids in zip(sequences, tokens, strict=True)]
     return [logits[-1:].argmax(axis=-1) for logits in backend.forward(chunks)]
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process has held at once."""
+    """Return the peak resident memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes

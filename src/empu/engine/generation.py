@@ -1,128 +1,59 @@
-"""One answer in the making: logits go in, text comes out. Backends and batches stand below, dialogues above."""
+"""The state of one generation: logits go in, text comes out. Knows neither backends and batches nor chat messages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from empu.engine.outputs import Completion, FinishReason, TextDelta, Timings, TokenLogprobs, TopLogprob
+from empu.engine.prompt import EncodedPrompt
 from empu.engine.sampling import Sampler, SamplingParams, log_probabilities
-from empu.engine.stop_strings import StopMatcher, Until
+from empu.engine.stop_strings import StopBoundary, StopMatcher
 from empu.text.base import Tokenizer
 from empu.text.tokenizers.stream_decoder import StreamDecoder
 
-FinishReason = Literal["stop", "length", "cancelled"]
 
-
-class Guide(Protocol):
-    """Keeps one answer inside a grammar."""
+class TokenConstraint(Protocol):
+    """Restricts which tokens one generation may produce, for example to a grammar."""
 
     @property
-    def until(self) -> Until | None:
-        """Where stop strings cease to count, if anywhere."""
+    def stop_boundary(self) -> StopBoundary | None:
+        """Text after which stop strings no longer apply, if any."""
 
-    def allowed(self) -> npt.NDArray[np.bool_] | None:
-        """(V,): the tokens that may come next; ``None`` for all."""
+    def allowed_tokens(self) -> npt.NDArray[np.bool_] | None:
+        """(V,): true for tokens that may come next; ``None`` for all."""
 
     def accept(self, token: int) -> None:
-        """Go on behind ``token``."""
+        """Advance by ``token``."""
 
-    def forced(self) -> Sequence[int]:
-        """The tokens that must come next, up to the next choice; each is still to be accepted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """A token with its natural log-probability under the model, before penalties and temperature."""
-
-    token: int
-    text: str
-    logprob: float
+    def forced_tokens(self) -> Sequence[int]:
+        """Return the tokens that must come next, up to the next choice. Each has yet to be accepted."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogprobs:
-    """A chosen token and the likeliest ones at its place."""
-
-    token: int
-    text: str
-    logprob: float
-    top: tuple[Alternative, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one step added: a token, and those that a grammar forces behind it. ``text`` may be empty while a character
-    or a stop string is incomplete.
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    logprobs: tuple[TokenLogprobs, ...] = ()
-
-    def followed_by(self, other: Piece) -> Piece:
-        """Both as one."""
-        return Piece(self.text + other.text, self.tokens + other.tokens, self.logprobs + other.logprobs)
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds and rates of one answer; a rate is ``None`` where nothing was measured."""
-
-    load_s: float
-    """Opening the model, before this answer."""
-    prefill_s: float
-    """Reading the prompt, but for the part that the cache already held."""
-    first_token_s: float
-    """From the call to the first token."""
-    decode_s: float
-    """Writing the tokens after the first."""
-    prefill_tokens_per_s: float | None
-    decode_tokens_per_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A finished answer."""
-
-    text: str
-    finish_reason: FinishReason
-    stop_string: str | None
-    prompt_tokens: int
-    completion_tokens: int
-    dropped_tokens: int
-    """Tokens that were cut from the prompt because that was asked for."""
-    seed: int
-    timings: Timings
-    logprobs: tuple[TokenLogprobs, ...] | None
-    cached_tokens: int = 0
-    """Tokens of the prompt that did not have to be read again."""
-
-
-class AnswerState:
-    """Chooses tokens from logits, decodes them and watches for the end of one answer."""
+class GenerationState:
+    """Samples tokens from logits, decodes them, and detects the end of one generation."""
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         params: SamplingParams,
         prompt: Sequence[int],
-        room: int,
-        guide: Guide | None = None,
+        max_new_tokens: int,
+        constraint: TokenConstraint | None = None,
     ) -> None:
-        """``room`` is how many tokens the context can still hold after the prompt (at least 1)."""
+        """``max_new_tokens`` is what the context can hold after the prompt, at least 1."""
         self.params = params
         self.sampler = Sampler(params, prompt)
         self.tokens: list[int] = []
         self.finish_reason: FinishReason | None = None
         self._tokenizer = tokenizer
-        self._guide = guide
-        self._limit = min(room, params.max_tokens) if params.max_tokens is not None else room
+        self._constraint = constraint
+        self._max_tokens = max_new_tokens if params.max_tokens is None else min(max_new_tokens, params.max_tokens)
         self._decoder = StreamDecoder(tokenizer)
-        self._stops = StopMatcher(params.stop, guide.until if guide is not None else None)
+        self._stops = StopMatcher(params.stop, constraint.stop_boundary if constraint is not None else None)
         self._texts: list[str] = []
         self._logprobs: list[TokenLogprobs] = []
 
@@ -133,84 +64,124 @@ class AnswerState:
 
     @property
     def stop_string(self) -> str | None:
-        """The stop string that ended the answer."""
-        return self._stops.found
+        """The stop string that ended the generation."""
+        return self._stops.matched
 
     @property
     def logprobs(self) -> tuple[TokenLogprobs, ...] | None:
-        """Of every token, if they were asked for."""
+        """Log-probabilities of every token, if they were requested."""
         return tuple(self._logprobs) if self.params.logprobs is not None else None
 
-    def begin(self) -> Piece:
-        """What a grammar forces before anything is chosen; nothing without one."""
-        return self._piece([], ())
+    def begin(self) -> TextDelta:
+        """Return the tokens that a grammar forces before the first choice; none without a grammar."""
+        return self._delta([], ())
 
-    def take(self, logits: npt.NDArray[np.float32]) -> Piece:
-        """Choose the next token from ``logits`` (V,); sets ``finish_reason`` when it was the last."""
-        token = self.sampler.choose(logits, self._guide.allowed() if self._guide is not None else None)
-        logprobs = (self._describe(logits, token),) if self.params.logprobs is not None else ()
+    def sample(self, logits: npt.NDArray[np.float32]) -> TextDelta:
+        """Sample the next token from ``logits`` (V,). Sets ``finish_reason`` when it is the last."""
+        allowed = self._constraint.allowed_tokens() if self._constraint is not None else None
+        token = self.sampler.sample(logits, allowed)
+        logprobs = (self._token_logprobs(logits, token),) if self.params.logprobs is not None else ()
         self._logprobs += logprobs
-        text = self._add(token)
+        text = self._append(token)
         self._accept(token)
-        return self._piece([(token, text)], logprobs)
+        return self._delta([(token, text)], logprobs)
 
-    def _piece(self, added: list[tuple[int, str]], logprobs: tuple[TokenLogprobs, ...]) -> Piece:
-        """With the tokens that are forced next, unless probabilities are asked for: those come from the model only."""
-        while forced := self._forced():
+    def cancel(self) -> TextDelta:
+        """End now. Return the text that was still held back."""
+        if self.finish_reason is not None:
+            return TextDelta("", ())
+        self.finish_reason = "cancelled"
+        text = self._flush()
+        self._texts.append(text)
+        return TextDelta(text, ())
+
+    def completion(
+        self,
+        prompt: EncodedPrompt,
+        *,
+        cached_tokens: int,
+        load_s: float,
+        prefill_s: float,
+        first_token_s: float,
+        decode_s: float,
+    ) -> Completion:
+        """Return the finished generation, with the times that the caller measured."""
+        assert self.finish_reason is not None
+        prefill_tokens, decode_tokens = len(prompt.ids) - cached_tokens, max(0, len(self.tokens) - 1)
+        return Completion(
+            text=self.text,
+            finish_reason=self.finish_reason,
+            stop_string=self.stop_string,
+            prompt_tokens=len(prompt.ids),
+            completion_tokens=len(self.tokens),
+            dropped_tokens=prompt.dropped_tokens,
+            seed=self.sampler.seed,
+            timings=Timings(
+                load_s=load_s,
+                prefill_s=prefill_s,
+                first_token_s=first_token_s,
+                decode_s=decode_s,
+                prefill_tokens_per_s=_rate(prefill_tokens, prefill_s),
+                decode_tokens_per_s=_rate(decode_tokens, decode_s),
+            ),
+            logprobs=self.logprobs,
+            cached_tokens=cached_tokens,
+        )
+
+    def _delta(self, added: list[tuple[int, str]], logprobs: tuple[TokenLogprobs, ...]) -> TextDelta:
+        """Return ``added`` (token, text) pairs and the forced tokens after them."""
+        while forced := self._forced_tokens():
             for token in forced:
-                self.sampler.note(token)
-                added.append((token, self._add(token)))
+                self.sampler.record(token)
+                added.append((token, self._append(token)))
                 if not self._accept(token):
                     break
-        return Piece("".join(text for _, text in added), tuple(token for token, _ in added), logprobs)
+        return TextDelta("".join(text for _, text in added), tuple(token for token, _ in added), logprobs)
 
-    def _forced(self) -> Sequence[int]:
-        if self._guide is None or self.finish_reason is not None or self.params.logprobs is not None:
+    def _forced_tokens(self) -> Sequence[int]:
+        """With log-probabilities no token is forced, since they come from the model only."""
+        if self._constraint is None or self.finish_reason is not None or self.params.logprobs is not None:
             return ()
-        return self._guide.forced()
+        return self._constraint.forced_tokens()
 
     def _accept(self, token: int) -> bool:
-        """Tell the guide, unless the answer ended; whether it goes on."""
-        if self._guide is not None and self.finish_reason is None:
-            self._guide.accept(token)
+        """Advance the constraint unless the generation ended. Return whether it goes on."""
+        if self._constraint is not None and self.finish_reason is None:
+            self._constraint.accept(token)
         return self.finish_reason is None
 
-    def _add(self, token: int) -> str:
-        """Append a token; the text that it completes."""
+    def _append(self, token: int) -> str:
+        """Append a token and return the text that it completes."""
         self.tokens.append(token)
         if token in self._tokenizer.eos_ids:
             self.finish_reason = "stop"
-            text = self._rest()
+            text = self._flush()
         else:
             text = self._stops.feed(self._decoder.feed(token))
-            if self._stops.found is not None:
+            if self._stops.matched is not None:
                 self.finish_reason = "stop"
-            elif len(self.tokens) >= self._limit:
+            elif len(self.tokens) >= self._max_tokens:
                 self.finish_reason = "length"
-                text += self._rest()
+                text += self._flush()
         self._texts.append(text)
         return text
 
-    def cancel(self) -> Piece:
-        """End here; gives the text that was still held back."""
-        if self.finish_reason is not None:
-            return Piece("", ())
-        self.finish_reason = "cancelled"
-        rest = self._rest()
-        self._texts.append(rest)
-        return Piece(rest, ())
-
-    def _rest(self) -> str:
+    def _flush(self) -> str:
+        """Return the text that the decoder and the stop strings held back."""
         text = self._stops.feed(self._decoder.flush())
         return text + self._stops.flush()
 
-    def _describe(self, logits: npt.NDArray[np.float32], token: int) -> TokenLogprobs:
-        values = log_probabilities(logits)
-        count = min(self.params.logprobs or 0, len(values))
-        best = np.argpartition(-values, count - 1)[:count] if count else np.empty(0, dtype=np.int64)
-        best = best[np.lexsort((best, -values[best]))]
-        top = tuple(Alternative(int(i), self._spell(int(i)), float(values[i])) for i in best)
-        return TokenLogprobs(token, self._spell(token), float(values[token]), top)
+    def _token_logprobs(self, logits: npt.NDArray[np.float32], token: int) -> TokenLogprobs:
+        logprobs = log_probabilities(logits)
+        count = min(self.params.logprobs or 0, len(logprobs))
+        best = np.argpartition(-logprobs, count - 1)[:count] if count else np.empty(0, dtype=np.int64)
+        best = best[np.lexsort((best, -logprobs[best]))]
+        top = tuple(TopLogprob(int(i), self._token_text(int(i)), float(logprobs[i])) for i in best)
+        return TokenLogprobs(token, self._token_text(token), float(logprobs[token]), top)
 
-    def _spell(self, token: int) -> str:
+    def _token_text(self, token: int) -> str:
         return self._tokenizer.decode([token], keep_special=True)
+
+
+def _rate(tokens: int, seconds: float) -> float | None:
+    return tokens / seconds if tokens and seconds > 0 else None

@@ -1,8 +1,8 @@
-"""Choosing one of several given answers, exactly: the likeliest label under the model, with its probability.
+"""Label search: the most likely of several given answers under the model, exactly, with its probability.
 
 The answers form a trie of tokens. At each branch the model's distribution is restricted to the tokens that lead to an
-answer, so that the probabilities of all answers add up to one. The search goes best-first: the first answer that comes
-to the front is the likeliest, and most of the others are never computed. Tokens without an alternative cost nothing.
+answer, so the probabilities of all answers sum to one. The search is best-first: the first answer at the front is the
+most likely, and most others are never computed. Tokens without an alternative cost nothing.
 """
 
 from __future__ import annotations
@@ -15,166 +15,158 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from empu.engine.backends.protocol import Backend, Chunk, SequenceId, Want
-from empu.errors import NoRoomError, PromptTooLongError, UsageError
+from empu.engine.backends.protocol import Backend, Chunk, LogitsNeeded, SequenceId
+from empu.engine.prefix_cache import reusable_length
+from empu.errors import CacheFullError, PromptTooLongError, UsageError
+from empu.text.common_prefix import common_prefix
 
-BATCH = 48
-"""Questions that are answered side by side."""
+BATCH_SIZE = 48
+"""Prompts that are searched at once."""
+
+Path = tuple[int, ...]
+"""Token ids from the root of the trie."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """An answer (its index) with its probability among all answers."""
+class ScoredLabel:
+    """The index of an answer, and its probability among all answers."""
 
     index: int
     probability: float
 
 
-class ChoiceTrie:
-    """Answers as token ids, each ending in a token that ends the turn, so that none is the beginning of another."""
+class LabelTrie:
+    """Answers as token ids. Each ends in a token that ends the turn, so that none is a prefix of another."""
 
     def __init__(self, answers: Sequence[Sequence[int]]) -> None:
-        """Raises :class:`UsageError` without answers, or when two read the same or one continues another."""
+        """Raises :class:`UsageError` without answers, and for answers that are equal or a prefix of another."""
         if not answers:
-            raise UsageError("There is nothing to choose from; give at least one answer.")
+            raise UsageError("There are no labels to choose from; give at least one.")
         self.answers = [tuple(answer) for answer in answers]
-        self.children: dict[tuple[int, ...], list[int]] = {}
-        self.leaves: dict[tuple[int, ...], int] = {}
+        self.children: dict[Path, list[int]] = {}
+        self.leaves: dict[Path, int] = {}
         for index, answer in enumerate(self.answers):
             if answer in self.leaves:
-                raise UsageError(f"The answers {self.leaves[answer]} and {index} read the same; make them differ.")
+                raise UsageError(f"The labels {self.leaves[answer]} and {index} have the same tokens; change one.")
             self.leaves[answer] = index
             for i in range(len(answer)):
-                following = self.children.setdefault(answer[:i], [])
-                if answer[i] not in following:
-                    following.append(answer[i])
+                next_tokens = self.children.setdefault(answer[:i], [])
+                if answer[i] not in next_tokens:
+                    next_tokens.append(answer[i])
         if any(leaf in self.children for leaf in self.leaves) or () in self.leaves:
-            raise UsageError("One of the answers is the beginning of another, so that they cannot be told apart.")
+            raise UsageError("One label is the beginning of another, so that they cannot be told apart.")
 
-    def forced(self, path: tuple[int, ...]) -> tuple[int, ...]:
-        """``path`` and the tokens that must follow it, up to the next branch or the end."""
-        while len(following := self.children.get(path, [])) == 1:
-            path = (*path, following[0])
+    def extend_forced(self, path: Path) -> Path:
+        """Return ``path`` with the tokens that must follow it, up to the next branch or the end."""
+        while len(next_tokens := self.children.get(path, [])) == 1:
+            path = (*path, next_tokens[0])
         return path
 
 
 @dataclass
-class _Question:
-    """One question's search."""
+class _Search:
+    """The search for one prompt."""
 
     prompt: list[int]
     sequence: SequenceId
-    read: tuple[int, ...] | None = None
-    """The path whose tokens the cache holds behind the prompt."""
-    frontier: list[tuple[float, tuple[int, ...]]] = field(default_factory=lambda: [(0.0, ())])
-    found: list[Choice] = field(default_factory=list)
+    computed_path: Path | None = None
+    """The path whose tokens the cache holds after the prompt; ``None`` before the prompt is computed."""
+    frontier: list[tuple[float, Path]] = field(default_factory=lambda: [(0.0, ())])
+    """Heap of (negative log-probability, path)."""
+    results: list[ScoredLabel] = field(default_factory=list)
 
 
-def choose(
-    backend: Backend, prompts: Sequence[Sequence[int]], trie: ChoiceTrie, *, count: int = 1
-) -> Iterator[list[Choice]]:
-    """The ``count`` likeliest answers to each prompt, best first, prompt by prompt in the order given.
+def search_labels(
+    backend: Backend, prompts: Sequence[Sequence[int]], trie: LabelTrie, *, count: int = 1
+) -> Iterator[list[ScoredLabel]]:
+    """Yield the ``count`` most likely answers to each prompt, best first, in the order of the prompts.
 
-    What all prompts begin with is read once. Raises :class:`PromptTooLongError` for a prompt that leaves no room.
+    The common prefix of all prompts is computed once. Raises :class:`PromptTooLongError`.
     """
     if not prompts:
         return
-    longest = max(map(len, trie.answers))
-    limit = backend.context - longest
+    longest_answer = max(map(len, trie.answers))
+    limit = backend.context_length - longest_answer
     for prompt in prompts:
         if len(prompt) > limit:
             raise PromptTooLongError(len(prompt), limit, "shorten it")
-    shared = _common(prompts)
-    root = backend.allocate(max(1, len(shared)))
+    prefix = common_prefix(prompt[:-1] for prompt in prompts)  # each prompt keeps a token, for its logits
+    root = backend.allocate(max(1, len(prefix)))
     try:
-        if shared:
-            backend.forward([Chunk(root, np.asarray(shared, dtype=np.int32), Want.NONE)])
+        if prefix:
+            backend.forward([Chunk(root, np.asarray(prefix, dtype=np.int32), LogitsNeeded.NONE)])
         done = 0
         while done < len(prompts):
-            found = _batch(backend, prompts[done : done + BATCH], trie, count, root, len(shared), longest)
-            yield from found
-            done += len(found)
+            batch = prompts[done : done + BATCH_SIZE]
+            results = _search_batch(backend, batch, trie, count, root, len(prefix), longest_answer)
+            yield from results
+            done += len(results)
     finally:
         backend.release(root)
 
 
-def _batch(
+def _search_batch(
     backend: Backend,
     prompts: Sequence[Sequence[int]],
-    trie: ChoiceTrie,
+    trie: LabelTrie,
     count: int,
     root: SequenceId,
-    shared: int,
-    longest: int,
-) -> list[list[Choice]]:
-    """The answers to as many of the prompts as there is room for at once, at least one."""
-    questions: list[_Question] = []
+    prefix_length: int,
+    longest_answer: int,
+) -> list[list[ScoredLabel]]:
+    """Return the answers to as many of the prompts as fit the memory at once, at least one."""
+    searches: list[_Search] = []
     try:
         for prompt in prompts:
             try:
-                sequence = backend.fork(root, shared, len(prompt) + longest)
-            except NoRoomError:
-                if not questions:
+                sequence = backend.fork(root, prefix_length, len(prompt) + longest_answer)
+            except CacheFullError:
+                if not searches:
                     raise
                 break
-            questions.append(_Question(list(prompt), sequence))
-        while any(open_ := [question for question in questions if _advance(question, trie, count)]):
-            chunks = [_chunk(backend, question, trie) for question in open_]
-            for question, logits in zip(open_, backend.forward(chunks), strict=True):
-                _branch(question, logits[-1], trie)
-        return [question.found for question in questions]
+            searches.append(_Search(list(prompt), sequence))
+        while any(unfinished := [search for search in searches if _take_finished(search, trie, count)]):
+            chunks = [_next_chunk(backend, search, trie) for search in unfinished]
+            for search, logits in zip(unfinished, backend.forward(chunks), strict=True):
+                _expand(search, logits[-1], trie)
+        return [search.results for search in searches]
     finally:
-        for question in questions:
-            backend.release(question.sequence)
+        for search in searches:
+            backend.release(search.sequence)
 
 
-def _advance(question: _Question, trie: ChoiceTrie, count: int) -> bool:
-    """Take finished answers from the front; whether the search has to go on."""
-    while question.frontier and len(question.found) < count:
-        cost, path = question.frontier[0]
-        path = trie.forced(path)
+def _take_finished(search: _Search, trie: LabelTrie, count: int) -> bool:
+    """Move finished answers from the front of the heap to the results. Return whether the search goes on."""
+    while search.frontier and len(search.results) < count:
+        cost, path = search.frontier[0]
+        path = trie.extend_forced(path)
         if path not in trie.leaves:
             return True
-        heapq.heappop(question.frontier)
-        question.found.append(Choice(trie.leaves[path], math.exp(-cost)))
+        heapq.heappop(search.frontier)
+        search.results.append(ScoredLabel(trie.leaves[path], math.exp(-cost)))
     return False
 
 
-def _chunk(backend: Backend, question: _Question, trie: ChoiceTrie) -> Chunk:
-    """The tokens that the front of the search needs beyond what the cache holds."""
-    path = trie.forced(question.frontier[0][1])
-    start = len(question.prompt)
-    if question.read is None:
-        tokens = [*question.prompt[backend.length(question.sequence) :], *path]
+def _next_chunk(backend: Backend, search: _Search, trie: LabelTrie) -> Chunk:
+    """Return the tokens of the front path that the cache does not hold."""
+    path = trie.extend_forced(search.frontier[0][1])
+    if search.computed_path is None:
+        tokens = [*search.prompt[backend.length(search.sequence) :], *path]
     else:
-        common = 0
-        for a, b in zip(question.read, path, strict=False):
-            if a != b:
-                break
-            common += 1
-        common = min(common, len(path) - 1)
-        backend.truncate(question.sequence, start + common)
-        tokens = list(path[common:])
-    question.read = path
-    return Chunk(question.sequence, np.asarray(tokens, dtype=np.int32))
+        reused = reusable_length(search.computed_path, path)
+        backend.truncate(search.sequence, len(search.prompt) + reused)
+        tokens = list(path[reused:])
+    search.computed_path = path
+    return Chunk(search.sequence, np.asarray(tokens, dtype=np.int32))
 
 
-def _branch(question: _Question, logits: npt.NDArray[np.float32], trie: ChoiceTrie) -> None:
-    cost, path = heapq.heappop(question.frontier)
-    path = trie.forced(path)
-    following = trie.children[path]
-    values = logits[following].astype(np.float64)
-    values -= values.max()
-    costs = math.log(float(np.exp(values).sum())) - values
-    for token, more in zip(following, costs, strict=True):
-        heapq.heappush(question.frontier, (cost + float(more), (*path, token)))
-
-
-def _common(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """What all prompts begin with, leaving each at least one token."""
-    shortest = min(map(len, prompts)) - 1
-    first = prompts[0]
-    length = 0
-    while length < shortest and all(prompt[length] == first[length] for prompt in prompts):
-        length += 1
-    return list(first[:length])
+def _expand(search: _Search, logits: npt.NDArray[np.float32], trie: LabelTrie) -> None:
+    """Replace the front path by its children."""
+    cost, path = heapq.heappop(search.frontier)
+    path = trie.extend_forced(path)
+    next_tokens = trie.children[path]
+    scores = logits[next_tokens].astype(np.float64)
+    scores -= scores.max()
+    token_costs = math.log(float(np.exp(scores).sum())) - scores
+    for token, token_cost in zip(next_tokens, token_costs, strict=True):
+        heapq.heappush(search.frontier, (cost + float(token_cost), (*path, token)))

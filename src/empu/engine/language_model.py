@@ -1,33 +1,42 @@
-"""A model that talks: a backend, a tokenizer, and one dialogue's cache that is kept between turns."""
+"""A language model: a backend with its tokenizer, and the KV cache of one conversation."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from empu.checkpoint import open_checkpoint
-from empu.checkpoint.adapter import read_adapter
+from empu.checkpoint.lora_adapter import read_adapter
 from empu.config import ModelConfig
-from empu.engine.backends.protocol import Backend, Chunk, SequenceId, Want
+from empu.engine.backends.options import DEFAULT_OPTIONS, BackendOptions
+from empu.engine.backends.protocol import Backend, Chunk, LogitsNeeded, SequenceId
 from empu.engine.backends.registry import open_backend
-from empu.engine.backends.storage import AS_IT_IS, Storage
-from empu.engine.generation import AnswerState, Completion, Guide, Piece, Timings
-from empu.engine.label_search import ChoiceTrie, choose
-from empu.engine.prompt import Prompt, encode_prompt
-from empu.engine.prompt_lookup import LONGEST, Drafts
+from empu.engine.generation import GenerationState, TokenConstraint
+from empu.engine.label_search import LabelTrie, search_labels
+from empu.engine.outputs import Completion, TextDelta
+from empu.engine.prefix_cache import reusable_length
+from empu.engine.prompt import EncodedPrompt, prepare_prompt
+from empu.engine.prompt_lookup import MAX_DRAFT_TOKENS, PromptLookup
 from empu.engine.sampling import SamplingParams
 from empu.errors import UsageError
-from empu.text import load_text
-from empu.text.base import Message, Text
-from empu.text.task import Task, encode_answer, encode_question, plain_question, read_task, spoken
+from empu.text import load_text_processor
+from empu.text.base import Message, TextProcessor
+from empu.text.prompt_encoding import encode_answer, encode_prompt, plain_prompt, readable_labels
+from empu.text.task import Task, read_task
 
-PREFILL_CHUNK = 256
-"""Tokens that are read in one forward pass; between two passes an answer can be cancelled."""
+if TYPE_CHECKING:
+    from empu.engine.structured_output import GrammarCompiler
+
+PREFILL_CHUNK_SIZE = 256
+"""Tokens of one prefill step. A generation can be cancelled between two steps."""
 
 
 def open_model(
@@ -36,95 +45,105 @@ def open_model(
     adapter: Path | None = None,
     engine: str = "auto",
     threads: int | None = None,
-    context: int | None = None,
-    storage: Storage = AS_IT_IS,
+    context_length: int | None = None,
+    options: BackendOptions = DEFAULT_OPTIONS,
 ) -> LanguageModel:
-    """Open a GGUF file, a Hugging Face folder or a Meta folder for answering.
+    """Open a GGUF file, a Hugging Face folder or a Meta folder for inference.
 
-    ``engine`` is a name out of :data:`~empu.engine.backends.registry.ENGINES`; ``context`` limits the tokens of
+    ``engine`` is a name of :data:`~empu.engine.backends.registry.ENGINES`. ``context_length`` limits the tokens of
     prompt and answer together. ``adapter`` is the folder of a specialist tuned from this model. Raises
-    :class:`~empu.errors.EmpuError` when the files or the machine do not allow it.
+    :class:`~empu.errors.EmpuError` when the files are unusable or the machine lacks memory.
     """
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     with open_checkpoint(path) as checkpoint:
-        longest = checkpoint.config.context_length
-        if context is not None and not 1 <= context <= longest:
-            raise UsageError(f"A context of {context:,} tokens was asked for; this model has at most {longest:,}.")
-        text = load_text(checkpoint.format, checkpoint.path, checkpoint.metadata)
-        backend = open_backend(checkpoint, engine=engine, threads=threads, context=context, storage=storage)
+        max_length = checkpoint.config.context_length
+        if context_length is not None and not 1 <= context_length <= max_length:
+            raise UsageError(f"The context is {context_length:,} tokens; this model allows 1 to {max_length:,}.")
+        text = load_text_processor(checkpoint.format, checkpoint.path, checkpoint.metadata)
+        backend = open_backend(
+            checkpoint, engine=engine, threads=threads, context_length=context_length, options=options
+        )
         model = LanguageModel(
             backend,
             text,
             checkpoint_path=checkpoint.path,
-            context=context or longest,
-            load_seconds=time.perf_counter() - begun,
+            context_length=context_length or max_length,
+            load_seconds=time.perf_counter() - started_at,
             task=read_task(checkpoint.path),
         )
-    return model if adapter is None else model.specialist(adapter)
+    return model if adapter is None else model.with_adapter(adapter)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A label and the (calibrated) probability that it is the right one."""
+class LabelPrediction:
+    """A label and the calibrated probability that it is right."""
 
     label: str
     confidence: float
 
 
 class LanguageModel:
-    """Answers one prompt at a time; what two prompts in a row have in common is read once."""
+    """Generates for one prompt at a time. The common prefix of two prompts in a row is computed once."""
 
     def __init__(
         self,
         backend: Backend,
-        text: Text,
+        text: TextProcessor,
         *,
         checkpoint_path: Path,
-        context: int,
+        context_length: int,
         load_seconds: float = 0.0,
         task: Task | None = None,
     ) -> None:
         self.backend = backend
         self.text = text
         self.checkpoint_path = checkpoint_path
-        self.context = context
+        self.context_length = context_length
         self.load_seconds = load_seconds
         self.task = task
         """What a specialist was tuned for; ``None`` for a general model."""
-        self.speculates = backend.exact
-        """Whether tokens are guessed ahead from the text itself, which changes nothing but the time."""
-        self.guides: object | None = None
-        """What ``guided.py`` keeps here between answers."""
-        self._trie: ChoiceTrie | None = None
+        self.uses_prompt_lookup = backend.batch_invariant
+        """Whether drafts are proposed. They change the speed, but not the output."""
+        self._label_trie: LabelTrie | None = None
         self._sequence: SequenceId | None = None
-        self._held: list[int] = []
+        self._cached_ids: list[int] = []
 
     @property
     def config(self) -> ModelConfig:
-        """The shape of the model."""
+        """Sizes of the model."""
         return self.backend.config
 
-    def specialist(self, adapter: Path) -> LanguageModel:
-        """The specialist in the folder ``adapter``, tuned from this model, with which it shares weights and memory.
+    @cached_property
+    def grammar_compiler(self) -> GrammarCompiler:
+        """Compiles schemas for this vocabulary. Built at the first use: a large vocabulary takes a second."""
+        from empu.engine.structured_output import GrammarCompiler
+
+        return GrammarCompiler(self.text, self.config.vocab_size)
+
+    def with_adapter(self, folder: Path) -> LanguageModel:
+        """Return the specialist in ``folder``, tuned from this model. It shares this model's weights and memory.
 
         Raises :class:`~empu.errors.EmpuError` when the files are damaged or made for another base.
         """
-        begun = time.perf_counter()
-        backend = self.backend.adapted(read_adapter(adapter, self.config))
+        started_at = time.perf_counter()
+        backend = self.backend.with_adapter(read_adapter(folder, self.config))
         return LanguageModel(
             backend,
             self.text,
             checkpoint_path=self.checkpoint_path,
-            context=self.context,
-            load_seconds=self.load_seconds + time.perf_counter() - begun,
-            task=read_task(adapter),
+            context_length=self.context_length,
+            load_seconds=self.load_seconds + time.perf_counter() - started_at,
+            task=read_task(folder),
         )
 
-    def worded(self, prompt: str | Sequence[Message]) -> str | Sequence[Message]:
-        """Messages as they are, or as the text that a specialist of a base without a chat template was tuned on."""
+    def format_prompt(self, prompt: str | Sequence[Message]) -> str | Sequence[Message]:
+        """Return messages as plain text where the model is a specialist of a base without a chat template.
+
+        It was tuned on such texts. Every other prompt is returned as it is.
+        """
         if self.task is None or self.text.template is not None or isinstance(prompt, str):
             return prompt
-        return plain_question(prompt)
+        return plain_prompt(prompt)
 
     def stream(
         self,
@@ -133,170 +152,174 @@ class LanguageModel:
         *,
         truncate: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
-        guide: Guide | None = None,
+        constraint: TokenConstraint | None = None,
     ) -> Generation:
-        """Begin an answer to a text (continued as it stands) or to messages (rendered by the chat template), within
-        a grammar where there is a ``guide`` (``guided.py`` makes them; each serves one answer) or the task has a
-        schema.
+        """Start a generation. A text is continued as it is; messages are rendered by the chat template.
 
-        Raises :class:`~empu.errors.PromptTooLongError` unless ``truncate`` allows cutting the oldest part.
+        ``constraint`` comes from :attr:`grammar_compiler` and serves one generation. A task with a schema has its own.
+        Raises :class:`~empu.errors.PromptTooLongError`, unless ``truncate`` allows to cut the oldest part.
         """
         params = params or SamplingParams()
-        prompt = self.worded(prompt)
-        if guide is None and self.task is not None and self.task.schema is not None:
-            from empu.engine.structured_output import guides_of
+        prompt = self.format_prompt(prompt)
+        if constraint is None and self.task is not None and self.task.schema is not None:
+            constraint = self.grammar_compiler.compile_json_schema(self.task.schema)
+        context = self.context_length
+        reserved = min(params.max_tokens or context, max(1, context // 4)) if truncate else 1
+        encoded = prepare_prompt(self.text, prompt, limit=context - reserved, truncate=truncate, tools=tools)
+        return Generation(self, encoded, params, constraint)
 
-            guide = guides_of(self).json_schema(self.task.schema)
-        reserved = min(params.max_tokens or self.context, max(1, self.context // 4)) if truncate else 1
-        encoded = encode_prompt(self.text, prompt, limit=self.context - reserved, truncate=truncate, tools=tools)
-        return Generation(self, encoded, params, guide)
+    def generate_json(
+        self, prompt: str | Sequence[Message], schema: Mapping[str, Any], params: SamplingParams | None = None
+    ) -> tuple[Any, Completion]:
+        """Return a JSON value that follows ``schema``, and its completion.
 
-    def classify(self, prompts: Sequence[str], *, count: int = 1) -> Iterator[list[Verdict]]:
-        """The ``count`` likeliest labels of each text, best first, by a specialist for labels.
+        Raises :class:`~empu.engine.structured_output.GrammarError` for a schema that cannot be used, and when
+        ``max_tokens`` ended the output too early.
+        """
+        from empu.engine.structured_output import GrammarError
 
-        Raises :class:`~empu.errors.UsageError` for a model without labels.
+        constraint = self.grammar_compiler.compile_json_schema(schema)
+        completion = self.stream(prompt, params, constraint=constraint).completion
+        try:
+            return json.loads(completion.text), completion
+        except ValueError:
+            raise GrammarError(
+                f"the output was not complete after {completion.completion_tokens} tokens; allow more of them"
+            ) from None
+
+    def classify(self, texts: Sequence[str], *, count: int = 1) -> Iterator[list[LabelPrediction]]:
+        """Yield the ``count`` most likely labels of each text, best first.
+
+        Raises :class:`~empu.errors.UsageError` for a model that was not tuned for labels.
         """
         task = self.task
         if task is None or task.kind != "label":
             raise UsageError("This model was not tuned for labels; ask it with `empu run`.")
-        if self._trie is None:
-            self._trie = ChoiceTrie([encode_answer(self.text, answer) for answer in spoken(task.labels)])
-        questions = [encode_question(self.text, task.messages(prompt)) for prompt in prompts]
-        for choices in choose(self.backend, questions, self._trie, count=min(count, len(task.labels))):
-            yield [Verdict(task.labels[choice.index], task.confidence(choice.probability)) for choice in choices]
+        if self._label_trie is None:
+            self._label_trie = LabelTrie([encode_answer(self.text, label) for label in readable_labels(task.labels)])
+        prompts = [encode_prompt(self.text, task.messages(text)) for text in texts]
+        for results in search_labels(self.backend, prompts, self._label_trie, count=min(count, len(task.labels))):
+            yield [LabelPrediction(task.labels[label.index], task.confidence(label.probability)) for label in results]
 
-    def resume(self, ids: Sequence[int]) -> tuple[SequenceId, int]:
-        """A sequence that holds a beginning of ``ids``, and how many of them; the rest is still to be read.
+    def reuse_prefix(self, ids: Sequence[int]) -> int:
+        """Cut the model's sequence to its common prefix with ``ids``, and return that prefix's length.
 
-        At least one token is left, since logits come from reading.
+        It is less than ``len(ids)``, since at least one token has to be computed for its logits.
         """
         if self._sequence is None:
-            self._sequence = self.backend.allocate(self.context)
-            self._held = []
-        common = 0
-        for ours, theirs in zip(self._held, ids[:-1], strict=False):
-            if ours != theirs:
-                break
-            common += 1
-        self.backend.truncate(self._sequence, common)
-        del self._held[common:]
-        return self._sequence, common
+            self._sequence = self.backend.allocate(self.context_length)
+            self._cached_ids = []
+        length = reusable_length(self._cached_ids, ids)
+        self.backend.truncate(self._sequence, length)
+        del self._cached_ids[length:]
+        return length
 
-    def unread(self, count: int) -> None:
-        """Forget the last ``count`` tokens of the sequence."""
+    def forward(self, ids: Sequence[int], logits_needed: LogitsNeeded) -> npt.NDArray[np.float32]:
+        """Append ``ids`` to the model's sequence and return the logits that are needed."""
+        assert self._sequence is not None
+        (logits,) = self.backend.forward([Chunk(self._sequence, np.asarray(ids, dtype=np.int32), logits_needed)])
+        self._cached_ids += ids
+        return logits
+
+    def drop_last(self, count: int) -> None:
+        """Remove the last ``count`` tokens from the model's sequence."""
         if count:
             assert self._sequence is not None
-            del self._held[-count:]
-            self.backend.truncate(self._sequence, len(self._held))
-
-    def read(self, ids: Sequence[int], want: Want) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Append ``ids`` to the sequence; logits as :class:`Want` says."""
-        assert self._sequence is not None
-        (logits,) = self.backend.forward([Chunk(self._sequence, np.asarray(ids, dtype=np.int32), want)])
-        self._held += ids
-        return logits
+            del self._cached_ids[-count:]
+            self.backend.truncate(self._sequence, len(self._cached_ids))
 
 
 class Generation:
-    """One answer as it comes: iterate over its pieces, then read ``completion``. Not restartable."""
+    """A running generation: iterate over its text deltas, then read ``completion``. It cannot be restarted."""
 
-    def __init__(self, model: LanguageModel, prompt: Prompt, params: SamplingParams, guide: Guide | None) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompt: EncodedPrompt,
+        params: SamplingParams,
+        constraint: TokenConstraint | None,
+    ) -> None:
         self._model = model
         self.prompt = prompt
-        self._state = AnswerState(model.text.tokenizer, params, prompt.ids, model.context - len(prompt.ids), guide)
-        self._cancelled = False
-        self._begun = time.perf_counter()
+        max_new_tokens = model.context_length - len(prompt.ids)
+        self._state = GenerationState(model.text.tokenizer, params, prompt.ids, max_new_tokens, constraint)
+        self._is_cancelled = False
+        self._started_at = time.perf_counter()
         self._prefill_s = self._first_token_s = self._decode_s = 0.0
-        self._cached = 0
-        self._pieces = self._run()
+        self._cached_tokens = 0
+        self._deltas = self._generate()
 
-    def __iter__(self) -> Iterator[Piece]:
-        return self._pieces
+    def __iter__(self) -> Iterator[TextDelta]:
+        return self._deltas
 
     def cancel(self) -> None:
         """Stop after the current step. May be called from another thread or a signal handler."""
-        self._cancelled = True
+        self._is_cancelled = True
 
     @property
     def completion(self) -> Completion:
-        """The whole answer; while it is not complete, it is run to its end."""
-        for _ in self._pieces:
+        """The completion. Runs the generation to its end first."""
+        for _ in self._deltas:
             pass
-        state = self._state
-        assert state.finish_reason is not None
-        read, written = len(self.prompt.ids) - self._cached, max(0, len(state.tokens) - 1)
-        return Completion(
-            text=state.text,
-            finish_reason=state.finish_reason,
-            stop_string=state.stop_string,
-            prompt_tokens=len(self.prompt.ids),
-            completion_tokens=len(state.tokens),
-            dropped_tokens=self.prompt.dropped,
-            seed=state.sampler.seed,
-            timings=Timings(
-                load_s=self._model.load_seconds,
-                prefill_s=self._prefill_s,
-                first_token_s=self._first_token_s,
-                decode_s=self._decode_s,
-                prefill_tokens_per_s=_rate(read, self._prefill_s),
-                decode_tokens_per_s=_rate(written, self._decode_s),
-            ),
-            logprobs=state.logprobs,
-            cached_tokens=self._cached,
+        return self._state.completion(
+            self.prompt,
+            cached_tokens=self._cached_tokens,
+            load_s=self._model.load_seconds,
+            prefill_s=self._prefill_s,
+            first_token_s=self._first_token_s,
+            decode_s=self._decode_s,
         )
 
-    def _run(self) -> Iterator[Piece]:
+    def _generate(self) -> Iterator[TextDelta]:
         model, state = self._model, self._state
-        begun = time.perf_counter()
-        _, self._cached = model.resume(self.prompt.ids)
-        piece = state.begin()
-        if piece.tokens:
-            yield piece
-        rest = [*self.prompt.ids[self._cached :], *piece.tokens]
+        started_at = time.perf_counter()
+        self._cached_tokens = model.reuse_prefix(self.prompt.ids)
+        delta = state.begin()
+        if delta.tokens:
+            yield delta
+        remaining = [*self.prompt.ids[self._cached_tokens :], *delta.tokens]
         logits = None
-        for start in range(0, len(rest), PREFILL_CHUNK):
-            if self._cancelled or state.finish_reason is not None:
+        for start in range(0, len(remaining), PREFILL_CHUNK_SIZE):
+            if self._is_cancelled or state.finish_reason is not None:
                 yield state.cancel()
                 return
-            part = rest[start : start + PREFILL_CHUNK]
-            logits = model.read(part, Want.LAST if start + len(part) == len(rest) else Want.NONE)
+            chunk = remaining[start : start + PREFILL_CHUNK_SIZE]
+            is_last = start + len(chunk) == len(remaining)
+            logits = model.forward(chunk, LogitsNeeded.LAST if is_last else LogitsNeeded.NONE)
         assert logits is not None
-        self._prefill_s = time.perf_counter() - begun
-        piece = state.take(logits[-1])
-        self._first_token_s = time.perf_counter() - self._begun
-        yield piece
-        drafts = Drafts(self.prompt.ids) if model.speculates else None
-        if drafts is not None:
-            drafts.add(state.tokens)
+        self._prefill_s = time.perf_counter() - started_at
+        delta = state.sample(logits[-1])
+        self._first_token_s = time.perf_counter() - self._started_at
+        yield delta
+        prompt_lookup = PromptLookup(self.prompt.ids) if model.uses_prompt_lookup else None
+        if prompt_lookup is not None:
+            prompt_lookup.extend(state.tokens)
         while state.finish_reason is None:
-            if self._cancelled:
+            if self._is_cancelled:
                 yield state.cancel()
                 return
-            step = time.perf_counter()
-            pieces = self._step(piece, drafts)
-            self._decode_s += time.perf_counter() - step
-            yield from pieces
-            piece = pieces[-1]
+            step_started_at = time.perf_counter()
+            deltas = self._decode_step(delta, prompt_lookup)
+            self._decode_s += time.perf_counter() - step_started_at
+            yield from deltas
+            delta = deltas[-1]
 
-    def _step(self, last: Piece, drafts: Drafts | None) -> list[Piece]:
-        """Read what the last piece added and a guess at what follows; the pieces that came of it, at least one."""
+    def _decode_step(self, last: TextDelta, prompt_lookup: PromptLookup | None) -> list[TextDelta]:
+        """Compute the tokens of the last delta and a draft of what follows. Return at least one delta."""
         model, state = self._model, self._state
-        room = model.context - len(self.prompt.ids) - len(state.tokens)
-        guess = drafts.guess(min(room, LONGEST)) if drafts is not None else []
-        logits = model.read([*last.tokens, *guess], Want.ALL if guess else Want.LAST)
-        pieces = [state.take(logits[-1 - len(guess)])]
-        for i, token in enumerate(guess):
-            if pieces[-1].tokens != (token,) or state.finish_reason is not None:
+        room = model.context_length - len(self.prompt.ids) - len(state.tokens)
+        draft = prompt_lookup.propose(min(room, MAX_DRAFT_TOKENS)) if prompt_lookup is not None else []
+        logits = model.forward([*last.tokens, *draft], LogitsNeeded.ALL if draft else LogitsNeeded.LAST)
+        deltas = [state.sample(logits[-1 - len(draft)])]
+        for i, token in enumerate(draft):
+            if deltas[-1].tokens != (token,) or state.finish_reason is not None:
                 break
-            pieces.append(state.take(logits[i - len(guess)]))
-        if drafts is not None:
-            for piece in pieces:
-                drafts.add(piece.tokens)
-            if guess:
-                drafts.judge(len(guess), len(pieces) - 1)
-        model.unread(len(guess) - (len(pieces) - 1))
-        return pieces
-
-
-def _rate(tokens: int, seconds: float) -> float | None:
-    return tokens / seconds if tokens and seconds > 0 else None
+            deltas.append(state.sample(logits[i - len(draft)]))
+        num_accepted = len(deltas) - 1
+        if prompt_lookup is not None:
+            for delta in deltas:
+                prompt_lookup.extend(delta.tokens)
+            if draft:
+                prompt_lookup.record_result(len(draft), num_accepted)
+        model.drop_last(len(draft) - num_accepted)
+        return deltas

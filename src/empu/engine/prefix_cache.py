@@ -1,4 +1,4 @@
-"""What earlier prompts left in the cache, so that a prompt with the same beginning is not read again."""
+"""Prefix cache: finished sequences stay in memory, so that a prompt with the same prefix skips that part of prefill."""
 
 from __future__ import annotations
 
@@ -6,65 +6,68 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from empu.engine.backends.protocol import Backend, SequenceId
+from empu.text.common_prefix import common_prefix_length
 
 
-class Prefixes:
-    """The most recently used finished sequences, at most ``count`` of them, each of one model: a backend, or a view of
-    it with an adapter.
+class PrefixCache:
+    """The most recently used finished sequences, at most ``max_sequences``. It owns them and releases them.
+
+    Each belongs to one view of the backend: without an adapter, or with one.
     """
 
-    def __init__(self, backend: Backend, count: int) -> None:
+    def __init__(self, backend: Backend, max_sequences: int) -> None:
         self._backend = backend
-        self._count = count
-        self._held: OrderedDict[SequenceId, tuple[Backend, list[int]]] = OrderedDict()
+        self._max_sequences = max_sequences
+        self._sequences: OrderedDict[SequenceId, tuple[Backend, list[int]]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._sequences)
 
-    def best(self, model: Backend, ids: Sequence[int]) -> tuple[SequenceId, int] | None:
-        """The model's sequence that shares most with ``ids``, and how many tokens; at least one of ``ids`` is left."""
-        lengths = {sequence: shared(held, ids) for sequence, (of, held) in self._held.items() if of is model}
-        found = max(lengths, key=lengths.__getitem__, default=None)
-        if found is None or not lengths[found]:
+    def longest_match(self, view: Backend, ids: Sequence[int]) -> tuple[SequenceId, int] | None:
+        """Return the view's sequence with the longest reusable prefix of ``ids``, and that prefix's length."""
+        lengths = {
+            sequence: reusable_length(cached_ids, ids)
+            for sequence, (other_view, cached_ids) in self._sequences.items()
+            if other_view is view
+        }
+        best = max(lengths, key=lengths.__getitem__, default=None)
+        if best is None or not lengths[best]:
             return None
-        self._held.move_to_end(found)
-        return found, lengths[found]
+        self._sequences.move_to_end(best)
+        return best, lengths[best]
 
-    def keep(self, model: Backend, sequence: SequenceId, ids: list[int]) -> None:
-        """Take over a sequence of ``model`` that holds ``ids``. One that another one continues is given back."""
-        if not self._count or not ids:
+    def add(self, view: Backend, sequence: SequenceId, ids: list[int]) -> None:
+        """Take over a sequence that holds ``ids``. Sequences that are a prefix of it are released."""
+        if not self._max_sequences or not ids:
             self._backend.release(sequence)
             return
-        self._held[sequence] = model, ids
-        for other, (of, theirs) in list(self._held.items()):
-            if other != sequence and of is model and ids[: len(theirs)] == theirs:
-                self._drop(other)
-        while len(self._held) > self._count:
-            self.forget_oldest()
+        self._sequences[sequence] = view, ids
+        for other, (other_view, other_ids) in list(self._sequences.items()):
+            if other != sequence and other_view is view and ids[: len(other_ids)] == other_ids:
+                self._remove(other)
+        while len(self._sequences) > self._max_sequences:
+            self.evict()
 
-    def forget_oldest(self) -> bool:
-        """Give back the one that was not used for longest; whether there was one."""
-        if not self._held:
+    def evict(self) -> bool:
+        """Release the least recently used sequence. Return ``False`` when there is none."""
+        if not self._sequences:
             return False
-        self._drop(next(iter(self._held)))
+        self._remove(next(iter(self._sequences)))
         return True
 
     def clear(self) -> None:
-        """Give all back."""
-        while self.forget_oldest():
+        """Release all sequences."""
+        while self.evict():
             pass
 
-    def _drop(self, sequence: SequenceId) -> None:
-        del self._held[sequence]
+    def _remove(self, sequence: SequenceId) -> None:
+        del self._sequences[sequence]
         self._backend.release(sequence)
 
 
-def shared(held: Sequence[int], ids: Sequence[int]) -> int:
-    """Length of the common beginning, at most ``len(ids) - 1``, since logits come from reading a token."""
-    limit = min(len(held), len(ids) - 1)
-    if list(held[:limit]) == list(ids[:limit]):
-        return limit
-    for i in range(limit):
-        if held[i] != ids[i]:
-            return i
-    return limit
+def reusable_length(cached_ids: Sequence[int], ids: Sequence[int]) -> int:
+    """Return how many leading ``ids`` need no computation: the common prefix, at most ``len(ids) - 1``.
+
+    At least one token has to be computed, since its logits are needed.
+    """
+    return min(common_prefix_length(cached_ids, ids), len(ids) - 1)

@@ -1,52 +1,54 @@
-"""Speculation from a text's own words: what followed the last few tokens before, as a guess at what follows now.
+"""Prompt lookup: speculative decoding without a draft model. Drafts are copied from earlier text of the sequence.
 
-A guess is read together with the last token, and the logits behind each of its tokens say whether it was right. On a
-backend that is ``exact`` they are the bits that reading token by token gives, so speculation changes no answer, sampled
-ones neither; only the time. ("Prompt lookup", Saxena 2023; "lookahead without a draft model".)
+What followed the last few tokens before is a draft of what follows now. The draft is computed together with the last
+token, and the logits at each of its tokens verify it. A ``batch_invariant`` backend gives the same bits as decoding
+token by token, so the output does not change, sampled or not; only the time does. ("Prompt lookup decoding", Saxena
+2023.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-CONTEXT = 3
-"""Tokens that must be the same for what followed them to be a guess."""
-LONGEST = 8
-PAUSE = 32
-"""After wrong guesses at most this many tokens are written without one."""
+NGRAM_SIZE = 3
+"""Last tokens that must occur earlier for a draft to be proposed."""
+MAX_DRAFT_TOKENS = 8
+MAX_PAUSE = 32
+"""After rejected drafts, at most this many tokens are generated without a draft."""
 
 
-class Drafts:
-    """The guesses of one answer. They grow while they are right and pause while they are wrong."""
+class PromptLookup:
+    """Proposes drafts for one sequence. They grow while they are accepted and pause while they are rejected."""
 
     def __init__(self, ids: Sequence[int] = ()) -> None:
         self._ids: list[int] = []
-        self._after: dict[tuple[int, ...], int] = {}
-        self._length = 2
-        self._pause = self._waited = 0
-        self.add(ids)
+        self._next_position: dict[tuple[int, ...], int] = {}
+        """N-gram -> position of the token that followed its last occurrence."""
+        self._draft_length = 2
+        self._pause = self._skipped = 0
+        self.extend(ids)
 
-    def add(self, tokens: Sequence[int]) -> None:
-        """What stands behind the text now."""
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Append tokens of the sequence."""
         for token in tokens:
-            if len(self._ids) >= CONTEXT:
-                self._after[tuple(self._ids[-CONTEXT:])] = len(self._ids)
+            if len(self._ids) >= NGRAM_SIZE:
+                self._next_position[tuple(self._ids[-NGRAM_SIZE:])] = len(self._ids)
             self._ids.append(token)
 
-    def guess(self, most: int = LONGEST) -> list[int]:
-        """At most ``most`` tokens; none where nothing is known or guessing has not paid lately."""
-        if self._waited < self._pause:
-            self._waited += 1
+    def propose(self, max_tokens: int = MAX_DRAFT_TOKENS) -> list[int]:
+        """Return a draft of at most ``max_tokens``; empty where no n-gram matches, or during a pause."""
+        if self._skipped < self._pause:
+            self._skipped += 1
             return []
-        found = self._after.get(tuple(self._ids[-CONTEXT:]))
-        return [] if found is None or most < 1 else self._ids[found : found + min(self._length, most)]
+        start = self._next_position.get(tuple(self._ids[-NGRAM_SIZE:]))
+        return [] if start is None or max_tokens < 1 else self._ids[start : start + min(self._draft_length, max_tokens)]
 
-    def judge(self, guessed: int, right: int) -> None:
-        """``right`` of ``guessed`` tokens were."""
-        if right == guessed:
-            self._length = min(2 * self._length, LONGEST)
+    def record_result(self, proposed: int, accepted: int) -> None:
+        """Adapt to a draft of ``proposed`` tokens, of which ``accepted`` were right."""
+        if accepted == proposed:
+            self._draft_length = min(2 * self._draft_length, MAX_DRAFT_TOKENS)
             self._pause = 0
         else:
-            self._length = max(1, right)
-            self._pause = 0 if right else min(2 * self._pause + 1, PAUSE)
-        self._waited = 0
+            self._draft_length = max(1, accepted)
+            self._pause = 0 if accepted else min(2 * self._pause + 1, MAX_PAUSE)
+        self._skipped = 0

@@ -1,4 +1,4 @@
-"""One request on its way through the scheduler, and what it is told."""
+"""One request in the scheduler, and the updates that it sends."""
 
 from __future__ import annotations
 
@@ -6,99 +6,87 @@ import time
 from collections.abc import Callable
 
 from empu.engine.backends.protocol import Backend, SequenceId
-from empu.engine.generation import AnswerState, Completion, Piece, Timings
-from empu.engine.prompt import Prompt
-from empu.engine.prompt_lookup import Drafts
+from empu.engine.generation import GenerationState
+from empu.engine.outputs import Completion, TextDelta
+from empu.engine.prompt import EncodedPrompt
+from empu.engine.prompt_lookup import PromptLookup
 
-Update = Piece | Completion | Exception
-"""What a request is told: its pieces, and at the end its completion or what went wrong, once."""
+RequestUpdate = TextDelta | Completion | Exception
+"""Text deltas, and as the last update the completion or an error."""
 
 
-class Job:
-    """One request. ``deliver`` is called in the scheduler's thread."""
+class GenerationRequest:
+    """A request for one generation. ``on_update`` is called in the scheduler's thread."""
 
     def __init__(
         self,
-        model: Backend,
-        prompt: Prompt,
-        state: AnswerState,
+        backend: Backend,
+        prompt: EncodedPrompt,
+        state: GenerationState,
         capacity: int,
-        deliver: Callable[[Update], None],
-        wake: Callable[[], None],
+        on_update: Callable[[RequestUpdate], None],
+        wake_scheduler: Callable[[], None],
     ) -> None:
-        self.model = model
-        """The backend, or a view of it with an adapter."""
+        self.backend = backend
+        """The scheduler's backend, or a view of it with an adapter."""
         self.prompt = prompt
         self.state = state
         self.capacity = capacity
         self.sequence: SequenceId | None = None
         self.ids = list(prompt.ids)
-        """Prompt and answer so far."""
-        self.read = 0
-        """How many of ``ids`` the cache holds."""
-        self.drafts: Drafts | None = None
-        self.guess: list[int] = []
-        """Tokens that are read in this step behind ``ids``, though nobody chose them yet."""
-        self.cached = 0
+        """Tokens of the prompt and of the answer so far."""
+        self.num_computed = 0
+        """How many of ``ids`` the KV cache holds."""
+        self.prompt_lookup: PromptLookup | None = None
+        self.draft: list[int] = []
+        """Draft tokens that this step verifies; they are not in ``ids`` yet."""
+        self.cached_tokens = 0
         self.cancelled = False
-        self.submitted = self.begun = time.perf_counter()
-        self.first: float | None = None
-        """When the first token was chosen."""
-        self._deliver = deliver
-        self._held: Piece | None = None
-        self._told = False
-        self._wake = wake
+        self.submitted_at = self.started_at = time.perf_counter()
+        self.first_token_at: float | None = None
+        self._on_update = on_update
+        self._wake_scheduler = wake_scheduler
+        self._held_delta: TextDelta | None = None
+        self._has_sent = False
 
     @property
-    def is_reading(self) -> bool:
-        """Whether a part of the prompt is still to be read."""
-        return self.read < len(self.prompt.ids)
+    def is_prefilling(self) -> bool:
+        """Whether a part of the prompt is not computed yet."""
+        return self.num_computed < len(self.prompt.ids)
 
     def cancel(self) -> None:
-        """End after the current step, from any thread. The completion then says ``cancelled``."""
+        """End after the current step, from any thread. The finish reason is then ``cancelled``."""
         self.cancelled = True
-        self._wake()
+        self._wake_scheduler()
 
-    def tell(self, update: Update, *, may_wait: bool = False) -> None:
-        """Deliver; a reader that is gone cancels. A piece that ``may_wait`` comes with the next one."""
-        if isinstance(update, Piece):
-            if self._held is not None:
-                update = self._held.followed_by(update)
-            self._held = update if may_wait and self._told else None
-            if self._held is not None:
+    def send(self, update: RequestUpdate, *, may_wait: bool = False) -> None:
+        """Call ``on_update``; if that fails, cancel. A delta that ``may_wait`` is joined with the next one.
+
+        The first delta never waits.
+        """
+        if isinstance(update, TextDelta):
+            if self._held_delta is not None:
+                update = self._held_delta.joined_with(update)
+            self._held_delta = update if may_wait and self._has_sent else None
+            if self._held_delta is not None:
                 return
-        self._told = True
-        held, self._held = self._held, None
+        self._has_sent = True
+        held, self._held_delta = self._held_delta, None
         try:
             if held is not None:
-                self._deliver(held)
-            self._deliver(update)
+                self._on_update(held)
+            self._on_update(update)
         except Exception:
             self.cancelled = True
 
     def completion(self) -> Completion:
-        """Of a finished answer."""
-        state, ended = self.state, time.perf_counter()
-        assert state.finish_reason is not None
-        fresh, written = len(self.prompt.ids) - self.cached, len(state.tokens) - 1
-        first = self.first
-        prefill, decode = (first - self.begun, ended - first) if first is not None else (0.0, 0.0)
-        return Completion(
-            text=state.text,
-            finish_reason=state.finish_reason,
-            stop_string=state.stop_string,
-            prompt_tokens=len(self.prompt.ids),
-            completion_tokens=len(state.tokens),
-            dropped_tokens=self.prompt.dropped,
-            seed=state.sampler.seed,
-            timings=Timings(
-                load_s=0.0,
-                prefill_s=prefill,
-                first_token_s=first - self.submitted if first is not None else 0.0,
-                decode_s=decode,
-                prefill_tokens_per_s=fresh / prefill if prefill > 0 else None,
-                decode_tokens_per_s=written / decode if written > 0 and decode > 0 else None,
-            ),
-            logprobs=state.logprobs,
-            cached_tokens=self.cached,
+        """Return the completion of a finished request."""
+        ended_at, first = time.perf_counter(), self.first_token_at
+        return self.state.completion(
+            self.prompt,
+            cached_tokens=self.cached_tokens,
+            load_s=0.0,
+            prefill_s=first - self.started_at if first is not None else 0.0,
+            first_token_s=first - self.submitted_at if first is not None else 0.0,
+            decode_s=ended_at - first if first is not None else 0.0,
         )

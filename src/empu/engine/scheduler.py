@@ -1,7 +1,7 @@
-"""Many answers at once from one backend: continuous batching in a thread of its own.
+"""Continuous batching: many generations at once on one backend, in a thread of its own.
 
-Every step is one forward pass. Each answer in progress gets its next token first; what is left of the step's budget
-reads prompts, in the order in which they came. Knows token ids, not texts or HTTP.
+Each step is one forward pass. Every decoding request gets its next token first. The rest of the step's token budget
+goes to prefill, in order of arrival. Knows token ids, neither texts nor HTTP.
 """
 
 from __future__ import annotations
@@ -19,52 +19,57 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from empu.engine.backends.protocol import Backend, Chunk, Want
-from empu.engine.generation import AnswerState, Guide, Piece
-from empu.engine.prefix_cache import Prefixes, shared
-from empu.engine.prompt import Prompt
-from empu.engine.prompt_lookup import LONGEST, Drafts
-from empu.engine.request import Job, Update
+from empu.engine.backends.protocol import Backend, Chunk, LogitsNeeded
+from empu.engine.generation import GenerationState, TokenConstraint
+from empu.engine.outputs import TextDelta
+from empu.engine.prefix_cache import PrefixCache, reusable_length
+from empu.engine.prompt import EncodedPrompt
+from empu.engine.prompt_lookup import MAX_DRAFT_TOKENS, PromptLookup
+from empu.engine.request import GenerationRequest, RequestUpdate
 from empu.engine.sampling import SamplingParams
-from empu.errors import BusyError, EmpuError, NoRoomError, PromptTooLongError, UsageError
+from empu.errors import CacheFullError, EmpuError, PromptTooLongError, QueueFullError, UsageError
 from empu.text.base import Tokenizer
 
 log = logging.getLogger("empu.engine")
 
 T = TypeVar("T")
-WORTH_SHARING = 16
-"""A prompt waits for another one that is being read when at least this many more of its tokens come from there."""
-FEW = 4
-"""Answers in progress up to which their next tokens are guessed; with more of them a step has work enough."""
-CROWD = 8
-"""Answers in progress up to which each step's tokens are told at once; with more, only every ``TELL_S`` seconds, since
-telling takes its time from the same processors. First tokens never wait.
+MIN_SHARED_TOKENS = 16
+"""A request waits for the prefill of another one when at least this many more of its tokens come from there."""
+MAX_REQUESTS_WITH_LOOKUP = 4
+"""Prompt lookup stops above this many decoding requests: a step then has work enough."""
+MAX_UNDELAYED_REQUESTS = 8
+"""Up to this many running requests, each step's tokens are sent at once. With more, they are sent every
+``UPDATE_INTERVAL_S``, since sending takes time from the same processors. First tokens never wait.
 """
-TELL_S = 0.05
-"""Words come in twenty times a second, which still reads as writing."""
+UPDATE_INTERVAL_S = 0.05
+"""Twenty updates per second still read as a steady stream."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """``slots`` answers at once, ``queue`` more that wait, ``step_tokens`` in one forward pass, and ``prefixes``
-    finished dialogues whose beginnings are kept.
-    """
+class SchedulerConfig:
+    """Limits of a scheduler."""
 
-    slots: int = 16
-    queue: int = 64
-    step_tokens: int = 256
-    prefixes: int = 4
+    max_running: int = 16
+    """Requests that run at once."""
+    max_waiting: int = 64
+    """Requests in the queue."""
+    max_step_tokens: int = 256
+    """Tokens of one forward pass."""
+    max_cached_prefixes: int = 4
+    """Finished sequences in the prefix cache."""
 
     def __post_init__(self) -> None:
-        if not (self.slots >= 1 and self.queue >= 0 and self.prefixes >= 0 and self.step_tokens > self.slots):
+        is_valid = self.max_running >= 1 and self.max_waiting >= 0 and self.max_cached_prefixes >= 0
+        if not (is_valid and self.max_step_tokens > self.max_running):
             raise UsageError(
-                f"{self} cannot be kept; give at least one slot, and more tokens in a step than there are slots."
+                f"{self} is not valid; give at least one running request, and more tokens per step than running "
+                "requests."
             )
 
 
 @dataclass(slots=True)
-class Counts:
-    """Since the start; read by ``/metrics``."""
+class SchedulerCounters:
+    """Totals since the start. The page ``/metrics`` shows them under these names."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -78,182 +83,185 @@ class Counts:
 
 
 class Scheduler:
-    """Owns a backend: from :meth:`start` to :meth:`close` only its thread may use it."""
+    """Owns a backend: between :meth:`start` and :meth:`close` only its thread may use it."""
 
-    def __init__(self, backend: Backend, tokenizer: Tokenizer, context: int, limits: Limits | None = None) -> None:
-        """``context`` is how many tokens a prompt and its answer may have together."""
-        self.limits = limits or Limits()
-        self.counts = Counts()
+    def __init__(
+        self, backend: Backend, tokenizer: Tokenizer, context_length: int, config: SchedulerConfig | None = None
+    ) -> None:
+        """``context_length`` is the maximum number of tokens of a prompt and its answer together."""
+        self.config = config or SchedulerConfig()
+        self.counters = SchedulerCounters()
+        self.failure: EmpuError | None = None
+        """Set when the thread failed and left the backend in an unknown state: then all requests are refused."""
         self._backend = backend
         self._tokenizer = tokenizer
-        self._context = context
+        self._context_length = context_length
+        self._prefix_cache = PrefixCache(backend, self.config.max_cached_prefixes)
         self._changed = threading.Condition()
-        self._waiting: deque[Job] = deque()
+        """Guards the queues below, and wakes the thread."""
+        self._waiting: deque[GenerationRequest] = deque()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._running: list[Job] = []
-        self._open: dict[Job, None] = {}
-        """Those whose last update is still to be written."""
-        self._letters: list[tuple[Job, Update]] = []
-        """What the step in progress gave. It is delivered at once, so that readers take their turn while the next step
-        computes and not between two choices of this one.
+        self._running: list[GenerationRequest] = []
+        self._unfinished: dict[GenerationRequest, None] = {}
+        """Requests whose last update is not written yet."""
+        self._updates: list[tuple[GenerationRequest, RequestUpdate]] = []
+        """Updates of the current step. They are sent together after it, so that readers run while the next step
+        computes, and not between two samples of this one.
         """
-        self._told = 0.0
-        """When everything was told."""
-        self._prefixes = Prefixes(backend, self.limits.prefixes)
-        self._closing = self._abandon = False
-        self.failure: EmpuError | None = None
-        """Why nothing is answered any more: a mistake in the thread left the backend in a state that nobody knows."""
-        self._thread = threading.Thread(target=self._work, name="empu-scheduler", daemon=True)
+        self._all_sent_at = 0.0
+        self._is_closing = self._cancels_all = False
+        self._thread = threading.Thread(target=self._run, name="empu-scheduler", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self, *, drain: bool = False, timeout_s: float | None = None) -> None:
-        """Take nothing more; finish what there is with ``drain``, otherwise cancel it. Waits for the thread."""
+        """Accept no more requests and wait for the thread. Requests are cancelled, or with ``drain`` completed."""
         with self._changed:
-            self._closing = True
-            self._abandon = self._abandon or not drain
+            self._is_closing = True
+            self._cancels_all = self._cancels_all or not drain
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
     @property
     def load(self) -> tuple[int, int]:
-        """Answers in progress, and requests that wait."""
+        """Numbers of running and of waiting requests."""
         return len(self._running), len(self._waiting) + len(self._calls)
 
     def submit(
         self,
-        prompt: Prompt,
+        prompt: EncodedPrompt,
         params: SamplingParams,
-        deliver: Callable[[Update], None],
-        guide: Guide | None = None,
+        on_update: Callable[[RequestUpdate], None],
+        constraint: TokenConstraint | None = None,
         *,
-        model: Backend | None = None,
-    ) -> Job:
-        """Queue a request, from any thread; ``model`` is a view of the backend with an adapter.
+        backend: Backend | None = None,
+    ) -> GenerationRequest:
+        """Queue a request, from any thread. ``backend`` is a view of the scheduler's backend with an adapter.
 
-        Raises :class:`BusyError` when the queue is full, :class:`PromptTooLongError` when no token would fit,
-        :attr:`failure` where there is one, and :class:`EmpuError` once it is being closed.
+        Raises :class:`QueueFullError`, :class:`PromptTooLongError` when no token would fit, :attr:`failure` if it is
+        set, and :class:`EmpuError` after :meth:`close`.
         """
-        room = self._context - len(prompt.ids)
-        if room < 1:
-            raise PromptTooLongError(len(prompt.ids), self._context - 1, "shorten it")
-        if (token := max(prompt.ids)) >= (size := self._backend.config.vocab_size):
+        max_new_tokens = self._context_length - len(prompt.ids)
+        if max_new_tokens < 1:
+            raise PromptTooLongError(len(prompt.ids), self._context_length - 1, "shorten it")
+        if (token := max(prompt.ids)) >= (vocab_size := self._backend.config.vocab_size):
             raise UsageError(
-                f"The text holds token {token:,} of the tokenizer, and the model knows {size:,}; leave it out, or open "
-                "the model with its own tokenizer."
+                f"The text contains the tokenizer's token {token:,}, but the model has only {vocab_size:,} tokens; "
+                "leave it out, or open the model with its own tokenizer."
             )
-        state = AnswerState(self._tokenizer, params, prompt.ids, room, guide)
-        capacity = len(prompt.ids) + min(room, params.max_tokens or room)
-        job = Job(model or self._backend, prompt, state, capacity, deliver, self._wake)
+        state = GenerationState(self._tokenizer, params, prompt.ids, max_new_tokens, constraint)
+        capacity = len(prompt.ids) + min(max_new_tokens, params.max_tokens or max_new_tokens)
+        request = GenerationRequest(backend or self._backend, prompt, state, capacity, on_update, self._wake)
         with self._changed:
-            self._check_room()
-            self._waiting.append(job)
-            self._open[job] = None
+            self._check_accepts()
+            self._waiting.append(request)
+            self._unfinished[request] = None
             self._changed.notify()
-        return job
+        return request
 
-    def call(self, work: Callable[[], T]) -> Future[T]:
-        """Queue a piece of work that uses the backend by itself, between two steps. Raises :class:`BusyError`."""
+    def run_between_steps(self, function: Callable[[], T]) -> Future[T]:
+        """Queue a function that uses the backend by itself. Raises :class:`QueueFullError`."""
         future: Future[T] = Future()
         with self._changed:
-            self._check_room()
-            self._calls.append((future, work))
+            self._check_accepts()
+            self._calls.append((future, function))
             self._changed.notify()
         return future
 
-    def _check_room(self) -> None:
+    def _check_accepts(self) -> None:
         if self.failure is not None:
             raise self.failure
-        if self._closing:
-            raise EmpuError("The model is being closed, to make room or with its server; ask again in a moment.")
-        free = self.limits.slots - len(self._running)
-        if len(self._waiting) + len(self._calls) >= self.limits.queue + max(0, free):
-            self.counts.refused += 1
-            raise BusyError(len(self._waiting) + len(self._calls))
+        if self._is_closing:
+            raise EmpuError("The model is being closed, to free memory or with its server; ask again in a moment.")
+        free = self.config.max_running - len(self._running)
+        num_waiting = len(self._waiting) + len(self._calls)
+        if num_waiting >= self.config.max_waiting + max(0, free):
+            self.counters.refused += 1
+            raise QueueFullError(num_waiting)
 
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify()
 
-    # In the thread
+    # All methods below run in the thread.
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
             while self._admit():
-                self._call()
+                self._run_next_call()
                 self._step()
-                self._deliver()
-            self._prefixes.clear()
+                self._send_updates()
+            self._prefix_cache.clear()
         except Exception as error:
-            log.exception("the scheduler failed; all that runs or waits is refused")
-            self._break(error)
+            log.exception("the scheduler failed; all running and waiting requests are refused")
+            self._fail_all(error)
 
-    def _break(self, error: Exception) -> None:
-        """Refuse everything, now and later."""
+    def _fail_all(self, error: Exception) -> None:
+        """Refuse all requests, now and later."""
         with self._changed:
             self.failure = EmpuError(
-                f"The engine failed ({type(error).__name__}) and answers no more; look at the log and start it again."
+                f"The engine failed ({type(error).__name__}) and stopped; look at the log and start it again."
             )
-            jobs, calls = list(self._open), list(self._calls)
+            requests, calls = list(self._unfinished), list(self._calls)
             self._running, self._waiting = [], deque()
-            self._open.clear()
+            self._unfinished.clear()
             self._calls.clear()
-        self.counts.failed += len(jobs)
-        for job, update in self._letters:
-            job.tell(update)
-        for job in jobs:
-            job.tell(self.failure)
+        self.counters.failed += len(requests)
+        for request, update in self._updates:
+            request.send(update)
+        for request in requests:
+            request.send(self.failure)
         for future, _ in calls:
             if future.set_running_or_notify_cancel():
                 future.set_exception(self.failure)
 
     def _admit(self) -> bool:
-        """Wait for work and let requests in; ``False`` at the end."""
+        """Wait for work and move requests from the queue to the running ones. Return ``False`` at the end."""
         with self._changed:
-            while not (self._waiting or self._running or self._calls or self._closing):
+            while not (self._waiting or self._running or self._calls or self._is_closing):
                 self._changed.wait()
-            if self._abandon:
-                for job in (*self._waiting, *self._running):
-                    job.cancelled = True
+            if self._cancels_all:
+                for request in (*self._waiting, *self._running):
+                    request.cancelled = True
                 for future, _ in self._calls:
                     future.cancel()
                 self._calls.clear()
-            gone = [job for job in (*self._running, *self._waiting) if job.cancelled]
-            self._running = [job for job in self._running if not job.cancelled]
-            self._waiting = deque(job for job in self._waiting if not job.cancelled)
-            while self._waiting and len(self._running) < self.limits.slots:
+            cancelled = [request for request in (*self._running, *self._waiting) if request.cancelled]
+            self._running = [request for request in self._running if not request.cancelled]
+            self._waiting = deque(request for request in self._waiting if not request.cancelled)
+            while self._waiting and len(self._running) < self.config.max_running:
                 self._running.append(self._waiting.popleft())
-            finished = self._closing and not (self._running or self._calls)
-        for job in gone:
-            job.state.cancel()
-            self._finish(job)
-        self._deliver()
-        return not finished
+            is_done = self._is_closing and not (self._running or self._calls)
+        for request in cancelled:
+            request.state.cancel()
+            self._finish(request)
+        self._send_updates()
+        return not is_done
 
-    def _deliver(self) -> None:
-        letters, self._letters = self._letters, []
+    def _send_updates(self) -> None:
+        updates, self._updates = self._updates, []
         now = time.perf_counter()
-        may_wait = len(self._running) > CROWD and now - self._told < TELL_S
+        may_wait = len(self._running) > MAX_UNDELAYED_REQUESTS and now - self._all_sent_at < UPDATE_INTERVAL_S
         if not may_wait:
-            self._told = now
-        for job, update in letters:
-            job.tell(update, may_wait=may_wait)
+            self._all_sent_at = now
+        for request, update in updates:
+            request.send(update, may_wait=may_wait)
 
-    def _call(self) -> None:
+    def _run_next_call(self) -> None:
         with self._changed:
             if not self._calls:
                 return
-            future, work = self._calls.popleft()
+            future, function = self._calls.popleft()
         if not future.set_running_or_notify_cancel():
             return
         while True:
             try:
-                result = work()
-            except NoRoomError as error:  # what is only kept goes first
-                if self._prefixes.forget_oldest():
+                result = function()
+            except CacheFullError as error:
+                if self._prefix_cache.evict():
                     continue
                 future.set_exception(error)
             except Exception as error:
@@ -263,152 +271,153 @@ class Scheduler:
             return
 
     def _step(self) -> None:
-        plan = self._plan()
+        plan = self._plan_step()
         if not plan:
             return
         try:
             logits = self._backend.forward([chunk for _, chunk in plan])
-        except NoRoomError as error:  # what is only kept goes first, then the youngest request
-            if not self._prefixes.forget_oldest():
+        except CacheFullError as error:  # cached prefixes go first, then the youngest request
+            if not self._prefix_cache.evict():
                 self._fail(plan[-1][0], error)
             return
         except Exception as error:
-            for job, _ in plan:
-                self._fail(job, error)
+            for request, _ in plan:
+                self._fail(request, error)
             return
-        self.counts.steps += 1
-        for (job, chunk), rows in zip(plan, logits, strict=True):
-            job.read += len(chunk.tokens) - len(job.guess)
+        self.counters.steps += 1
+        for (request, chunk), rows in zip(plan, logits, strict=True):
+            request.num_computed += len(chunk.tokens) - len(request.draft)
             if len(rows):
-                self._take(job, rows[-1 - len(job.guess) :])
+                self._sample(request, rows[-1 - len(request.draft) :])
 
-    def _plan(self) -> list[tuple[Job, Chunk]]:
-        """The chunks of one step: what each answer in progress added last, then prompts in order of arrival."""
-        writing = [job for job in self._running if not job.is_reading]
-        for job in writing:
-            job.guess = self._guess(job, len(writing))
-        plan = [(job, self._chunk(job, len(job.ids))) for job in writing]
-        budget = self.limits.step_tokens - sum(len(chunk.tokens) for _, chunk in plan)
+    def _plan_step(self) -> list[tuple[GenerationRequest, Chunk]]:
+        """Return the chunks of one step: the last tokens of each decoding request, then prompts in order of arrival."""
+        decoding = [request for request in self._running if not request.is_prefilling]
+        for request in decoding:
+            request.draft = self._propose_draft(request, len(decoding))
+        plan = [(request, self._next_chunk(request, len(request.ids))) for request in decoding]
+        budget = self.config.max_step_tokens - sum(len(chunk.tokens) for _, chunk in plan)
         running = list(self._running)
-        full = False
-        for place, job in enumerate(running):
+        memory_is_full = False
+        for position, request in enumerate(running):
             if budget <= 0:
                 break
-            if not job.is_reading or (full and job.sequence is None):
+            if not request.is_prefilling or (memory_is_full and request.sequence is None):
                 continue
-            if job.sequence is None:
+            if request.sequence is None:
                 try:
-                    if not self._begin(job, running[:place]):
+                    if not self._start_prefill(request, running[:position]):
                         continue
-                except NoRoomError as error:  # those behind it wait too: none of them may take what it waits for
+                except CacheFullError as error:  # later requests wait too, so that none takes the memory that gets free
                     if any(other.sequence is not None for other in self._running):
-                        full = True
+                        memory_is_full = True
                     else:
-                        self._fail(job, error)
+                        self._fail(request, error)
                     continue
                 except EmpuError as error:
-                    self._fail(job, error)
+                    self._fail(request, error)
                     continue
-            chunk = self._chunk(job, budget)
+            chunk = self._next_chunk(request, budget)
             budget -= len(chunk.tokens)
-            plan.append((job, chunk))
+            plan.append((request, chunk))
         return plan
 
-    def _chunk(self, job: Job, most: int) -> Chunk:
-        assert job.sequence is not None
-        tokens = job.ids[job.read : job.read + most]
-        want = Want.LAST if job.read + len(tokens) == len(job.ids) else Want.NONE
-        if job.guess:
-            tokens, want = tokens + job.guess, Want.ALL
-        return Chunk(job.sequence, np.asarray(tokens, dtype=np.int32), want)
+    def _next_chunk(self, request: GenerationRequest, max_tokens: int) -> Chunk:
+        assert request.sequence is not None
+        tokens = request.ids[request.num_computed : request.num_computed + max_tokens]
+        is_last = request.num_computed + len(tokens) == len(request.ids)
+        logits_needed = LogitsNeeded.LAST if is_last else LogitsNeeded.NONE
+        if request.draft:
+            tokens, logits_needed = tokens + request.draft, LogitsNeeded.ALL
+        return Chunk(request.sequence, np.asarray(tokens, dtype=np.int32), logits_needed)
 
-    def _guess(self, job: Job, writing: int) -> list[int]:
-        if not self._backend.exact or writing > FEW:
+    def _propose_draft(self, request: GenerationRequest, num_decoding: int) -> list[int]:
+        if not self._backend.batch_invariant or num_decoding > MAX_REQUESTS_WITH_LOOKUP:
             return []
-        if job.drafts is None:
-            job.drafts = Drafts(job.ids)
-        fair = self.limits.step_tokens // writing - (len(job.ids) - job.read)
-        return job.drafts.guess(min(LONGEST, fair, job.capacity - len(job.ids)))
+        if request.prompt_lookup is None:
+            request.prompt_lookup = PromptLookup(request.ids)
+        fair_share = self.config.max_step_tokens // num_decoding - (len(request.ids) - request.num_computed)
+        return request.prompt_lookup.propose(min(MAX_DRAFT_TOKENS, fair_share, request.capacity - len(request.ids)))
 
-    def _begin(self, job: Job, earlier: list[Job]) -> bool:
-        """Give the job a sequence that holds as much of its prompt as any other does. ``False``: not in this step.
+    def _start_prefill(self, request: GenerationRequest, earlier: list[GenerationRequest]) -> bool:
+        """Give the request a sequence, forked from the one with the longest reusable prefix.
 
-        Raises :class:`NoRoomError`.
+        Return ``False`` when it should wait for a later step. Raises :class:`CacheFullError`.
         """
-        source, length = self._prefixes.best(job.model, job.ids) or (None, 0)
+        source, length = self._prefix_cache.longest_match(request.backend, request.ids) or (None, 0)
         for other in earlier:
-            if other.model is not job.model:
+            if other.backend is not request.backend:
                 continue
-            common = shared(other.ids, job.ids)
-            if other.is_reading and other.read < common and common >= length + WORTH_SHARING:
+            common = reusable_length(other.ids, request.ids)
+            if other.is_prefilling and other.num_computed < common and common >= length + MIN_SHARED_TOKENS:
                 return False
-            if other.sequence is not None and min(common, other.read) > length:
-                source, length = other.sequence, min(common, other.read)
+            if other.sequence is not None and min(common, other.num_computed) > length:
+                source, length = other.sequence, min(common, other.num_computed)
         try:
             if source is None:
-                job.sequence = job.model.allocate(job.capacity)
+                request.sequence = request.backend.allocate(request.capacity)
             else:
-                job.sequence = job.model.fork(source, length, job.capacity)
-        except NoRoomError:
-            if not self._prefixes.forget_oldest():
+                request.sequence = request.backend.fork(source, length, request.capacity)
+        except CacheFullError:
+            if not self._prefix_cache.evict():
                 raise
-            return self._begin(job, earlier)
-        job.read = job.cached = length
-        job.begun = time.perf_counter()
-        self.counts.prompt_tokens += len(job.prompt.ids)
-        self.counts.cached_tokens += length
-        self._tell(job, job.state.begin)
-        return job.sequence is not None
+            return self._start_prefill(request, earlier)
+        request.num_computed = request.cached_tokens = length
+        request.started_at = time.perf_counter()
+        self.counters.prompt_tokens += len(request.prompt.ids)
+        self.counters.cached_tokens += length
+        self._append(request, request.state.begin)
+        return request.sequence is not None
 
-    def _take(self, job: Job, logits: npt.NDArray[np.float32]) -> None:
-        """``logits``: behind the last of the job's tokens, and behind each token of its guess."""
-        if job.first is None:
-            job.first = time.perf_counter()
-        guess, job.guess = job.guess, []
-        begun = len(job.ids)
+    def _sample(self, request: GenerationRequest, logits: npt.NDArray[np.float32]) -> None:
+        """Sample from ``logits``: those of the request's last token, and of each token of its draft."""
+        if request.first_token_at is None:
+            request.first_token_at = time.perf_counter()
+        draft, request.draft = request.draft, []
+        start = len(request.ids)
         for i, row in enumerate(logits):
-            job.read = begun + i
-            self._tell(job, partial(job.state.take, row))
-            if job.sequence is None or job.ids[begun + i :] != guess[i : i + 1]:
+            request.num_computed = start + i
+            self._append(request, partial(request.state.sample, row))
+            if request.sequence is None or request.ids[start + i :] != draft[i : i + 1]:
                 break
-        if job.drafts is not None:
-            job.drafts.add(job.ids[begun:])
-            if guess:
-                job.drafts.judge(len(guess), job.read - begun)
-        if guess and job.sequence is not None:
-            self._backend.truncate(job.sequence, job.read)
+        if request.prompt_lookup is not None:
+            request.prompt_lookup.extend(request.ids[start:])
+            if draft:
+                request.prompt_lookup.record_result(len(draft), request.num_computed - start)
+        if draft and request.sequence is not None:
+            self._backend.truncate(request.sequence, request.num_computed)
 
-    def _tell(self, job: Job, more: Callable[[], Piece]) -> None:
-        """Append what ``more`` gives to the answer; end it where that was the last or failed."""
+    def _append(self, request: GenerationRequest, next_delta: Callable[[], TextDelta]) -> None:
+        """Append the tokens of ``next_delta`` to the request, and finish or fail it where it ended."""
         try:
-            piece = more()
+            delta = next_delta()
         except Exception as error:
-            self._fail(job, error)
+            self._fail(request, error)
             return
-        self.counts.completion_tokens += len(piece.tokens)
-        job.ids += piece.tokens
-        if piece.tokens:
-            self._letters.append((job, piece))
-        if job.state.finish_reason is not None:
-            self._running.remove(job)
-            self._finish(job)
+        self.counters.completion_tokens += len(delta.tokens)
+        request.ids += delta.tokens
+        if delta.tokens:
+            self._updates.append((request, delta))
+        if request.state.finish_reason is not None:
+            self._running.remove(request)
+            self._finish(request)
 
-    def _finish(self, job: Job) -> None:
-        reason = job.state.finish_reason
+    def _finish(self, request: GenerationRequest) -> None:
+        reason = request.state.finish_reason
         assert reason is not None
-        setattr(self.counts, reason, getattr(self.counts, reason) + 1)
-        if job.sequence is not None:
-            self._backend.truncate(job.sequence, job.read)
-            self._prefixes.keep(job.model, job.sequence, job.ids[: job.read])
-            job.sequence = None
-        del self._open[job]
-        self._letters.append((job, job.completion()))
+        setattr(self.counters, reason, getattr(self.counters, reason) + 1)
+        if request.sequence is not None:
+            self._backend.truncate(request.sequence, request.num_computed)
+            self._prefix_cache.add(request.backend, request.sequence, request.ids[: request.num_computed])
+            request.sequence = None
+        del self._unfinished[request]
+        self._updates.append((request, request.completion()))
 
-    def _fail(self, job: Job, error: Exception) -> None:
-        self._running.remove(job)
-        self.counts.failed += 1
-        if job.sequence is not None:
-            self._backend.release(job.sequence)
-            job.sequence = None
-        del self._open[job]
-        self._letters.append((job, error))
+    def _fail(self, request: GenerationRequest, error: Exception) -> None:
+        self._running.remove(request)
+        self.counters.failed += 1
+        if request.sequence is not None:
+            self._backend.release(request.sequence)
+            request.sequence = None
+        del self._unfinished[request]
+        self._updates.append((request, error))

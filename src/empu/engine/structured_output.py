@@ -1,166 +1,127 @@
-"""Answers that are held to a JSON Schema, a regular expression or a grammar, token by token, by llguidance.
+"""Structured output: generations that follow a JSON Schema, a regular expression or a grammar, by llguidance.
 
-Where the grammar leaves no choice, the tokens are taken without asking the model and read together with the next one.
+Where the grammar allows only one token, it is taken without the model, and computed together with the next one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from empu.engine.generation import Completion
-from empu.engine.language_model import LanguageModel
-from empu.engine.sampling import SamplingParams
-from empu.engine.stop_strings import Until
+from empu.engine.stop_strings import StopBoundary
 from empu.errors import MissingDependencyError, UsageError
-from empu.text.base import Message, Text, Tokenizer
-from empu.text.task import end_of_turn
+from empu.text.base import TextProcessor, Tokenizer
+from empu.text.tokenizers.special_tokens import end_of_turn_id
 
 try:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
-        "Answers within a schema need llguidance, which is not installed; install it with: pip install llguidance."
+        "Structured output needs llguidance, which is not installed; install it with: pip install llguidance."
     ) from error
 
 MAX_GRAMMAR_BYTES = 64 << 10
-"""Of a schema, written as JSON, or another grammar."""
+"""Limit on a grammar, or on a schema as JSON."""
 
 
 class GrammarError(UsageError):
-    """A schema or grammar cannot be kept; ``reason`` says why, without a full stop."""
+    """A schema or grammar cannot be used; ``reason`` says why, as a clause without a full stop."""
 
     def __init__(self, reason: str, *, too_large: bool = False) -> None:
         self.reason = reason
         self.too_large = too_large
-        super().__init__(f"The schema cannot be kept: {reason}; change it, or ask without one.")
+        super().__init__(f"The schema cannot be used: {reason}; change it, or ask without a schema.")
 
 
-def answer(
-    model: LanguageModel, prompt: str | Sequence[Message], schema: Mapping[str, Any], params: SamplingParams
-) -> tuple[Any, Completion]:
-    """The JSON value that ``model`` answers within ``schema``, and how it came about.
+class GrammarCompiler:
+    """Compiles grammars for one vocabulary. Each compiled matcher serves one generation."""
 
-    Raises :class:`GrammarError` for a schema that cannot be kept, or when ``max_tokens`` ended the answer too early.
-    """
-    completion = model.stream(prompt, params, guide=guides_of(model).json_schema(schema)).completion
-    try:
-        return json.loads(completion.text), completion
-    except ValueError:
-        raise GrammarError(
-            f"the answer was not complete after {completion.completion_tokens} tokens; allow more of them"
-        ) from None
+    def __init__(self, text: TextProcessor, vocab_size: int) -> None:
+        """``vocab_size`` is the model's, which may be larger than the tokenizer's."""
+        self._vocab_size = vocab_size
+        self._end_of_turn = end_of_turn_id(text.tokenizer)
+        self._eos_ids = text.tokenizer.eos_ids
+        self._tokenizer = LLTokenizer(TokenizerWrapper(_TokenizerAdapter(text.tokenizer, self._end_of_turn)))
 
-
-def read_schema(path: Path) -> dict[str, Any]:
-    """A JSON Schema out of a file. Raises :class:`UsageError` naming the file."""
-    try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as a JSON Schema ({error}); give a file with one.") from None
-    if not isinstance(schema, dict):
-        raise UsageError(f"{path} holds no JSON object; a JSON Schema is one.")
-    return schema
-
-
-def guides_of(model: LanguageModel) -> Guides:
-    """What makes guides for ``model``: made once, since it takes a second for a large vocabulary."""
-    if model.guides is None:
-        model.guides = Guides(model.text, model.config.vocab_size)
-    assert isinstance(model.guides, Guides)
-    return model.guides
-
-
-class Guides:
-    """Makes guides for one vocabulary; ``width`` is the length of its rows of logits."""
-
-    def __init__(self, text: Text, width: int) -> None:
-        self._width = width
-        self._end = end_of_turn(text)
-        self._ends = text.tokenizer.eos_ids
-        self._tokenizer = LLTokenizer(TokenizerWrapper(_Wrapped(text.tokenizer, self._end)))
-
-    def json_schema(self, schema: Mapping[str, Any]) -> GrammarGuide:
-        """A guide for one answer, which will be JSON without needless spaces. Raises :class:`GrammarError`."""
-        return self._guide(
+    def compile_json_schema(self, schema: Mapping[str, Any]) -> GrammarMatcher:
+        """Compile a JSON Schema; the output has no optional whitespace. Raises :class:`GrammarError`."""
+        return self._compile(
             json.dumps(schema),
-            lambda written: LLMatcher.grammar_from_json_schema(written, overrides={"whitespace_flexible": False}),
+            lambda text: LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_flexible": False}),
         )
 
-    def regex(self, pattern: str) -> GrammarGuide:
-        """A guide for one answer that matches ``pattern`` as a whole (no look-around). Raises :class:`GrammarError`."""
-        return self._guide(pattern, LLMatcher.grammar_from_regex)
+    def compile_regex(self, pattern: str) -> GrammarMatcher:
+        """Compile a regular expression (no look-around) for the whole output. Raises :class:`GrammarError`."""
+        return self._compile(pattern, LLMatcher.grammar_from_regex)
 
-    def lark(self, grammar: str) -> GrammarGuide:
-        """A guide for one answer in a context-free grammar, in llguidance's dialect of Lark. Raises
-        :class:`GrammarError`.
-        """
-        return self._guide(grammar, LLMatcher.grammar_from_lark)
+    def compile_lark(self, grammar: str) -> GrammarMatcher:
+        """Compile a context-free grammar in llguidance's dialect of Lark. Raises :class:`GrammarError`."""
+        return self._compile(grammar, LLMatcher.grammar_from_lark)
 
-    def _guide(self, written: str, translate: Any) -> GrammarGuide:
-        if (size := len(written.encode("utf-8", "replace"))) > MAX_GRAMMAR_BYTES:
-            raise GrammarError(f"it has {size:,} bytes and at most {MAX_GRAMMAR_BYTES:,} are taken", too_large=True)
+    def _compile(self, grammar: str, translate: Any) -> GrammarMatcher:
+        if (size := len(grammar.encode("utf-8", "replace"))) > MAX_GRAMMAR_BYTES:
+            raise GrammarError(f"it has {size:,} bytes; the limit is {MAX_GRAMMAR_BYTES:,}", too_large=True)
         try:
             limits = LLParserLimits(verbose_errors=False)
-            matcher = LLMatcher(self._tokenizer, translate(written), log_level=0, limits=limits)
+            matcher = LLMatcher(self._tokenizer, translate(grammar), log_level=0, limits=limits)
         except ValueError as error:
-            raise GrammarError(_line(str(error))) from None
-        probe = matcher.deep_copy()  # what the parser cannot hold shows where the first choice is
+            raise GrammarError(_one_line(str(error))) from None
+        probe = matcher.deep_copy()  # exceeded parser limits show at the first choice
         while not probe.is_error() and (forced := probe.compute_ff_tokens()):
             probe.consume_tokens(forced)
         if probe.is_error():
-            raise GrammarError(_line(probe.get_error()))
-        return GrammarGuide(matcher, self._width, self._end, self._ends)
+            raise GrammarError(_one_line(probe.get_error()))
+        return GrammarMatcher(matcher, self._vocab_size, self._end_of_turn, self._eos_ids)
 
 
-class GrammarGuide:
-    """Implements :class:`~empu.engine.request.Guide` for one answer."""
+class GrammarMatcher:
+    """A :class:`~empu.engine.generation.TokenConstraint` that keeps one generation inside a grammar."""
 
-    def __init__(self, matcher: LLMatcher, width: int, end: int, ends: frozenset[int]) -> None:
-        self.until: Until | None = None
+    def __init__(self, matcher: LLMatcher, vocab_size: int, end_of_turn: int, eos_ids: frozenset[int]) -> None:
+        self.stop_boundary: StopBoundary | None = None
         self._matcher = matcher
-        self._width = width
-        self._end = end
-        self._ends = sorted(end for end in ends if end < width)
+        self._vocab_size = vocab_size
+        self._end_of_turn = end_of_turn
+        self._eos_ids = sorted(token for token in eos_ids if token < vocab_size)
 
-    def allowed(self) -> npt.NDArray[np.bool_]:
-        """(V,): the tokens that keep the answer inside the grammar; any end of answer once it is complete."""
+    def allowed_tokens(self) -> npt.NDArray[np.bool_]:
+        """(V,): true for tokens inside the grammar, and for all end tokens once the output is complete."""
         bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
-        mask = np.zeros(self._width, dtype=np.bool_)
-        count = min(self._width, len(bits))
+        mask = np.zeros(self._vocab_size, dtype=np.bool_)
+        count = min(self._vocab_size, len(bits))
         mask[:count] = bits[:count]
-        mask[self._ends] = self._matcher.is_accepting()
+        mask[self._eos_ids] = self._matcher.is_accepting()
         if not mask.any():
-            raise GrammarError("no token of this model continues the answer within it")
+            raise GrammarError("no token of this model continues the output within it")
         return mask
 
     def accept(self, token: int) -> None:
-        """Go on behind ``token``. Raises :class:`GrammarError` where it leads out of the grammar."""
+        """Advance by ``token``. Raises :class:`GrammarError` where it leaves the grammar."""
         self._matcher.consume_token(token)
         if self._matcher.is_error():
-            raise GrammarError(_line(self._matcher.get_error()))
+            raise GrammarError(_one_line(self._matcher.get_error()))
 
-    def forced(self) -> tuple[int, ...]:
-        """The tokens that must come next, up to the next choice; the end of the answer where nothing else may come.
-        They still have to be accepted.
+    def forced_tokens(self) -> tuple[int, ...]:
+        """Return the tokens that must come next, up to the next choice; the end token where the output is complete.
+
+        Each has yet to be accepted.
         """
         if self._matcher.is_stopped():
-            return (self._end,)
+            return (self._end_of_turn,)
         return tuple(self._matcher.compute_ff_tokens())
 
 
-class _Wrapped:
-    """A tokenizer as llguidance asks for it."""
+class _TokenizerAdapter:
+    """A tokenizer with the interface that llguidance expects."""
 
-    def __init__(self, tokenizer: Tokenizer, end: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, end_of_turn: int) -> None:
         special = set(tokenizer.special_tokens.values())
         names = {token: name for name, token in tokenizer.special_tokens.items()}
-        self.eos_token_id = end
+        self.eos_token_id = end_of_turn
         self.bos_token_id = tokenizer.bos_id
         self.special_token_ids = sorted(special)
         self.tokens = [
@@ -173,8 +134,8 @@ class _Wrapped:
         return self._tokenizer.encode(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
 
 
-def _line(text: str) -> str:
-    """What llguidance says, in one line: of a picture of the place, with a mark under it, the words."""
+def _one_line(text: str) -> str:
+    """Reduce a message of llguidance to one line, without its picture of the position."""
     lines = (line.strip() for line in text.strip().splitlines())
-    said = [line for line in lines if line and set(line) - set("^ ")]
-    return " ".join(said[: 1 if not said or not said[0].endswith(":") else None]).rstrip(".")[:300]
+    words = [line for line in lines if line and set(line) - set("^ ")]
+    return " ".join(words[: 1 if not words or not words[0].endswith(":") else None]).rstrip(".")[:300]

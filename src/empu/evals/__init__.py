@@ -1,1 +1,1 @@
-"""Scores that can be believed: held-out rows, intervals, paired tests, and baselines that are allowed to win."""
+"""Evaluation on held-out rows: systems, metrics with confidence intervals, paired tests and baselines. Never torch."""

@@ -1,4 +1,4 @@
-"""The plain baseline for taking fields out of text: a linear tagger of lines, and shapes of values."""
+"""Baseline for extracting fields from text: a linear tagger of lines, and regular expressions from value shapes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from empu.errors import MissingDependencyError
+from empu.evals.baselines import require_sklearn
 
-NAME = "line tagger (logistic regression)"
-SHAPES = 40
-"""Shapes of a field's values that are looked for; a field whose values have more is taken as whole lines."""
+LINE_TAGGER = "line tagger (logistic regression)"
+MAX_SHAPES = 40
+"""Shapes of a field's values to search for. A field with more shapes is extracted as whole lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What the tagger found in each text, and what it costs."""
+    """The fields extracted from each text, and the cost."""
 
     fields: list[dict[str, Any]]
     ms_per_text: float
@@ -33,78 +33,74 @@ def line_tagger(
     *,
     seed: int = 0,
 ) -> Extracted:
-    """Learn from (text, fields) which lines hold each field of an object's ``schema``, and take it out of ``texts``.
+    """Learn from (text, fields) which lines hold each field of a JSON schema, and extract the fields from ``texts``.
 
-    For each field one logistic regression over lines (their letters, shape, place, and the line before) finds the
-    likeliest line. Where the field's values have few shapes, such as dates, the part of that line with the commonest
-    shape is the value; elsewhere it is the line with its likely neighbours. What is found is read as the schema's type;
-    a list or an object within is beyond it.
+    For each field, a logistic regression over the lines of a text (character n-grams, shape, position, previous line)
+    finds the most likely line. If the values of the field have few shapes, such as dates, the part of that line with
+    the most frequent shape is the value; otherwise the line and its likely neighbours are. The value is converted to
+    the type in the schema. Lists and nested objects are not extracted.
     """
-    try:
-        from sklearn.feature_extraction.text import HashingVectorizer
-        from sklearn.linear_model import LogisticRegression
-    except ModuleNotFoundError:
-        raise MissingDependencyError(
-            "The linear baseline needs scikit-learn, which is not installed; install it with: pip install 'empu[tune]'."
-        ) from None
+    require_sklearn()
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.linear_model import LogisticRegression
+
     vectorizer = HashingVectorizer(analyzer=str.split, n_features=2**18, alternate_sign=False, norm=None, binary=True)
-    lines = [_lines(text) for text, _ in train]
-    matrix = vectorizer.transform([feature for document in lines for feature in _features(document)])
-    models, shapes, size = {}, {}, 0
+    documents = [_lines(text) for text, _ in train]
+    matrix = vectorizer.transform([features for lines in documents for features in _features(lines)])
+    models, shapes, size_bytes = {}, {}, 0
     for key in schema["properties"]:
-        values = [_spelled(fields.get(key), text) for text, fields in train]
-        marks = [_holds(line, value) for document, value in zip(lines, values, strict=True) for line in document]
-        if len(set(marks)) == 2:
+        values = [_as_written(fields.get(key), text) for text, fields in train]
+        is_match = [_matches(line, value) for lines, value in zip(documents, values, strict=True) for line in lines]
+        if len(set(is_match)) == 2:
             models[key] = LogisticRegression(C=1.0, class_weight="balanced", max_iter=300, random_state=seed)
-            models[key].fit(matrix, marks)
-            size += int((models[key].coef_ != 0).sum()) * 8
-        inside = [v for v, document in zip(values, lines, strict=True) if v and any(v in line for line in document)]
-        common = Counter(map(_shape, inside)).most_common(SHAPES)
-        covered = sum(count for _, count in common)
-        shapes[key] = [shape for shape, _ in common] if covered >= 0.9 * len(list(filter(None, values))) else []
-    begun = time.perf_counter()
-    found = []
+            models[key].fit(matrix, is_match)
+            size_bytes += int((models[key].coef_ != 0).sum()) * 8
+        shapes[key] = _frequent_shapes(values, documents)
+    start = time.perf_counter()
+    extracted = []
     for text in texts:
-        document = _lines(text)
-        rows = vectorizer.transform(_features(document))
-        chances = {key: model.predict_proba(rows)[:, 1] for key, model in models.items()}
-        words = {
-            key: _value(document, chance, shapes[key])
-            for key, chance in chances.items()
-            if key in schema["required"] or chance.max() > 0.5
+        lines = _lines(text)
+        rows = vectorizer.transform(_features(lines))
+        probabilities = {key: model.predict_proba(rows)[:, 1] for key, model in models.items()}
+        values_by_key = {
+            key: _extract(lines, line_probabilities, shapes[key])
+            for key, line_probabilities in probabilities.items()
+            if key in schema["required"] or line_probabilities.max() > 0.5
         }
-        found.append(_typed(words, schema))
-    return Extracted(found, 1000 * (time.perf_counter() - begun) / max(1, len(texts)), size)
+        extracted.append(_convert(values_by_key, schema))
+    return Extracted(extracted, 1000 * (time.perf_counter() - start) / max(1, len(texts)), size_bytes)
 
 
-def _spelled(value: Any, text: str) -> str:
-    """A value as it stands in the text; empty for what cannot stand in a line."""
+def _as_written(value: Any, text: str) -> str:
+    """Return a value as the text writes it; empty for one that cannot stand in a line."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
-    return next((said for said in (f"{value:,.2f}", f"{value:.2f}", f"{value:,}") if said in text), str(value))
+    candidates = (f"{value:,.2f}", f"{value:.2f}", f"{value:,}")
+    return next((candidate for candidate in candidates if candidate in text), str(value))
 
 
-def _typed(words: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """What was found of each field, as the schema's types. Of what was not found only the required stands."""
-    made: dict[str, Any] = {}
-    for key, said in schema["properties"].items():
-        kinds = [said["type"]] if isinstance(said["type"], str) else said["type"]
-        word = words.get(key, "")
-        number = _number(word) if {"integer", "number"} & set(kinds) else None
+def _convert(values: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the extracted values in the types of the schema. A field that was not found is present if required."""
+    fields: dict[str, Any] = {}
+    for key, property_schema in schema["properties"].items():
+        types = property_schema["type"]
+        types = [types] if isinstance(types, str) else types
+        value = values.get(key, "")
+        number = _number(value) if {"integer", "number"} & set(types) else None
         if number is not None:
-            made[key] = int(number) if "integer" in kinds and number == int(number) else number
-        elif word and "string" in kinds:
-            made[key] = word
+            fields[key] = int(number) if "integer" in types and number == int(number) else number
+        elif value and "string" in types:
+            fields[key] = value
         elif key in schema["required"]:
-            made[key] = None if "null" in kinds else ""
-    return made
+            fields[key] = None if "null" in types else ""
+    return fields
 
 
-def _number(word: str) -> float | None:
+def _number(value: str) -> float | None:
     try:
-        number = float(word.replace(",", ""))
+        number = float(value.replace(",", ""))
     except ValueError:
         return None
     return number if math.isfinite(number) else None
@@ -114,35 +110,46 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()] or [""]
 
 
-def _plain(text: str) -> str:
+def _alphanumeric(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
-def _holds(line: str, value: str) -> bool:
-    a, b = _plain(line), _plain(value)
+def _matches(line: str, value: str) -> bool:
+    """Return whether one contains the other, without case and punctuation."""
+    a, b = _alphanumeric(line), _alphanumeric(value)
     return bool(a and b) and (b in a or (len(a) >= 3 and a in b))
 
 
 def _shape(text: str) -> str:
+    """Replace digits by 9 and letters by A."""
     return re.sub(r"[A-Za-z]", "A", re.sub(r"\d", "9", text))
 
 
+def _frequent_shapes(values: Sequence[str], documents: Sequence[Sequence[str]]) -> list[str]:
+    """Return the shapes of a field's values, most frequent first; none if they cover less than 90 % of the values."""
+    in_lines = [v for v, lines in zip(values, documents, strict=True) if v and any(v in line for line in lines)]
+    frequent = Counter(map(_shape, in_lines)).most_common(MAX_SHAPES)
+    covered = sum(count for _, count in frequent)
+    return [shape for shape, _ in frequent] if covered >= 0.9 * len(list(filter(None, values))) else []
+
+
 def _features(lines: Sequence[str]) -> list[str]:
-    """One string of features a line."""
-    made = []
+    """Return one string of features for each line."""
+    features = []
     for i, line in enumerate(lines):
-        low = f" {line.lower()} ".replace(" ", "_")
+        padded = f" {line.lower()} ".replace(" ", "_")
         words = [f"w:{word}" for word in line.lower().split()]
-        before = [f"b:{word}" for word in (lines[i - 1].lower().split() if i else ["^"])]
-        grams = [f"g:{low[j : j + 3]}" for j in range(len(low) - 2)]
-        place = [f"top:{min(i, 12)}", f"end:{min(len(lines) - 1 - i, 12)}", f"tenth:{10 * i // len(lines)}"]
+        previous = [f"b:{word}" for word in (lines[i - 1].lower().split() if i else ["^"])]
+        trigrams = [f"g:{padded[j : j + 3]}" for j in range(len(padded) - 2)]
+        position = [f"top:{min(i, 12)}", f"end:{min(len(lines) - 1 - i, 12)}", f"tenth:{10 * i // len(lines)}"]
         shape = _shape(line).replace(" ", "_")
-        made.append(" ".join([*words, *before, *grams, *place, f"s:{shape}"]))
-    return made
+        features.append(" ".join([*words, *previous, *trigrams, *position, f"s:{shape}"]))
+    return features
 
 
-def _value(lines: Sequence[str], chances: Any, shapes: Sequence[str]) -> str:
-    order = sorted(range(len(lines)), key=lambda i: -chances[i])
+def _extract(lines: Sequence[str], probabilities: Any, shapes: Sequence[str]) -> str:
+    """Return the value in the most likely line."""
+    order = sorted(range(len(lines)), key=lambda i: -probabilities[i])
     if shapes:
         for i in order:
             for shape in shapes:
@@ -150,14 +157,14 @@ def _value(lines: Sequence[str], chances: Any, shapes: Sequence[str]) -> str:
                     return match.group()
         return ""
     first = last = order[0]
-    while first > 0 and chances[first - 1] > 0.5:
+    while first > 0 and probabilities[first - 1] > 0.5:
         first -= 1
-    while last + 1 < len(lines) and chances[last + 1] > 0.5:
+    while last + 1 < len(lines) and probabilities[last + 1] > 0.5:
         last += 1
     return re.sub(r",\s*", ", ", " ".join(lines[first : last + 1])).strip()
 
 
 def _pattern(shape: str) -> str:
-    """A regular expression for text of this shape that stands alone."""
-    inner = "".join({"9": r"\d", "A": "[A-Za-z]"}.get(sign, re.escape(sign)) for sign in shape)
+    """Return a regular expression for text of this shape that is not part of a longer word."""
+    inner = "".join({"9": r"\d", "A": "[A-Za-z]"}.get(character, re.escape(character)) for character in shape)
     return rf"(?<![A-Za-z0-9.]){inner}(?![A-Za-z0-9])"

@@ -1,14 +1,16 @@
-"""Questions that none of the labels answers: which rows are such, where confidence is too low, and how well that works.
+"""Out-of-scope inputs: which label marks them, which confidence threshold rejects them, and how well that works.
 
-Rows of the out-of-scope label are not tuned on. Those outside the test part choose the threshold, together with the
-development rows; those of the test part measure it.
+Out-of-scope rows are not trained on. Those outside the test split choose the threshold, together with the validation
+rows; those of the test split measure it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,75 +18,94 @@ from empu.errors import UsageError
 from empu.evals.metrics import accuracy
 from empu.ledger.records import Metric
 
-FEWEST = 10
-"""Rows on either side without which no threshold is chosen: it would say more of these rows than of others."""
+MIN_ROWS = 10
+"""Rows needed in scope and out of scope to choose a threshold. With fewer it would fit these rows only."""
 
-NAMES = frozenset({"oos", "ood", "outofscope", "outofdomain", "noneofthese", "noneoftheabove", "diluarcakupan"})
-"""Labels that say so by themselves, without case, spaces and punctuation."""
+OUT_OF_SCOPE_LABELS = frozenset(
+    {"oos", "ood", "outofscope", "outofdomain", "noneofthese", "noneoftheabove", "diluarcakupan"}
+)
+"""Labels that are recognised, without case, spaces and punctuation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """How a threshold does on held-out rows."""
+class OutOfScopeScores:
+    """How a confidence threshold separates held-out rows in scope from those out of scope."""
 
     threshold: float
-    found: Metric
-    """Share of the out-of-scope rows that were refused."""
-    kept: Metric
-    """Share of the other rows that were not."""
-    served: Metric
-    """Share of the other rows that were given their right label: the accuracy that users meet."""
-    ranking: float
-    """Probability that a row in scope has a higher confidence than one out of scope (area under the ROC curve)."""
+    recall: Metric
+    """Fraction of the out-of-scope rows that were rejected."""
+    in_scope_accepted: Metric
+    """Fraction of the in-scope rows that were not rejected."""
+    in_scope_accuracy: Metric
+    """Fraction of the in-scope rows that were not rejected and got the right label: the accuracy that users see."""
+    auroc: float
+    """Area under the ROC curve: probability that an in-scope row has a higher confidence than an out-of-scope row."""
 
     def sentence(self) -> str:
-        """For people."""
+        """Return the result in one sentence."""
         return (
-            f"Out of scope: below a confidence of {self.threshold:.0%} it says none of these: for "
-            f"{self.found.value:.1%} ({self.found.low:.1%} to {self.found.high:.1%}) of the {self.found.rows:,} "
-            f"held-out rows that are, wrongly for {1 - self.kept.value:.1%} of the {self.kept.rows:,} that are not, of "
-            f"which {self.served.value:.1%} get their right label so; it ranks them with an area of {self.ranking:.3f} "
-            "under the ROC curve."
+            f"Out of scope: below a confidence of {self.threshold:.0%} the answer is 'none of these'. This rejects "
+            f"{self.recall.value:.1%} ({self.recall.low:.1%} to {self.recall.high:.1%}) of the "
+            f"{self.recall.rows:,} out-of-scope test rows, and wrongly {1 - self.in_scope_accepted.value:.1%} of the "
+            f"{self.in_scope_accepted.rows:,} in-scope test rows, of which {self.in_scope_accuracy.value:.1%} get the "
+            f"right label (AUROC {self.auroc:.3f})."
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the scores as plain values, with the keys that ledgers hold."""
+        return {
+            "threshold": self.threshold,
+            "found": dataclasses.asdict(self.recall),
+            "kept": dataclasses.asdict(self.in_scope_accepted),
+            "served": dataclasses.asdict(self.in_scope_accuracy),
+            "ranking": self.auroc,
+        }
 
-def label_out_of_scope(labels: Collection[str], wanted: str | None) -> str | None:
-    """The label that means out of scope: the one that was asked for, or one whose name says so.
 
-    Raises :class:`UsageError` when no row has the label that was asked for.
+def find_out_of_scope_label(labels: Collection[str], requested: str | None) -> str | None:
+    """Return the requested label, or the one whose name means out of scope, if any.
+
+    Raises :class:`UsageError` if no row has the requested label.
     """
-    if wanted is not None:
-        if wanted not in labels:
+    if requested is not None:
+        if requested not in labels:
             raise UsageError(
-                f"No row has the label {wanted!r} of --out-of-scope; there are {', '.join(sorted(labels))}."
+                f"No row has the label {requested!r} of --out-of-scope; the labels are {', '.join(sorted(labels))}."
             )
-        return wanted
-    return next((label for label in labels if re.sub(r"[\W_]", "", label.casefold()) in NAMES), None)
+        return requested
+    return next((label for label in labels if re.sub(r"[\W_]", "", label.casefold()) in OUT_OF_SCOPE_LABELS), None)
 
 
-def choose_threshold(inside: Sequence[float], outside: Sequence[float]) -> float | None:
-    """The confidence below which a row counts as out of scope: the middle of the best gap, by the mean of the shares of
-    both sides that are judged rightly. ``None`` for fewer than :data:`FEWEST` rows on a side.
+def choose_threshold(in_scope: Sequence[float], out_of_scope: Sequence[float]) -> float | None:
+    """Return the confidence below which a row is rejected, from the confidences of rows of both kinds.
+
+    It maximises the mean of the two fractions that are decided correctly, and lies in the middle between two
+    confidences. ``None`` for fewer than :data:`MIN_ROWS` rows of a kind.
     """
-    if min(len(inside), len(outside)) < FEWEST:
+    if min(len(in_scope), len(out_of_scope)) < MIN_ROWS:
         return None
-    values = np.unique([*inside, *outside])
-    cuts = np.concatenate(([values[0]], (values[1:] + values[:-1]) / 2))
-    kept = 1 - np.searchsorted(np.sort(inside), cuts) / len(inside)
-    found = np.searchsorted(np.sort(outside), cuts) / len(outside)
-    return float(cuts[int(np.argmax(kept + found))])
+    values = np.unique([*in_scope, *out_of_scope])
+    thresholds = np.concatenate(([values[0]], (values[1:] + values[:-1]) / 2))
+    accepted = 1 - np.searchsorted(np.sort(in_scope), thresholds) / len(in_scope)
+    rejected = np.searchsorted(np.sort(out_of_scope), thresholds) / len(out_of_scope)
+    return float(thresholds[int(np.argmax(accepted + rejected))])
 
 
-def measure(threshold: float, inside: Sequence[float], correct: Sequence[bool], outside: Sequence[float]) -> Scope:
-    """How ``threshold`` does on confidences of held-out rows, both sides of which must be there; ``correct``: whether
-    the likeliest label of a row in scope is its own.
+def score_threshold(
+    threshold: float, in_scope: Sequence[float], correct: Sequence[bool], out_of_scope: Sequence[float]
+) -> OutOfScopeScores:
+    """Score ``threshold`` on the confidences of test rows of both kinds, neither of which may be empty.
+
+    ``correct``: whether the most likely label of each in-scope row is right.
     """
-    ordered = np.sort(outside)
-    below, not_above = (np.searchsorted(ordered, inside, side).sum() for side in ("left", "right"))
-    return Scope(
+    ordered = np.sort(out_of_scope)
+    lower, not_higher = (np.searchsorted(ordered, in_scope, side).sum() for side in ("left", "right"))
+    return OutOfScopeScores(
         threshold,
-        accuracy([one < threshold for one in outside]),
-        accuracy([one >= threshold for one in inside]),
-        accuracy([one >= threshold and right for one, right in zip(inside, correct, strict=True)]),
-        float(below + not_above) / (2 * len(inside) * len(outside)),
+        recall=accuracy([confidence < threshold for confidence in out_of_scope]),
+        in_scope_accepted=accuracy([confidence >= threshold for confidence in in_scope]),
+        in_scope_accuracy=accuracy(
+            [confidence >= threshold and right for confidence, right in zip(in_scope, correct, strict=True)]
+        ),
+        auroc=float(lower + not_higher) / (2 * len(in_scope) * len(out_of_scope)),
     )

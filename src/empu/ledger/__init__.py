@@ -1,1 +1,1 @@
-"""Records of what went into what: content hashes, licences. The one place where identity is defined."""
+"""The ledger: data sets, tuning runs, models and evaluations, identified by content hashes in a hash chain."""

@@ -1,4 +1,4 @@
-"""Writing the members and exclusions of a data set, in batches, so that it may be longer than memory."""
+"""Write the rows and exclusions of a data set in batches, so that it may be larger than memory."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import TypeVar
 
 from empu.ledger.database import Database
 from empu.ledger.hashing import canonical_json
-from empu.ledger.records import Exclusion, Member, Source, texts
+from empu.ledger.records import DatasetRow, Exclusion, SourceFile, texts
 from empu.ledger.row_hash import row_digest, text_digest
 
 T = TypeVar("T")
 
-Intern = Callable[[Source], int]
-"""Gives the key of a source, which it records where it is new."""
+SourceKey = Callable[[SourceFile], int]
+"""Returns the database key of a source file; records the file if it is new."""
 
-BATCH = 2000
-"""Rows that are handed to SQLite at a time."""
+BATCH_ROWS = 2000
+"""Rows per SQL statement."""
 
 
-def add_members(database: Database, intern: Intern, dataset: int, start: int, batch: list[Member]) -> None:
-    contents = [canonical_json(dict(member.fields)) for member in batch]
+def add_rows(database: Database, source_key: SourceKey, dataset: int, start: int, batch: list[DatasetRow]) -> None:
+    """Append rows to a data set, beginning at position ``start``."""
+    contents = [canonical_json(dict(row.fields)) for row in batch]
     ids = [row_digest(content) for content in contents]
     database.execute_many(
         "INSERT OR IGNORE INTO row (id, content) VALUES (?, ?)",
@@ -29,37 +30,36 @@ def add_members(database: Database, intern: Intern, dataset: int, start: int, ba
     )
     database.execute_many(
         "INSERT OR IGNORE INTO row_text (sha256, row) VALUES (?, (SELECT key FROM row WHERE id = ?))",
-        [(text_digest(text), ids[i]) for i, member in enumerate(batch) for text in texts(dict(member.fields))],
+        [(text_digest(text), ids[i]) for i, row in enumerate(batch) for text in texts(dict(row.fields))],
     )
     database.execute_many(
         "INSERT INTO member (dataset, position, row, split, source, number) "
         "VALUES (?, ?, (SELECT key FROM row WHERE id = ?), ?, ?, ?)",
-        [
-            (dataset, start + i, ids[i], member.split, intern(member.source), member.number)
-            for i, member in enumerate(batch)
-        ],
+        [(dataset, start + i, ids[i], row.split, source_key(row.source), row.number) for i, row in enumerate(batch)],
     )
 
 
-def add_exclusions(database: Database, intern: Intern, dataset: int, start: int, batch: list[Exclusion]) -> None:
+def add_exclusions(database: Database, source_key: SourceKey, dataset: int, start: int, batch: list[Exclusion]) -> None:
+    """Append exclusions to a data set, beginning at position ``start``."""
     database.execute_many(
         "INSERT INTO exclusion (dataset, position, source, number, row_id, reason) VALUES (?, ?, ?, ?, ?, ?)",
         [
             (
                 dataset,
                 start + i,
-                intern(one.source),
-                one.number,
-                None if one.row_id is None else bytes.fromhex(one.row_id),
-                one.reason,
+                source_key(exclusion.source),
+                exclusion.number,
+                None if exclusion.row_id is None else bytes.fromhex(exclusion.row_id),
+                exclusion.reason,
             )
-            for i, one in enumerate(batch)
+            for i, exclusion in enumerate(batch)
         ],
     )
 
 
 def batches(items: Iterable[T]) -> Iterator[tuple[int, list[T]]]:
+    """Yield (position of the first item, batch of at most :data:`BATCH_ROWS` items)."""
     start, iterator = 0, iter(items)
-    while batch := list(islice(iterator, BATCH)):
+    while batch := list(islice(iterator, BATCH_ROWS)):
         yield start, batch
         start += len(batch)

@@ -1,6 +1,6 @@
-"""Content identity: what a file is, is the SHA-256 of its bytes; what a model is, is the hash of its list of files.
+"""Content hashes: a file is identified by the SHA-256 of its bytes, a model by the hash of its list of files.
 
-Everything that is hashed as data goes through :func:`canonical_json`, so that equal content has equal bytes.
+All structured data is hashed through :func:`canonical_json`, so that equal content has equal bytes.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from empu.errors import StoreError
 
 CHUNK_BYTES = 4 << 20
 PREFIX = "sha256:"
-"""Says which algorithm an id was made with, wherever an id is shown or written."""
+"""Prefix that names the hash algorithm wherever an id is shown or written."""
 
 OnBytes = Callable[[int], None]
-"""Called with the number of bytes done since the last call."""
+"""Callback that receives the number of bytes processed since the last call."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class FileId:
-    """One file of a model: its name inside the model (with forward slashes), size in bytes and SHA-256 in hex."""
+    """One file of a model: its relative name with forward slashes, size in bytes and SHA-256 in hex."""
 
     name: str
     size: int
@@ -31,28 +31,29 @@ class FileId:
 
 
 def canonical_json(value: object) -> bytes:
-    """The one spelling of ``value``: keys sorted, no spaces, UTF-8 unescaped, no NaN.
+    """Encode ``value`` as canonical JSON: sorted keys, no spaces, unescaped UTF-8.
 
-    Raises :class:`ValueError` for NaN and infinities, :class:`TypeError` for what JSON does not have.
+    Raises :class:`ValueError` for NaN and infinities, :class:`TypeError` for types that JSON lacks.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8")
 
 
 def content_id(value: object) -> str:
-    """SHA-256, in hex, of the canonical JSON of ``value``."""
+    """Return the SHA-256, in hex, of the canonical JSON of ``value``."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def model_id(files: Iterable[FileId]) -> str:
-    """What a model is, in hex: the hash of its sorted list of (name, size, SHA-256). Where it came from is not part of
-    it, so the same files pulled twice are the same model.
+    """Return the id of a model, in hex: the hash of its sorted list of (name, size, SHA-256).
+
+    The origin is not part of it, so the same files pulled twice are the same model.
     """
     return content_id([{"name": f.name, "sha256": f.sha256, "size": f.size} for f in sorted(files)])
 
 
 def hash_file(path: Path, on_bytes: OnBytes | None = None) -> str:
-    """SHA-256 of a file in hex. Raises :class:`~empu.errors.StoreError` when it cannot be read."""
+    """Return the SHA-256 of a file, in hex. Raises :class:`~empu.errors.StoreError` when it cannot be read."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(CHUNK_BYTES))
     try:
@@ -62,10 +63,10 @@ def hash_file(path: Path, on_bytes: OnBytes | None = None) -> str:
                 if on_bytes is not None:
                     on_bytes(count)
     except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); check the disk and the file's rights.") from error
+        raise StoreError(f"{path} cannot be read ({error.strerror}); check the disk and its permissions.") from error
     return digest.hexdigest()
 
 
 def tagged(digest: str) -> str:
-    """``sha256:…`` as it is shown and written."""
+    """Return a digest with its algorithm, as ids are shown and written: ``sha256:…``."""
     return PREFIX + digest

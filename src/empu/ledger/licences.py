@@ -1,6 +1,6 @@
-"""Licences of model files: which one a text or a name is, and what a user must know before relying on it.
+"""Table of known model licences, recognised by their text or by name.
 
-Recognises; does not advise. What is not in the table is reported under the name that the files give, or as unknown.
+It identifies licences and gives no legal advice. A licence outside the table keeps the name that its files give.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Licence:
-    """One licence that models of this family come under."""
+class KnownLicence:
+    """One licence of the table."""
 
     id: str
-    """SPDX identifier where there is one, otherwise the identifier that model registries use."""
+    """SPDX identifier if there is one, otherwise the identifier that model hubs use."""
     title: str
     open_source: bool
-    """Whether the Open Source Initiative lists it."""
+    """Whether the Open Source Initiative approved it."""
     note: str
-    """One sentence for the person who asks "may we use this?"."""
-    marks: tuple[str, ...]
-    """Phrases of its text, in lower case with single spaces; all of them must occur."""
-    names: tuple[str, ...] = ()
+    """One sentence on what the licence allows or requires."""
+    phrases: tuple[str, ...]
+    """Phrases of its text in lower case with single spaces; a text that contains all of them has this licence."""
+    aliases: tuple[str, ...] = ()
     """Other spellings found in metadata."""
 
 
 _COMMUNITY = "Custom terms: attribution, an acceptable-use policy and a limit on very large services apply."
 
-TABLE: tuple[Licence, ...] = (
-    Licence(
+LICENCES: tuple[KnownLicence, ...] = (
+    KnownLicence(
         "Apache-2.0",
         "Apache License 2.0",
         True,
@@ -37,7 +37,7 @@ TABLE: tuple[Licence, ...] = (
         ("apache license", "version 2.0, january 2004"),
         ("apache 2.0", "apache2", "apache license, version 2.0"),
     ),
-    Licence(
+    KnownLicence(
         "MIT",
         "MIT License",
         True,
@@ -45,12 +45,12 @@ TABLE: tuple[Licence, ...] = (
         ("permission is hereby granted, free of charge", 'the software is provided "as is"'),
         ("expat",),
     ),
-    Licence("llama3.3", "Llama 3.3 Community License", False, _COMMUNITY, ("llama 3.3 community license",)),
-    Licence("llama3.2", "Llama 3.2 Community License", False, _COMMUNITY, ("llama 3.2 community license",)),
-    Licence("llama3.1", "Llama 3.1 Community License", False, _COMMUNITY, ("llama 3.1 community license",)),
-    Licence("llama3", "Meta Llama 3 Community License", False, _COMMUNITY, ("meta llama 3 community license",)),
-    Licence("llama2", "Llama 2 Community License", False, _COMMUNITY, ("llama 2 community license",)),
-    Licence(
+    KnownLicence("llama3.3", "Llama 3.3 Community License", False, _COMMUNITY, ("llama 3.3 community license",)),
+    KnownLicence("llama3.2", "Llama 3.2 Community License", False, _COMMUNITY, ("llama 3.2 community license",)),
+    KnownLicence("llama3.1", "Llama 3.1 Community License", False, _COMMUNITY, ("llama 3.1 community license",)),
+    KnownLicence("llama3", "Meta Llama 3 Community License", False, _COMMUNITY, ("meta llama 3 community license",)),
+    KnownLicence("llama2", "Llama 2 Community License", False, _COMMUNITY, ("llama 2 community license",)),
+    KnownLicence(
         "CC-BY-NC-4.0",
         "Creative Commons Attribution-NonCommercial 4.0",
         False,
@@ -58,7 +58,7 @@ TABLE: tuple[Licence, ...] = (
         ("attribution-noncommercial 4.0 international",),
         ("cc by-nc 4.0",),
     ),
-    Licence(
+    KnownLicence(
         "CC-BY-4.0",
         "Creative Commons Attribution 4.0",
         False,
@@ -66,7 +66,7 @@ TABLE: tuple[Licence, ...] = (
         ("creative commons attribution 4.0 international",),
         ("cc by 4.0",),
     ),
-    Licence(
+    KnownLicence(
         "OpenRAIL",
         "Open Responsible AI Licence",
         False,
@@ -77,16 +77,16 @@ TABLE: tuple[Licence, ...] = (
 )
 
 
-def identify(text: str) -> Licence | None:
-    """The licence whose text this is; ``None`` when it is none of the table."""
-    flat = re.sub(r"\s+", " ", text).casefold()
-    return next((licence for licence in TABLE if all(mark in flat for mark in licence.marks)), None)
+def identify(text: str) -> KnownLicence | None:
+    """Return the licence with this text; ``None`` if the table does not have it."""
+    normalised = re.sub(r"\s+", " ", text).casefold()
+    return next((licence for licence in LICENCES if all(phrase in normalised for phrase in licence.phrases)), None)
 
 
-def by_name(name: str) -> Licence | None:
-    """The licence that metadata call ``name``; exact spellings only, case and surrounding spaces aside."""
+def find_by_name(name: str) -> KnownLicence | None:
+    """Return the licence with this id, title or alias; ``None`` if there is none. Case is ignored."""
     wanted = name.strip().casefold()
-    for licence in TABLE:
-        if wanted in (licence.id.casefold(), licence.title.casefold(), *licence.names):
+    for licence in LICENCES:
+        if wanted in (licence.id.casefold(), licence.title.casefold(), *licence.aliases):
             return licence
     return None

@@ -1,32 +1,31 @@
-"""From a row to the models that met it."""
+"""Trace a row to the models that were trained, validated or tested on it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from empu.errors import StoreError
 from empu.ledger.database import Database
-from empu.ledger.records import TRAIN, Source
+from empu.ledger.records import TRAIN, SourceFile
 from empu.ledger.row_hash import text_digest
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A row that a data set does not hold, and why."""
+class ExcludedRow:
+    """A row that a data set excludes, and the reason."""
 
     dataset: str
-    source: Source
+    source: SourceFile
     number: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """A model that met a row: trained on it (split ``train``), was steered by it (``dev``), or was
-    measured on it (``test``).
+class Occurrence:
+    """One use of a row by a model: in training (split ``train``), validation (``dev``) or testing (``test``).
 
-    ``by`` is the model whose run met the row: the model itself, or one that it was made from.
+    ``by`` is the id of the model whose run used the row: the model itself or one of its ancestors.
     """
 
     model: str
@@ -35,85 +34,101 @@ class Sighting:
     run: str
     dataset: str
     split: str
-    source: Source
+    source: SourceFile
     number: int
     row_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
-    """The answer to "which models saw this row?"."""
+class RowTrace:
+    """The models that used a row, and the data sets that exclude it."""
 
-    rows: tuple[str, ...]
-    """Ids of the rows that match the question."""
-    sightings: tuple[Sighting, ...]
-    left_out: tuple[LeftOut, ...]
+    row_ids: tuple[str, ...]
+    """Ids of the rows that match the query."""
+    occurrences: tuple[Occurrence, ...]
+    excluded_rows: tuple[ExcludedRow, ...]
 
     @property
-    def trained(self) -> tuple[str, ...]:
-        """Names of the models with the row in their weights, in the order of the sightings, each once."""
-        return tuple(dict.fromkeys(seen.name for seen in self.sightings if seen.split == TRAIN))
+    def trained_models(self) -> tuple[str, ...]:
+        """Names of the models that were trained on the row, each once, in the order of the occurrences."""
+        return tuple(dict.fromkeys(use.name for use in self.occurrences if use.split == TRAIN))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the trace under the property names of ``empu trace --json``."""
+        return {
+            "rows": list(self.row_ids),
+            "sightings": [asdict(use) for use in self.occurrences],
+            "left_out": [asdict(row) for row in self.excluded_rows],
+            "trained": list(self.trained_models),
+        }
 
 
-def by_id(database: Database, row_id: str) -> Trace:
-    """Who saw the row with this id (hex)? Raises :class:`~empu.errors.StoreError` when that is no id."""
+def trace_id(database: Database, row_id: str) -> RowTrace:
+    """Trace the row with this id (hex). Raises :class:`~empu.errors.StoreError` if it is not a valid id."""
     try:
-        wanted = bytes.fromhex(row_id.removeprefix("sha256:"))
+        digest = bytes.fromhex(row_id.removeprefix("sha256:"))
     except ValueError:
-        raise StoreError(f"{row_id!r} is no row id; give the 64 hexadecimal digits that empu shows.") from None
-    return _trace(database, "r.id = ?", (wanted,), "e.row_id = ?", (wanted,))
+        raise StoreError(f"{row_id!r} is not a row id; give the 64 hexadecimal digits that empu shows.") from None
+    return _trace(database, "r.id = ?", (digest,), "e.row_id = ?", (digest,))
 
 
-def by_text(database: Database, text: str) -> Trace:
-    """Who saw a row that has this text as one of its fields or messages? White space does not matter."""
+def trace_text(database: Database, text: str) -> RowTrace:
+    """Trace the rows with this text as one of their fields or messages. White space is ignored."""
     values = (text_digest(text),)
-    found = "r.key IN (SELECT row FROM row_text WHERE sha256 = ?)"
-    return _trace(database, found, values, f"e.row_id IN (SELECT id FROM row r WHERE {found})", values)
+    condition = "r.key IN (SELECT row FROM row_text WHERE sha256 = ?)"
+    return _trace(database, condition, values, f"e.row_id IN (SELECT id FROM row r WHERE {condition})", values)
 
 
-def by_place(database: Database, path: str, number: int) -> Trace:
-    """Who saw the row ``number`` of a file? ``path`` is as it was given then, or the end of it."""
+def trace_position(database: Database, path: str, number: int) -> RowTrace:
+    """Trace row ``number`` of a file. ``path`` is the path that the user gave then, or its last components."""
     values = (path, "/" + path, "/" + path, number)
-    where = "(s.path = ? OR substr(s.path, -length(?)) = ?) AND {}.number = ?"
-    return _trace(database, where.format("m"), values, where.format("e"), values)
+    condition = "(s.path = ? OR substr(s.path, -length(?)) = ?) AND {}.number = ?"
+    return _trace(database, condition.format("m"), values, condition.format("e"), values)
 
 
 def _trace(
-    database: Database, rows: str, values: tuple[object, ...], left_out: str, other: tuple[object, ...]
-) -> Trace:
-    found = list(
-        database.each(
+    database: Database,
+    row_condition: str,
+    row_values: tuple[object, ...],
+    exclusion_condition: str,
+    exclusion_values: tuple[object, ...],
+) -> RowTrace:
+    rows = list(
+        database.iterate(
             "SELECT DISTINCT lower(hex(r.id)), m.split, s.path, s.sha256, s.size, s.licence, m.number, d.id, "
             "run.id, model.id, model.name FROM row r JOIN member m ON m.row = r.key "
             "JOIN source s ON s.key = m.source JOIN dataset d ON d.key = m.dataset "
             "LEFT JOIN run ON run.dataset = d.key LEFT JOIN model ON model.run = run.key "
-            f"WHERE {rows} ORDER BY model.key, m.dataset, m.position",
-            values,
+            f"WHERE {row_condition} ORDER BY model.key, m.dataset, m.position",
+            row_values,
         )
     )
-    sightings: list[Sighting] = []
-    for row_id, split, path, sha256, size, licence, number, dataset, run, model, name in found:
+    occurrences: list[Occurrence] = []
+    for row_id, split, path, sha256, size, licence, number, dataset, run, model, name in rows:
         if model is None:
             continue
-        for heir, heir_name in [(model, name), *_descendants(database, model)]:
-            source = Source(path, sha256, size, licence)
-            sightings.append(Sighting(heir, heir_name, model, run, dataset, split, source, number, row_id))
-    excluded = database.each(
+        for user, user_name in [(model, name), *_descendants(database, model)]:
+            source = SourceFile(path, sha256, size, licence)
+            occurrences.append(Occurrence(user, user_name, model, run, dataset, split, source, number, row_id))
+    excluded = database.iterate(
         "SELECT d.id, s.path, s.sha256, s.size, s.licence, e.number, e.reason FROM exclusion e "
-        f"JOIN source s ON s.key = e.source JOIN dataset d ON d.key = e.dataset WHERE {left_out} "
+        f"JOIN source s ON s.key = e.source JOIN dataset d ON d.key = e.dataset WHERE {exclusion_condition} "
         "ORDER BY e.dataset, e.position",
-        other,
+        exclusion_values,
     )
-    return Trace(
-        tuple(dict.fromkeys(row[0] for row in found)),
-        tuple(dict.fromkeys(sightings)),
-        tuple(LeftOut(d, Source(p, h, z, li), n, why) for d, p, h, z, li, n, why in excluded),
+    return RowTrace(
+        tuple(dict.fromkeys(row[0] for row in rows)),
+        tuple(dict.fromkeys(occurrences)),
+        tuple(
+            ExcludedRow(dataset, SourceFile(path, sha256, size, licence), number, reason)
+            for dataset, path, sha256, size, licence, number, reason in excluded
+        ),
     )
 
 
 def _descendants(database: Database, model: str) -> list[tuple[Any, ...]]:
-    """(id, name) of every model that was made from ``model``, at any remove."""
-    rows = database.each(
+    """Return (id, name) of every model derived from ``model``, directly or not."""
+    rows = database.iterate(
         "WITH RECURSIVE heir (id) AS (SELECT id FROM model WHERE parent = ?1 UNION "
         "SELECT m.id FROM model m JOIN heir h ON m.parent = h.id) "
         "SELECT m.id, m.name FROM model m JOIN heir h ON m.id = h.id WHERE m.id != ?1 ORDER BY m.key",

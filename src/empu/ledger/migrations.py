@@ -1,6 +1,6 @@
-"""The tables of the ledger, as numbered steps. A step that has been released is never edited; a change is a new step.
+"""Schema of the ledger as numbered migrations. A released migration is never edited; each change adds a new one.
 
-Rows carry a small integer key beside their id, so that two million members of a data set cost 20 bytes each and not 64.
+Rows have a small integer key beside their id, so that a member of a data set takes 20 bytes instead of 64.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE TABLE source (
         key INTEGER PRIMARY KEY,
-        path TEXT NOT NULL,      -- as the user gave it
+        path TEXT NOT NULL,      -- as given by the user
         sha256 TEXT NOT NULL,
         size INTEGER NOT NULL,
         licence TEXT NOT NULL,   -- or "unknown"
@@ -29,7 +29,7 @@ MIGRATIONS: tuple[str, ...] = (
         id BLOB NOT NULL UNIQUE, -- SHA-256 of content
         content TEXT             -- canonical JSON
     );
-    CREATE TABLE row_text (      -- finds a row by one of its texts without keeping the text twice
+    CREATE TABLE row_text (      -- index of rows by the hash of each of their texts
         sha256 BLOB NOT NULL,
         row INTEGER NOT NULL REFERENCES row (key),
         PRIMARY KEY (sha256, row)
@@ -73,7 +73,7 @@ MIGRATIONS: tuple[str, ...] = (
         machine TEXT NOT NULL,
         started_at TEXT NOT NULL
     );
-    CREATE TABLE attempt (       -- the first start and every resume
+    CREATE TABLE attempt (       -- first start and each resume
         run INTEGER NOT NULL REFERENCES run (key),
         number INTEGER NOT NULL,
         from_step INTEGER NOT NULL,
@@ -100,10 +100,10 @@ MIGRATIONS: tuple[str, ...] = (
         id TEXT NOT NULL,
         name TEXT NOT NULL,
         files TEXT NOT NULL,     -- canonical JSON: name, size and SHA-256 of each
-        parent TEXT,             -- the id of the model that it was made from
+        parent TEXT,             -- id of the parent model
         run INTEGER REFERENCES run (key),
         licence TEXT NOT NULL,
-        disclosed TEXT NOT NULL, -- canonical JSON: what is said of the training data
+        disclosed TEXT NOT NULL, -- canonical JSON: what is disclosed about the training data
         at TEXT NOT NULL,
         UNIQUE (id, name)
     );
@@ -131,10 +131,10 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     """,
 )
-"""Step n (counting from 1) takes a database of version n - 1 to version n; the version stands in ``user_version``."""
+"""Migration n, counted from 1, upgrades schema version n - 1 to n. The version is stored in ``user_version``."""
 
 
-def statements(step: str) -> list[str]:
-    """The single statements of a step, so that they can run inside one transaction (``executescript`` commits)."""
-    lines = (line.split("--")[0].rstrip() for line in step.splitlines())
+def statements(migration: str) -> list[str]:
+    """Split a migration into statements, so that they run in one transaction (``executescript`` commits)."""
+    lines = (line.split("--")[0].rstrip() for line in migration.splitlines())
     return [text.strip() for text in "\n".join(lines).split(";") if text.strip()]

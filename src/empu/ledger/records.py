@@ -1,4 +1,4 @@
-"""What the ledger writes down, as plain records. None of them knows how it is stored."""
+"""Records of the ledger as plain data classes, independent of how they are stored."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from empu.ledger.hashing import FileId
-from empu.system.cpu import cpu_name, processors
+from empu.system.cpu import available_cpus, cpu_name
 
 UNKNOWN = "unknown"
-"""What stands where nobody said: a licence, most often."""
+"""Value of a licence that nobody stated."""
 
 TRAIN, DEV, TEST = "train", "dev", "test"
-"""The parts of a data set."""
+"""Splits of a data set: training, validation and test rows."""
 
-NOT_TEXT = frozenset({"label", "role"})
-"""Fields whose strings name something and are not looked up as a row's text."""
+NAME_FIELDS = frozenset({"label", "role"})
+"""Fields whose strings are names, so that rows are not looked up by them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFile:
     """A file that rows came from: its path as the user gave it, SHA-256 in hex, size in bytes."""
 
     path: str
@@ -33,28 +33,28 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """One row of a data set: its fields, its part, and the place where a person finds it."""
+class DatasetRow:
+    """One row to record: its fields, its split, its file, and its number in that file."""
 
     fields: Mapping[str, Any]
     split: str
-    source: Source
+    source: SourceFile
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """One row that was left out, and why. ``row_id`` is its id in hex, where it could be read at all."""
+    """One row that a data set excludes, and the reason. ``row_id`` is its id in hex, if the row could be read."""
 
-    source: Source
+    source: SourceFile
     number: int
     reason: str
     row_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What determines the weights that a run gives. ``row_order`` is the hash of the ids in the order of training."""
+class TuningRun:
+    """Everything that determines the weights of a run. ``row_order`` is the hash of the row ids in training order."""
 
     recipe: Mapping[str, Any]
     seed: int
@@ -66,8 +66,8 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step of training: its number, its loss, and what else was measured."""
+class TrainingStep:
+    """One step of training: its number, its loss, and other measurements."""
 
     number: int
     loss: float
@@ -75,10 +75,10 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A model: the hash of its files, its name, what it was made from and by which run (``None`` for what was pulled).
+class RecordedModel:
+    """A model: its id (the hash of its files), its name, its parent, and its run (``None`` for a pulled model).
 
-    ``disclosed`` is what its files and its source say of its training data; empty when they say nothing.
+    ``disclosed`` is what its files and its source say about its training data; empty if they say nothing.
     """
 
     id: str
@@ -92,7 +92,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A score with its 95 % interval and the number of rows that it stands on."""
+    """A metric with its 95 % confidence interval and the number of rows behind it."""
 
     value: float
     low: float
@@ -101,13 +101,13 @@ class Metric:
     unit: str = ""
 
     def percent(self) -> str:
-        """A share with its interval, for people."""
+        """Format a share with its interval."""
         return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a model answered to one row. ``correct`` is ``None`` where right and wrong do not apply."""
+class EvaluatedRow:
+    """A model's answer to one row. ``correct`` is ``None`` where an answer is neither right nor wrong."""
 
     row_id: str
     answer: str
@@ -117,7 +117,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Scores of a model, or of a baseline under its name, on one part of a data set."""
+    """Metrics of a model (by id), or of a baseline (by name), on one split of a data set."""
 
     model: str
     dataset: str | None
@@ -128,9 +128,9 @@ class Evaluation:
 
 
 def texts(value: object, name: str = "") -> Iterator[str]:
-    """The strings of a row by which people look it up: all but labels and roles, at any depth."""
+    """Yield the strings of a row that it is looked up by: all but labels and roles, at any depth."""
     if isinstance(value, str):
-        if name not in NOT_TEXT:
+        if name not in NAME_FIELDS:
             yield value
     elif isinstance(value, Mapping):
         for key, inner in value.items():
@@ -141,12 +141,12 @@ def texts(value: object, name: str = "") -> Iterator[str]:
 
 
 def this_machine() -> dict[str, Any]:
-    """What a run or a measurement was made on: system, processor, cores, and the versions of Python and SQLite."""
+    """Describe the machine of a run or measurement: system, processor, cores, and versions of Python and SQLite."""
     return {
         "system": f"{platform.system()} {platform.release()}",
         "processor": cpu_name(),
         "architecture": platform.machine(),
-        "cores": processors(),
+        "cores": available_cpus(),
         "python": platform.python_version(),
         "implementation": sys.implementation.name,
         "sqlite": sqlite3.sqlite_version,

@@ -1,3 +1,1 @@
-"""The reference transformer in PyTorch: what is trained, what runs on GPUs, and what the native engine is held
-against.
-"""
+"""The reference transformer in PyTorch. It is trained, runs on GPUs, and is the oracle of the native engine."""

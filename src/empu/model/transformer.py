@@ -1,8 +1,10 @@
-"""The Llama transformer, as "The Llama 3 Herd of Models" (2024) and Meta's reference code have it.
+"""The Llama transformer, as in "The Llama 3 Herd of Models" (2024) and Meta's reference code.
 
-Pre-norm blocks of grouped-query attention with rotary embedding, and SwiGLU; no biases. The whole of Llama 2, 3, 3.1,
-3.2, SmolLM, TinyLlama and Mistral 7B is this page with other numbers. Parameters are called as in
-``checkpoint/names.py``.
+Pre-norm blocks of grouped-query attention with rotary embedding, and SwiGLU; no biases. Llama 2, 3, 3.1, 3.2, SmolLM,
+TinyLlama and Mistral 7B are this page with other sizes. Parameters have the names of ``checkpoint/tensor_names.py``.
+
+Shape letters: T tokens of the batch, H query heads, K key/value heads, D head_dim, C model width (``config.dim``).
+All sequences of a batch lie end to end along T; a :class:`~empu.model.attention.SequenceBatch` tells them apart.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from empu.config import ModelConfig
-from empu.model.attention import Attend
-from empu.model.rope import inverse_frequencies, rotate, rotation
+from empu.model.attention import SequenceBatch
+from empu.model.rope import apply_rope, rope_cos_sin, rope_frequencies
+
+CosSin = tuple[Tensor, Tensor]
 
 
 class RMSNorm(nn.Module):
@@ -25,13 +29,13 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        scaled: Tensor = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return scaled.type_as(x) * self.weight
+        x32 = x.float()
+        normalised: Tensor = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)
+        return normalised.type_as(x) * self.weight
 
 
 class Attention(nn.Module):
-    """Grouped-query attention."""
+    """Grouped-query attention: project, split heads, rotate, update cache, attend, project back."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -42,11 +46,19 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.dim, config.kv_dim, bias=False)
         self.o = nn.Linear(config.q_dim, config.dim, bias=False)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
-        q, k, v = (project(x).view(len(x), -1, self.head_dim) for project in (self.q, self.k, self.v))
-        met = attend(self.layer, rotate(q, *turn), rotate(k, *turn), v)
-        out: Tensor = self.o(met.flatten(-2))
-        return out
+    def forward(self, x_tc: Tensor, rope: CosSin, sequences: SequenceBatch) -> Tensor:
+        q, k, v = self.q(x_tc), self.k(x_tc), self.v(x_tc)
+        q_thd, k_tkd, v_tkd = (split_heads(x, self.head_dim) for x in (q, k, v))
+        q_thd, k_tkd = apply_rope(q_thd, *rope), apply_rope(k_tkd, *rope)
+        kv = sequences.update_cache(self.layer, k_tkd, v_tkd)
+        out_thd = sequences.attend(q_thd, kv)
+        out_tc: Tensor = self.o(out_thd.flatten(-2))
+        return out_tc
+
+
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """(T, heads * D) -> (T, heads, D)"""
+    return x.view(len(x), -1, head_dim)
 
 
 class FeedForward(nn.Module):
@@ -58,13 +70,13 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(config.dim, config.ffn_dim, bias=False)
         self.down = nn.Linear(config.ffn_dim, config.dim, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
-        return out
+    def forward(self, x_tc: Tensor) -> Tensor:
+        out_tc: Tensor = self.down(F.silu(self.gate(x_tc)) * self.up(x_tc))
+        return out_tc
 
 
 class Block(nn.Module):
-    """One layer: each half reads the normalised stream and adds to it."""
+    """One layer: attention and feed-forward, each on the normalised residual stream and added to it."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -73,55 +85,55 @@ class Block(nn.Module):
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), turn, attend)
-        out: Tensor = x + self.feed_forward(self.ffn_norm(x))
-        return out
+    def forward(self, x_tc: Tensor, rope: CosSin, sequences: SequenceBatch) -> Tensor:
+        x_tc = x_tc + self.attention(self.attention_norm(x_tc), rope, sequences)
+        out_tc: Tensor = x_tc + self.feed_forward(self.ffn_norm(x_tc))
+        return out_tc
 
 
 class Transformer(nn.Module):
-    """Token ids (T,) at positions (T,) -> logits. All sequences of a batch lie end to end; ``attend`` knows them."""
+    """Token ids (T,) at positions (T,) -> logits (T, vocab_size)."""
 
-    frequencies: Tensor
+    rope_frequencies: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        # Neither a random draw here nor the frequencies' division happens on torch's "meta" device: there each first
-        # imports the compiler of PyTorch, which takes seconds.
+        # On torch's "meta" device, random initialisation and the division in rope_frequencies would each first import
+        # PyTorch's compiler, which takes seconds. So neither happens there.
         table = torch.empty(config.vocab_size, config.dim)
         self.embedding = nn.Embedding(config.vocab_size, config.dim, _weight=table)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.output = None if config.tie_embeddings else nn.Linear(config.dim, config.vocab_size, bias=False)
         with torch.device("cpu"):
-            self.register_buffer("frequencies", inverse_frequencies(config), persistent=False)
+            self.register_buffer("rope_frequencies", rope_frequencies(config), persistent=False)
 
-    def hidden(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """(T, dim): the stream after the last norm."""
-        return self.hidden_of(self.embedding(tokens), positions, attend)
+    def forward(self, tokens: Tensor, positions: Tensor, sequences: SequenceBatch) -> Tensor:
+        """Logits (T, vocab_size) in float32."""
+        return self.logits(self.hidden_states(tokens, positions, sequences))
 
-    def hidden_of(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """The same from embedded tokens (T, dim)."""
-        out: Tensor = self.norm(self.run(x, positions, attend))
-        return out
+    def hidden_states(self, tokens: Tensor, positions: Tensor, sequences: SequenceBatch) -> Tensor:
+        """(T, C): the residual stream after the last norm."""
+        return self.hidden_states_from_embeddings(self.embedding(tokens), positions, sequences)
 
-    def run(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """(T, dim): the stream after the last layer, from the embedded tokens (T, dim)."""
-        turn = rotation(self.frequencies, positions)
+    def hidden_states_from_embeddings(self, x_tc: Tensor, positions: Tensor, sequences: SequenceBatch) -> Tensor:
+        """Like :meth:`hidden_states`, from embedded tokens (T, C)."""
+        out_tc: Tensor = self.norm(self.run_layers(x_tc, positions, sequences))
+        return out_tc
+
+    def run_layers(self, x_tc: Tensor, positions: Tensor, sequences: SequenceBatch) -> Tensor:
+        """(T, C): the residual stream after the last layer, from embedded tokens (T, C)."""
+        rope = rope_cos_sin(self.rope_frequencies, positions)
         for block in self.layers:
-            x = block(x, turn, attend)
-        return x
+            x_tc = block(x_tc, rope, sequences)
+        return x_tc
 
     @property
     def output_weight(self) -> Tensor:
-        """(vocab_size, dim): the output layer's, which may be the embedding's."""
+        """(vocab_size, C): weight of the output layer, which may be the embedding's."""
         return self.embedding.weight if self.output is None else self.output.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(N, vocab_size) float32 from (N, dim)."""
+        """Logits (N, vocab_size) in float32, from hidden states (N, C)."""
         return F.linear(hidden.to(self.output_weight.dtype), self.output_weight).float()
-
-    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """(T, vocab_size) float32."""
-        return self.logits(self.hidden(tokens, positions, attend))

@@ -1,4 +1,4 @@
-"""The whole server as one ASGI application."""
+"""The server as one ASGI application: all interfaces behind the middlewares."""
 
 from __future__ import annotations
 
@@ -6,138 +6,105 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from pydantic import Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
-from starlette.types import Scope
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from empu import __version__
 from empu.errors import EmpuError
-from empu.server.anthropic import messages
-from empu.server.http.app_state import Context, context_of
-from empu.server.http.auth import SESSION_LIFE_S, cookie_name
-from empu.server.http.body import read_body
-from empu.server.http.middleware import Guard, session_cookie
-from empu.server.http.openapi import docs, openapi
-from empu.server.openai import common, completions
-from empu.server.openai.tool_protocol import Strict
-from empu.server.ui import conversations, feedback, static_files, store_views
-from empu.server.ui.state import Desk
-from empu.serving.errors import ProblemError, problem_of
+from empu.server.anthropic import errors as anthropic_errors
+from empu.server.http import errors as default_errors
+from empu.server.http.app_state import AppState
+from empu.server.http.middleware.authentication import AuthenticationMiddleware
+from empu.server.http.middleware.body_deadline import BodyDeadlineMiddleware
+from empu.server.http.middleware.host_check import HostCheckMiddleware
+from empu.server.http.middleware.request_limits import RequestLimitsMiddleware
+from empu.server.http.middleware.request_log import RequestLogMiddleware
+from empu.server.http.middleware.security_headers import SecurityHeadersMiddleware
+from empu.server.routes import all_routes
+from empu.server.ui.state import UiState
+from empu.server.ui.static_files import is_page
+from empu.serving.errors import RequestError, to_request_error
 
-PUBLIC = frozenset({"/health", "/api/signin"})
-"""Paths without a key, beside the page."""
-MAX_SIGN_IN_BYTES = 4096
-"""Anybody may send one."""
-PROMPTS = {"/v1/completions": "prompt", "/v1/embeddings": "input", "/v1/responses": "input"}
-"""Where the property that may be too long is not called ``messages``."""
-
-
-class SignIn(Strict):
-    """A one-time code from the sign-in link, or a key."""
-
-    code: str = Field(min_length=1, max_length=200)
+PUBLIC_PATHS = frozenset({"/health", "/api/signin"})
+"""Paths that need no key, besides the page's files."""
+PROMPT_PARAMS = {"/v1/completions": "prompt", "/v1/embeddings": "input", "/v1/responses": "input"}
+"""Path -> the property that holds the prompt, where it is not ``messages``."""
 
 
-def make_app(context: Context) -> Guard:
-    """The application for uvicorn. When it ends, what is in progress is finished first."""
+class ServerApp:
+    """The application for uvicorn."""
+
+    def __init__(self, state: AppState) -> None:
+        self.state = state
+        self._ui_state = UiState(state.keys.home)
+        self._router = self._make_router()
+        self._body_deadline = BodyDeadlineMiddleware(self._router)
+        # From the inside out: a request passes the last one first.
+        app: ASGIApp = self._body_deadline
+        app = AuthenticationMiddleware(app, format_error, state.keys, state.sessions, is_public)
+        app = HostCheckMiddleware(app, format_error, state.hosts)
+        app = RequestLimitsMiddleware(app, format_error, state.metrics)
+        app = SecurityHeadersMiddleware(app)
+        self._app = RequestLogMiddleware(app, state.metrics)
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """All routes of the server."""
+        return self._router.routes
+
+    def stop_reading(self) -> None:
+        """Stop waiting for request bodies, since the server shuts down."""
+        self._body_deadline.stop_reading()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    def _make_router(self) -> Starlette:
+        handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+            HTTPException: _handle_error,
+            EmpuError: _handle_error,
+            ClientDisconnect: _handle_disconnect,
+            Exception: _handle_error,
+        }
+        router = Starlette(routes=all_routes(), lifespan=self._lifespan, exception_handlers=handlers)
+        router.router.redirect_slashes = False
+        router.state.app_state = self.state
+        router.state.ui_state = self._ui_state
+        return router
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """On shutdown, close the models and finish writing conversations."""
         yield
-        await context.catalogue.close(drain=False)
-        await asyncio.to_thread(desk.writing.close)
-
-    desk = Desk(context.keys.home)
-    routes = [
-        *static_files.routes(),
-        Route("/health", health, methods=["GET"]),
-        Route("/metrics", metrics, methods=["GET"]),
-        Route("/openapi.json", openapi, methods=["GET"]),
-        Route("/docs", docs, methods=["GET"]),
-        Route("/api/signin", sign_in, methods=["POST"]),
-        Route("/api/signout", sign_out, methods=["POST"]),
-        Route("/api/me", me, methods=["GET"]),
-        *conversations.ROUTES,
-        *feedback.ROUTES,
-        *store_views.ROUTES,
-        *messages.ROUTES,
-        *completions.ROUTES,
-    ]
-    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
-        HTTPException: _refused,
-        EmpuError: _refused,
-        ClientDisconnect: _left,
-        Exception: _refused,
-    }
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    app.router.redirect_slashes = False
-    app.state.context = context
-    app.state.desk = desk
-    return Guard(app, context, lambda path: path in PUBLIC or static_files.is_page(path), respond)
+        await self.state.registry.close(drain=False)
+        await asyncio.to_thread(self._ui_state.close)
 
 
-def respond(scope: Scope, problem: ProblemError) -> Response:
-    """A refusal in the words of the interface that the request's path belongs to."""
+def is_public(path: str) -> bool:
+    """Return whether a path needs no key."""
+    return path in PUBLIC_PATHS or is_page(path)
+
+
+def format_error(scope: Scope, error: RequestError) -> Response:
+    """Return the response to a refused request, in the format of the path's interface."""
     if scope["path"].startswith("/v1/messages"):
-        return messages.error_response(problem, scope["empu.request"])
-    return common.error_response(problem)
+        return anthropic_errors.error_response(error, scope["empu.request_id"])
+    return default_errors.error_response(error)
 
 
-async def health(request: Request) -> Response:
-    """``GET /health``: that the server answers, and its models too (503 otherwise). Needs no key."""
-    failed = any(engine.scheduler.failure is not None for engine in context_of(request).catalogue.engines)
-    return JSONResponse({"status": "failed" if failed else "ok", "version": __version__}, 503 if failed else 200)
-
-
-async def metrics(request: Request) -> Response:
-    """``GET /metrics`` for Prometheus."""
-    context = context_of(request)
-    return PlainTextResponse(context.metrics.text(context.catalogue), media_type="text/plain; version=0.0.4")
-
-
-async def sign_in(request: Request) -> Response:
-    """``POST /api/signin``: a cookie for a one-time code or a key."""
-    context = context_of(request)
-    code = (await read_body(request, SignIn, most=MAX_SIGN_IN_BYTES)).code
-    key = None if context.sessions.use(code) else code
-    owner = "link" if key is None else context.keys.owner(key)
-    if owner is None:
-        message = "This key is unknown, or the link was used or is too old; give a key, or start the server again."
-        raise ProblemError(401, message, code="invalid_code")
-    response = JSONResponse({"signed_in": True})
-    cookie = context.sessions.begin(owner, key)
-    name = cookie_name(request.scope["server"][1])
-    response.set_cookie(name, cookie, max_age=SESSION_LIFE_S, httponly=True, samesite="strict")
-    return response
-
-
-async def sign_out(request: Request) -> Response:
-    """``POST /api/signout``."""
-    context_of(request).sessions.end(session_cookie(request.scope, request.headers))
-    response = JSONResponse({"signed_in": False})
-    response.delete_cookie(cookie_name(request.scope["server"][1]))
-    return response
-
-
-async def me(request: Request) -> Response:
-    """``GET /api/me``: whether the browser is signed in (401 otherwise), and what the page shows."""
-    names, key = context_of(request).catalogue.names(), request.scope["empu.key"]
-    return JSONResponse({"version": __version__, "models": list(names), "key": key})
-
-
-async def _refused(request: Request, error: Exception) -> Response:
+async def _handle_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        reasons = {404: "There is nothing at this address.", 405: "This address does not know that method."}
-        message = reasons.get(error.status_code, error.detail)
-        response = respond(request.scope, ProblemError(error.status_code, message, code="http"))
+        messages = {404: "There is nothing at this address.", 405: "This address does not support that method."}
+        message = messages.get(error.status_code, error.detail)
+        response = format_error(request.scope, RequestError(error.status_code, message, code="http"))
         response.headers.update(error.headers or {})
         return response
-    return respond(request.scope, problem_of(error, PROMPTS.get(request.scope["path"], "messages")))
+    prompt_param = PROMPT_PARAMS.get(request.scope["path"], "messages")
+    return format_error(request.scope, to_request_error(error, prompt_param))
 
 
-async def _left(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it
+async def _handle_disconnect(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody receives it

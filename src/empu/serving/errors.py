@@ -1,14 +1,14 @@
-"""What can go wrong with a request, before it is put into one interface's words."""
+"""Errors of a request, before an interface formats them."""
 
 from __future__ import annotations
 
 import logging
 
 from empu.errors import (
-    BusyError,
     CheckpointError,
     EmpuError,
     PromptTooLongError,
+    QueueFullError,
     StoreError,
     TemplateError,
     TokenizerError,
@@ -16,8 +16,8 @@ from empu.errors import (
 )
 
 
-class ProblemError(EmpuError):
-    """A request that is refused: status, sentence, the property that is wrong, and a code for programs."""
+class RequestError(EmpuError):
+    """A refused request: HTTP status, message, the wrong property (``param``) and an error code."""
 
     def __init__(
         self, status: int, message: str, *, param: str | None = None, code: str | None = None, retry_after_s: int = 0
@@ -29,27 +29,27 @@ class ProblemError(EmpuError):
         super().__init__(message)
 
 
-_REFUSED = (UsageError, TemplateError, TokenizerError)
+_INVALID_VALUES = (UsageError, TemplateError, TokenizerError)
 
 
-def problem_of(error: Exception, prompt: str = "messages") -> ProblemError:
-    """Any error as a refusal; what is no :class:`EmpuError` is a mistake of ours and says nothing of its inside.
-    ``prompt`` is the property that may be too long.
+def to_request_error(error: Exception, prompt_param: str = "messages") -> RequestError:
+    """Convert any exception. ``prompt_param`` names the property that holds the prompt.
+
+    An exception that is not an :class:`EmpuError` is logged and becomes a 500 without its text.
     """
-    if isinstance(error, ProblemError):
+    if isinstance(error, RequestError):
         return error
     if isinstance(error, PromptTooLongError):
-        message = str(error)
-        return ProblemError(400, message, param=prompt, code="context_length_exceeded")
-    if isinstance(error, BusyError):
-        return ProblemError(429, str(error), code="queue_full", retry_after_s=error.retry_after_s)
-    if isinstance(error, _REFUSED):
-        return ProblemError(400, str(error), code="invalid_value")
+        return RequestError(400, str(error), param=prompt_param, code="context_length_exceeded")
+    if isinstance(error, QueueFullError):
+        return RequestError(429, str(error), code="queue_full", retry_after_s=error.retry_after_s)
+    if isinstance(error, _INVALID_VALUES):
+        return RequestError(400, str(error), code="invalid_value")
     if isinstance(error, StoreError):
-        return ProblemError(503, str(error), code="store")
+        return RequestError(503, str(error), code="store")
     if isinstance(error, CheckpointError):
-        return ProblemError(500, str(error), code="model")
+        return RequestError(500, str(error), code="model")
     if isinstance(error, EmpuError):
-        return ProblemError(503, str(error), code="unavailable", retry_after_s=5)
-    logging.getLogger("empu.server").error("a request failed", exc_info=error)
-    return ProblemError(500, "Empu made a mistake of its own; the server's log says where.", code="internal")
+        return RequestError(503, str(error), code="unavailable", retry_after_s=5)
+    logging.getLogger("empu.server").error("Internal error", exc_info=error)
+    return RequestError(500, "Internal error; the server's log has the details.", code="internal")

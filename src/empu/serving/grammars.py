@@ -1,39 +1,38 @@
-"""Answers that are held to a JSON Schema: the engine's guides, with refusals in the server's words."""
+"""Grammars that hold an answer to a JSON Schema or to tool calls, with the errors of a request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from empu.engine import structured_output
-from empu.engine.stop_strings import Until
-from empu.engine.structured_output import GrammarError, GrammarGuide
-from empu.serving.errors import ProblemError
+from empu.engine.stop_strings import StopBoundary
+from empu.engine.structured_output import GrammarCompiler, GrammarError, GrammarMatcher
+from empu.serving.errors import RequestError
+from empu.serving.schemas import close_objects
 
-OPTIONS = "x-guidance"
-"""With this property of a schema llguidance is told to be lenient, among other things; senders have no say in it."""
-
-
-class Guides(structured_output.Guides):
-    """Makes guides for one model."""
-
-    def schema(self, schema: Mapping[str, Any], param: str) -> GrammarGuide:
-        """A guide for one answer. Raises :class:`ProblemError` naming ``param`` for a schema that cannot be kept."""
-        plain = {name: value for name, value in schema.items() if name != OPTIONS}
-        return _named(lambda: self.json_schema(plain), param)
-
-    def tools(self, grammar: str, until: Until) -> GrammarGuide:
-        """A guide for one answer of text or, behind ``until``, calls of tools. Raises :class:`ProblemError` naming
-        ``tools``.
-        """
-        guide = _named(lambda: self.lark(grammar), "tools")
-        guide.until = until
-        return guide
+LLGUIDANCE_OPTIONS = "x-guidance"
+"""Schema property that configures llguidance; it is removed, since clients must not relax the constraint."""
 
 
-def _named(make: Callable[[], GrammarGuide], param: str) -> GrammarGuide:
+def compile_schema(compiler: GrammarCompiler, schema: Mapping[str, Any], param: str) -> GrammarMatcher:
+    """Compile the grammar of one answer. Raises :class:`RequestError` naming ``param`` for an unsupported schema."""
+    plain = close_objects({name: value for name, value in schema.items() if name != LLGUIDANCE_OPTIONS})
+    return _compile(lambda: compiler.compile_json_schema(plain), param)
+
+
+def compile_tool_grammar(compiler: GrammarCompiler, grammar: str, stop_boundary: StopBoundary) -> GrammarMatcher:
+    """Compile the grammar of one answer that is text or, from ``stop_boundary`` on, tool calls.
+
+    Raises :class:`RequestError` naming ``tools``.
+    """
+    matcher = _compile(lambda: compiler.compile_lark(grammar), "tools")
+    matcher.stop_boundary = stop_boundary
+    return matcher
+
+
+def _compile(make: Callable[[], GrammarMatcher], param: str) -> GrammarMatcher:
     try:
         return make()
     except GrammarError as error:
         code = "grammar_too_large" if error.too_large else "schema"
-        raise ProblemError(400, f"{param} cannot be kept: {error.reason}.", param=param, code=code) from None
+        raise RequestError(400, f"{param} is not supported: {error.reason}.", param=param, code=code) from None

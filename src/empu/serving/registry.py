@@ -1,228 +1,213 @@
-"""The models that a server answers with, opened when they are first asked for.
+"""Models of a server, opened on first use.
 
-Specialists that were tuned from one base share its weights and its scheduler: their requests run in one batch.
+Specialists of one base model share its weights and its scheduler: their requests run in one batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from empu.engine.language_model import LanguageModel, Verdict
-from empu.engine.prompt import Prompt, encode_prompt
-from empu.engine.scheduler import Limits, Scheduler
+from empu.engine.language_model import LabelPrediction, LanguageModel
+from empu.engine.prompt import EncodedPrompt, prepare_prompt
+from empu.engine.scheduler import Scheduler, SchedulerConfig
+from empu.engine.structured_output import GrammarCompiler
 from empu.errors import PromptTooLongError
-from empu.serving.errors import ProblemError
-from empu.serving.grammars import Guides
+from empu.serving.errors import RequestError
+from empu.serving.event_loop import EventLoopBridge
 from empu.text.base import Message
-from empu.text.task import Task, encode_answer, encode_question, spoken
+from empu.text.prompt_encoding import encode_answer, encode_prompt, readable_labels
+from empu.text.task import Task
 
-ALTERNATIVES = 20
-"""Labels that are scored beside the best one, where they are asked for."""
+MAX_TOP_LABELS = 20
+"""Labels with a probability, if a request asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a name's weights are: a model, and for a specialist the folder of the adapter beside it."""
+class ModelLocation:
+    """Where the weights behind a name are."""
 
     model: str
-    """What the catalogue's opener opens."""
+    """What the registry's ``open_model`` opens: a path or an id."""
     adapter: Path | None = None
-    called: str | None = None
-    """What people call the model, where ``model`` is an id."""
-
-
-class Post:
-    """Carries updates from a scheduler's thread to the event loop, with one call for all that comes before its turn."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._letters: deque[tuple[asyncio.Queue[Any], Any]] = deque()
-        self._called = False
-
-    def send(self, queue: asyncio.Queue[Any], update: object) -> None:
-        """Put ``update`` into ``queue``, from the scheduler's thread. Raises ``RuntimeError`` for a loop that ended."""
-        self._letters.append((queue, update))
-        if not self._called:
-            self._called = True
-            try:
-                self._loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:
-                self._called = False
-                raise
-
-    def _deliver(self) -> None:
-        self._called = False  # what is sent from here on calls again
-        while self._letters:
-            queue, update = self._letters.popleft()
-            queue.put_nowait(update)
+    """Folder of a specialist's adapter."""
+    display_name: str | None = None
+    """Name to show for ``model``, if that is an id."""
 
 
 class Engine:
-    """A model in memory and the scheduler through which everything runs that has its weights."""
+    """A model in memory, with the scheduler that runs it and all its specialists."""
 
-    def __init__(self, place: Place, model: LanguageModel, limits: Limits) -> None:
-        self.key = place.model
-        self.name = place.called or place.model
+    def __init__(self, location: ModelLocation, model: LanguageModel, scheduler_config: SchedulerConfig) -> None:
+        self.key = location.model
+        self.name = location.display_name or location.model
         self.model = model
-        self.scheduler = Scheduler(model.backend, model.text.tokenizer, model.context, limits)
-        self.post = Post()
+        self.scheduler = Scheduler(model.backend, model.text.tokenizer, model.context_length, scheduler_config)
+        self.bridge = EventLoopBridge()
         self.scheduler.start()
 
-    @cached_property
-    def guides(self) -> Guides:
-        """Made when a schema is first asked for, since it takes a second for a large vocabulary."""
-        return Guides(self.model.text, self.model.config.vocab_size)
 
+class ServedModel:
+    """A model or specialist under one name. Its slow methods run in other threads."""
 
-class Served:
-    """One name that answers. Its methods that take long run in other threads."""
-
-    def __init__(self, name: str, model: LanguageModel, engine: Engine, meaning: str | None = None) -> None:
+    def __init__(self, name: str, model: LanguageModel, engine: Engine, revision: str | None = None) -> None:
+        """``revision`` changes when the name is given to other weights."""
         self.name = name
-        self.meaning = meaning
+        self.revision = revision
         self.model = model
         self.engine = engine
         self.scheduler = engine.scheduler
-        self._encoding = threading.Lock()
+        self._encoding_lock = threading.Lock()
 
     @property
     def label_task(self) -> Task | None:
-        """The task of a specialist that answers with labels."""
+        """The task, if this is a label specialist."""
         task = self.model.task
         return task if task is not None and task.kind == "label" else None
 
     @property
-    def guides(self) -> Guides:
-        """What makes grammars for this vocabulary."""
-        return self.engine.guides
+    def grammar_compiler(self) -> GrammarCompiler:
+        """Compiles grammars for this vocabulary."""
+        return self.engine.model.grammar_compiler
 
-    async def encode(self, prompt: str | Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None) -> Prompt:
-        """Token ids of a prompt. Raises :class:`PromptTooLongError` with both numbers."""
+    async def encode(
+        self, prompt: str | Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> EncodedPrompt:
+        """Return the token ids of a prompt. Raises :class:`PromptTooLongError` with both numbers."""
 
-        def encode() -> Prompt:
-            with self._encoding:
-                return encode_prompt(self.model.text, prompt, limit=self.model.context - 1, tools=tools)
+        def encode() -> EncodedPrompt:
+            with self._encoding_lock:
+                return prepare_prompt(self.model.text, prompt, limit=self.model.context_length - 1, tools=tools)
 
         try:
             return await asyncio.to_thread(encode)
         except PromptTooLongError as error:
             raise PromptTooLongError(error.prompt_tokens, error.limit, "shorten it") from None
 
-    async def judge(self, text: str, count: int) -> tuple[list[Verdict], int, int]:
-        """The likeliest labels of a text, best first; tokens of the question and of the answer."""
+    async def extend(self, prompt: EncodedPrompt, text: str) -> EncodedPrompt:
+        """Return the prompt with ``text`` after it. Raises :class:`PromptTooLongError`."""
+        ids = [*prompt.ids, *await asyncio.to_thread(self.model.text.tokenizer.encode, text)]
+        if len(ids) >= self.model.context_length:
+            raise PromptTooLongError(len(ids), self.model.context_length - 1, "shorten it")
+        return EncodedPrompt(ids, prompt.dropped_tokens)
+
+    async def classify(self, text: str, count: int) -> tuple[list[LabelPrediction], int, int]:
+        """Return the ``count`` most likely labels of a text, and the tokens of prompt and answer."""
         task = self.label_task
         assert task is not None
 
-        def work() -> tuple[list[Verdict], int, int]:
-            verdicts = next(self.model.classify([text], count=count))
-            answer = spoken(task.labels)[task.labels.index(verdicts[0].label)]
-            asked = encode_question(self.model.text, task.messages(text))
-            return verdicts, len(asked), len(encode_answer(self.model.text, answer))
+        def classify() -> tuple[list[LabelPrediction], int, int]:
+            ranked = next(self.model.classify([text], count=count))
+            answer = readable_labels(task.labels)[task.labels.index(ranked[0].label)]
+            prompt_ids = encode_prompt(self.model.text, task.messages(text))
+            return ranked, len(prompt_ids), len(encode_answer(self.model.text, answer))
 
         try:
-            return await asyncio.wrap_future(self.scheduler.call(work))
+            return await asyncio.wrap_future(self.scheduler.run_between_steps(classify))
         except PromptTooLongError as error:
             raise PromptTooLongError(error.prompt_tokens, error.limit, "shorten it") from None
 
 
-class Catalogue:
-    """Names and what answers to them; at most ``most`` models and ``most_specialists`` adapters are kept open, and the
-    one unused for longest makes room.
+class ModelRegistry:
+    """Names and the models behind them.
+
+    At most ``max_models`` models and ``max_specialists`` adapters stay open; the least recently used are closed.
     """
 
     def __init__(
         self,
         names: Callable[[], Mapping[str, int]],
-        opener: Callable[[str], LanguageModel],
-        limits: Limits | None = None,
+        open_model: Callable[[str], LanguageModel],
+        scheduler_config: SchedulerConfig | None = None,
         *,
-        place: Callable[[str], Place] = Place,
-        meaning: Callable[[str], str | None] = lambda name: None,
-        most: int = 4,
-        most_specialists: int = 64,
+        locate: Callable[[str], ModelLocation] = ModelLocation,
+        revision: Callable[[str], str | None] = lambda name: None,
+        max_models: int = 4,
+        max_specialists: int = 64,
     ) -> None:
-        """``names`` gives each name with the second since 1970 in which it came; ``place`` says where its weights are,
-        and ``opener`` opens a model that a :class:`Place` names. When ``meaning`` of a name changes, it is opened anew.
+        """``names`` returns each name with the Unix time at which it was added.
+
+        ``locate`` finds the weights of a name; ``open_model`` opens ``ModelLocation.model``. A name is opened again
+        when its ``revision`` changes.
         """
         self.names = names
-        self._opener = opener
-        self._place = place
-        self._meaning = meaning
-        self._limits = limits or Limits()
-        self._most = most
-        self._most_specialists = most_specialists
-        self._served: OrderedDict[str, Served] = OrderedDict()
+        self._open_model = open_model
+        self._locate = locate
+        self._revision = revision
+        self._scheduler_config = scheduler_config or SchedulerConfig()
+        self._max_models = max_models
+        self._max_specialists = max_specialists
+        self._served: OrderedDict[str, ServedModel] = OrderedDict()
         self._engines: OrderedDict[str, Engine] = OrderedDict()
-        self._opening = asyncio.Lock()
+        self._open_lock = asyncio.Lock()
 
     @property
     def engines(self) -> list[Engine]:
         """The models in memory."""
         return list(self._engines.values())
 
-    async def get(self, name: str) -> Served:
-        """What answers to that name. Raises :class:`ProblemError` (404) where there is nothing."""
-        meaning = await asyncio.to_thread(self._meaning, name)
-        if (served := self._served.get(name)) is not None and served.meaning == meaning:
+    async def get(self, name: str) -> ServedModel:
+        """Return the model of that name. Raises :class:`RequestError` (404) for an unknown name."""
+        revision = await asyncio.to_thread(self._revision, name)
+        if (served := self._served.get(name)) is not None and served.revision == revision:
             self._served.move_to_end(name)
             self._engines.move_to_end(served.engine.key)
             return served
         if name not in await asyncio.to_thread(self.names):
-            message = f"There is no model called {name!r} here; GET /v1/models lists those that there are."
-            raise ProblemError(404, message, param="model", code="model_not_found")
-        async with self._opening:
+            message = f"There is no model {name!r}; GET /v1/models lists the models."
+            raise RequestError(404, message, param="model", code="model_not_found")
+        async with self._open_lock:
             served = self._served.get(name)
-            if served is None or served.meaning != meaning:
-                self._served[name] = anew = await self._open(name, meaning)
+            if served is None or served.revision != revision:
+                self._served[name] = reopened = await self._open(name, revision)
                 self._served.move_to_end(name)
-                self._forget_specialists()
+                self._evict_specialists()
                 if served is not None:
-                    self._retire(served.engine)
-                return anew
+                    self._close_if_unused(served.engine)
+                return reopened
         return served
 
     async def close(self, *, drain: bool) -> None:
-        """End all schedulers."""
+        """Close all schedulers."""
         closing = [asyncio.to_thread(engine.scheduler.close, drain=drain) for engine in self._engines.values()]
         await asyncio.gather(*closing)
         self._engines.clear()
         self._served.clear()
 
-    async def _open(self, name: str, meaning: str | None) -> Served:
-        place = await asyncio.to_thread(self._place, name)
-        if place.model not in self._engines:
-            await self._make_room()
-            model = await asyncio.to_thread(self._opener, place.model)
-            self._engines[place.model] = Engine(place, model, self._limits)
-        engine = self._engines[place.model]
-        self._engines.move_to_end(place.model)
-        if place.adapter is None:
-            return Served(name, engine.model, engine, meaning)
-        return Served(name, await asyncio.to_thread(engine.model.specialist, place.adapter), engine, meaning)
+    async def _open(self, name: str, revision: str | None) -> ServedModel:
+        location = await asyncio.to_thread(self._locate, name)
+        if location.model not in self._engines:
+            await self._evict_models()
+            model = await asyncio.to_thread(self._open_model, location.model)
+            self._engines[location.model] = Engine(location, model, self._scheduler_config)
+        engine = self._engines[location.model]
+        self._engines.move_to_end(location.model)
+        if location.adapter is None:
+            return ServedModel(name, engine.model, engine, revision)
+        return ServedModel(name, await asyncio.to_thread(engine.model.with_adapter, location.adapter), engine, revision)
 
-    async def _make_room(self) -> None:
+    async def _evict_models(self) -> None:
         idle = [name for name, engine in self._engines.items() if engine.scheduler.load == (0, 0)]
-        while len(self._engines) >= self._most and idle:
+        while len(self._engines) >= self._max_models and idle:
             engine = self._engines.pop(idle.pop(0))
             for name in [name for name, served in self._served.items() if served.engine is engine]:
                 del self._served[name]
             await asyncio.to_thread(engine.scheduler.close, drain=True)
 
-    def _retire(self, engine: Engine) -> None:
-        """Close an engine that no name leads to any more, once its requests are answered."""
+    def _close_if_unused(self, engine: Engine) -> None:
+        """Close an engine that no name uses any more, once its requests are answered."""
         if all(served.engine is not engine for served in self._served.values()) and engine.key in self._engines:
             del self._engines[engine.key]
             asyncio.get_running_loop().run_in_executor(None, partial(engine.scheduler.close, drain=True))
 
-    def _forget_specialists(self) -> None:
-        """Requests in progress hold on to theirs."""
+    def _evict_specialists(self) -> None:
+        """Drop the least recently used specialists; requests in progress keep theirs."""
         specialists = [name for name, served in self._served.items() if served.model is not served.engine.model]
-        for name in specialists[: max(0, len(specialists) - self._most_specialists)]:
+        for name in specialists[: max(0, len(specialists) - self._max_specialists)]:
             del self._served[name]

@@ -1,134 +1,174 @@
-"""From a checked request to answers on their way: the part that every interface for dialogues shares."""
+"""From a validated chat request to a stream of completions; every chat interface uses it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from starlette.requests import Request
-
-from empu.engine.generation import Guide
-from empu.engine.prompt import Prompt
+from empu.engine.generation import TokenConstraint
+from empu.engine.prompt import EncodedPrompt
 from empu.engine.sampling import SamplingParams
-from empu.server.openai.tool_protocol import Offer
-from empu.serving.completions import Answers, AnyAnswers, LabelAnswers, alike
-from empu.serving.errors import ProblemError
-from empu.serving.registry import ALTERNATIVES, Served
-from empu.serving.tools.dialects import Choice, Form, Tool, dialogue, form_of
+from empu.serving.completions import AnyStream, CompletionStream, Disconnect, LabelStream, expand_choices
+from empu.serving.errors import RequestError
+from empu.serving.grammars import compile_schema, compile_tool_grammar
+from empu.serving.registry import MAX_TOP_LABELS, ServedModel
+from empu.serving.tools.detection import detect_dialect
+from empu.serving.tools.dialect import ToolDialect
+from empu.serving.tools.grammar import answer_grammar
+from empu.serving.tools.parser import ToolCallParser
+from empu.serving.tools.prompt import render_tool_messages
+from empu.serving.tools.types import ToolSet
 from empu.text.base import Message
 
-Json = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class ChatInput:
+    """A chat request, whatever interface it came through."""
+
+    messages: Sequence[Message]
+    params: SamplingParams
+    n: int = 1
+    schema: Mapping[str, Any] | None = None
+    """JSON Schema of the answer."""
+    tools: ToolSet = field(default_factory=ToolSet)
+    schema_param: str = "response_format"
+    """Name of the request's property that holds ``schema``."""
+    stop_param: str = "stop"
+    """Name of the request's property that holds the stop strings."""
 
 
-async def ask(
-    request: Request,
-    served: Served,
-    messages: Sequence[Message],
-    params: SamplingParams,
-    *,
-    n: int = 1,
-    schema: Mapping[str, Any] | None = None,
-    param: str = "response_format",
-    stop: str = "stop",
-    tools: tuple[Sequence[Tool], Choice] = ((), Choice()),
-) -> tuple[AnyAnswers, Form | None]:
-    """``n`` answers to a dialogue, and the form in which they hold calls of tools (``None``: they hold none).
+@dataclass(frozen=True, slots=True)
+class StartedChat:
+    """The completions of a chat request."""
 
-    ``param`` and ``stop`` are the properties that hold ``schema`` and the stop strings. Raises :class:`ProblemError`
-    for what cannot be kept.
-    """
+    stream: AnyStream
+    dialect: ToolDialect | None = None
+    """Dialect of the tool calls; ``None`` without tools."""
+    ignored: tuple[str, ...] = ()
+    """Properties of the request that have no effect for this model."""
+
+
+async def start_chat(disconnect: Disconnect, served: ServedModel, chat: ChatInput) -> StartedChat:
+    """Start ``chat.n`` completions. Raises :class:`RequestError` for what the model cannot do."""
     if served.label_task is not None:
-        if tools[0]:
-            raise ProblemError(400, f"{served.name} answers with labels and calls no tools.", param="tools")
-        return await judge(served, messages, params, n, None if schema is None else param), None
-    own = own_schema(served) if schema is None and not tools[0] else None
-    if schema is not None:
-        no_stops(params, f"the form that {param} demands", stop)
-    elif own is not None:
-        no_stops(params, f"the form that {served.name} was tuned to", stop)
-    elif tools[1].must:
-        no_stops(params, "the call that tool_choice demands", stop)
-    prompt, form = await encode(served, messages, tools)
-    offer = Offer(*tools, form) if form is not None else None
-    guides = await make_guides(served, offer, schema if own is None else own, param, n)
-    return Answers(request, served, alike(prompt, params, n, guides)), form
+        return StartedChat(await _classify(served, chat))
+    schema = chat.schema
+    if schema is None and not chat.tools.tools:
+        schema = tuned_schema(served)
+    if schema is not None and is_prefilled(chat.messages):
+        message = "The beginning of an answer cannot be combined with a JSON format; leave one of them out."
+        raise RequestError(400, message, param=chat.schema_param, code="unsupported")
+    params = chat.params
+    ignored: tuple[str, ...] = ()
+    if params.stop and (schema is not None or chat.tools.choice.required):
+        params, ignored = replace(params, stop=()), (chat.stop_param,)  # the grammar ends the answer
+    prompt, dialect = await encode_chat_prompt(served, chat.messages, chat.tools)
+    constraints = await make_constraints(served, dialect, chat.tools, schema, chat.schema_param, chat.n)
+    inputs = expand_choices(prompt, params, chat.n, constraints)
+    if dialect is not None:
+        inputs = [replace(item, is_done=_repetition_detector(dialect)) for item in inputs]
+    stream = CompletionStream(disconnect, served, inputs)
+    return StartedChat(stream, dialect, ignored)
 
 
-def no_stops(params: SamplingParams, cut: str, stop: str = "stop") -> None:
-    """Refuse stop strings, which would ``cut`` what has to stand whole."""
-    if params.stop:
-        raise ProblemError(400, f"{stop} would cut {cut}; leave one of them out.", param=stop, code="unsupported")
+def _repetition_detector(dialect: ToolDialect) -> Callable[[str], bool]:
+    """Return a function of the pieces of an answer: whether a tool call repeated an earlier one."""
+    parser = ToolCallParser(dialect)
+
+    def has_repeated(text: str) -> bool:
+        for _ in parser.feed(text):
+            pass
+        return parser.has_repeated
+
+    return has_repeated
 
 
-async def encode(
-    served: Served, messages: Sequence[Message], tools: tuple[Sequence[Tool], Choice] = ((), Choice())
-) -> tuple[Prompt, Form | None]:
-    """Token ids of a dialogue and its tools. A specialist's dialogue begins as it was tuned."""
-    turns = with_instruction(served, messages)
-    offered, choice = tools
-    called = any(message["role"] == "tool" or message.get("tool_calls") for message in turns)
-    if not offered and not called:
-        return await served.encode(served.model.worded(turns)), None
-    form = form_of(served.model.text.template)
-    described = [tool.described() for tool in offered] if form.native else []
-    prompt = await served.encode(dialogue(form, turns, offered, choice), described or None)
-    return prompt, form if offered else None
+def is_prefilled(messages: Sequence[Message]) -> bool:
+    """Return whether the last message is the beginning of the answer, which the model continues."""
+    return bool(messages) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls")
 
 
-async def judge(
-    served: Served, messages: Sequence[Message], params: SamplingParams, n: int, guided: str | None
-) -> LabelAnswers:
-    """The label of the last user's message. Raises :class:`ProblemError` for what labels cannot keep; ``guided`` is
-    the property that asks for another form.
+async def encode_chat_prompt(
+    served: ServedModel, messages: Sequence[Message], tools: ToolSet
+) -> tuple[EncodedPrompt, ToolDialect | None]:
+    """Return the token ids of a dialogue with its tools, and the dialect of the calls if tools are offered.
+
+    If the last message is of the assistant, its text follows the beginning of the answer.
     """
-    if n != 1:
-        raise ProblemError(400, f"{served.name} names one label; n must be 1.", param="n", code="unsupported")
-    if guided is not None:
-        message = f"{served.name} answers with one of its labels and keeps no other form."
-        raise ProblemError(400, message, param=guided, code="unsupported")
-    texts = [str(message["content"]) for message in messages if message["role"] == "user"]
+    turns = add_instruction(served, messages)
+    if is_prefilled(turns):
+        prompt, dialect = await encode_chat_prompt(served, turns[:-1], tools)
+        return await served.extend(prompt, str(turns[-1]["content"])), dialect
+    has_calls = any(message["role"] == "tool" or message.get("tool_calls") for message in turns)
+    if not tools.tools and not has_calls:
+        return await served.encode(served.model.format_prompt(turns)), None
+    dialect = detect_dialect(served.model.text.template)
+    definitions = [tool.to_template() for tool in tools.tools] if dialect.is_native else []
+    prompt = await served.encode(render_tool_messages(dialect, turns, tools), definitions or None)
+    return prompt, dialect if tools.tools else None
+
+
+async def _classify(served: ServedModel, chat: ChatInput) -> LabelStream:
+    """Classify the last user message. Raises :class:`RequestError` for what a label specialist cannot do."""
+    if chat.tools.tools:
+        raise RequestError(400, f"{served.name} answers with labels and cannot call tools.", param="tools")
+    if chat.n != 1:
+        message = f"{served.name} answers with one label; n must be 1."
+        raise RequestError(400, message, param="n", code="unsupported")
+    if chat.schema is not None:
+        message = f"{served.name} answers with one of its labels and supports no other format."
+        raise RequestError(400, message, param=chat.schema_param, code="unsupported")
+    texts = [str(message["content"]) for message in chat.messages if message["role"] == "user"]
     if not texts:
-        raise ProblemError(400, "There is no message of a user to judge.", param="messages", code="invalid_value")
-    verdicts, asked, answered = await served.judge(texts[-1], min(ALTERNATIVES, max(1, params.logprobs or 0)))
-    refused = served.label_task is not None and served.label_task.refuses(verdicts[0].confidence)
-    return LabelAnswers(verdicts, asked, answered, params.logprobs, refused=refused)
+        raise RequestError(400, "There is no user message to classify.", param="messages", code="invalid_value")
+    top_logprobs = chat.params.logprobs
+    count = min(MAX_TOP_LABELS, max(1, top_logprobs or 0))
+    ranked, prompt_tokens, completion_tokens = await served.classify(texts[-1], count)
+    is_out_of_scope = served.label_task is not None and served.label_task.is_below_threshold(ranked[0].confidence)
+    return LabelStream(ranked, prompt_tokens, completion_tokens, top_logprobs, is_out_of_scope=is_out_of_scope)
 
 
-def with_instruction(served: Served, messages: Sequence[Message]) -> list[Message]:
-    """A specialist's dialogue begins as it was tuned, unless the request brings a system message of its own."""
+def add_instruction(served: ServedModel, messages: Sequence[Message]) -> list[Message]:
+    """Put a specialist's own instruction first, unless the request has a system message."""
     task = served.model.task
     if task is None or any(message["role"] == "system" for message in messages):
         return list(messages)
     return [*task.messages("")[:-1], *messages]
 
 
-def confidence(answers: AnyAnswers) -> Json:
-    """How sure a specialist for labels is, and what it would have said where that is too little: an addition of Empu
-    to the interfaces' answers.
-    """
-    if answers.confidence is None:
+def confidence_fields(stream: AnyStream) -> dict[str, Any]:
+    """Return Empu's additions to a response: the confidence of a label specialist, and its out-of-scope result."""
+    if stream.confidence is None:
         return {}
-    unsure = {"out_of_scope": True, "closest": answers.closest} if answers.closest is not None else {}
-    return {"confidence": answers.confidence} | unsure
+    fields: dict[str, Any] = {"confidence": stream.confidence}
+    if stream.closest_label is not None:
+        fields |= {"out_of_scope": True, "closest": stream.closest_label}
+    return fields
 
 
-def own_schema(served: Served) -> Mapping[str, Any] | None:
-    """The form that a specialist's answers keep whoever asks, unless the request brings a form or tools."""
+def tuned_schema(served: ServedModel) -> Mapping[str, Any] | None:
+    """Return the JSON Schema that a specialist was tuned for."""
     return served.model.task.schema if served.model.task is not None else None
 
 
-async def make_guides(
-    served: Served, offer: Offer | None, schema: Mapping[str, Any] | None, param: str, n: int
-) -> Sequence[Guide | None]:
-    """What holds each answer to its form; made in another thread, since a large grammar takes its time."""
-    if offer is None and schema is None:
+async def make_constraints(
+    served: ServedModel,
+    dialect: ToolDialect | None,
+    tools: ToolSet,
+    schema: Mapping[str, Any] | None,
+    schema_param: str,
+    n: int,
+) -> Sequence[TokenConstraint | None]:
+    """Compile one constraint for each completion, in another thread, since a large grammar takes time."""
+    if dialect is None and schema is None:
         return [None] * n
-    grammar = offer.grammar(schema) if offer is not None else ""
+    grammar = answer_grammar(dialect, tools, schema) if dialect is not None else ""
 
-    def make() -> Guide:
-        if offer is not None:
-            return served.guides.tools(grammar, offer.form.until)
-        return served.guides.schema(schema or {}, param)
+    def make() -> TokenConstraint:
+        if dialect is not None:
+            return compile_tool_grammar(served.grammar_compiler, grammar, dialect.stop_boundary)
+        return compile_schema(served.grammar_compiler, schema or {}, schema_param)
 
     return await asyncio.to_thread(lambda: [make() for _ in range(n)])

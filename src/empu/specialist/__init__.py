@@ -1,1 +1,1 @@
-"""The main job: a company's rows into a specialist that it owns, compared honestly and recorded row by row."""
+"""The main job: tune a specialist on a company's rows, compare it on test rows, and record every row and score."""

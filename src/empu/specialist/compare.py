@@ -1,8 +1,7 @@
-"""The contestants of the comparison, asked on the held-out rows, and their scores in the ledger."""
+"""Run the systems of the comparison on the test rows, and record their scores in the ledger."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,143 +10,162 @@ from typing import Any
 from empu.data.rows import Kind, Row
 from empu.engine.language_model import LanguageModel, open_model
 from empu.errors import CancelledError
-from empu.evals import systems as scoring
-from empu.evals.out_of_scope import FEWEST, choose_threshold, measure
-from empu.evals.systems import Comparison, System
+from empu.evals import out_of_scope, systems
+from empu.evals.calibration import fit_platt_scaling
+from empu.evals.comparison import Comparison, compare
+from empu.evals.prompting import few_shot_task, fits_context, with_task, zero_shot_task
+from empu.evals.systems import System
 from empu.ledger.hashing import tagged
 from empu.ledger.ledger import Ledger
-from empu.ledger.records import Evaluation, Metric, Outcome, this_machine
-from empu.specialist.dataset import Prepared
-from empu.specialist.plan import Listener, Ready, Wishes
-from empu.store.store import StoredModel
+from empu.ledger.records import EvaluatedRow, Evaluation, Metric, this_machine
+from empu.specialist.dataset import PreparedDataset
+from empu.specialist.plan import TunePlan
+from empu.specialist.progress import ProgressListener
+from empu.specialist.request import TuneRequest
+from empu.store.stored_model import StoredModel
 from empu.text.task import Task
 
 
-def _open(ready: Ready, wishes: Wishes, folder: Path | None) -> LanguageModel:
-    """The base, or the specialist in ``folder``."""
-    whole = folder is not None and ready.plan.recipe.method == "full"
-    path, adapter = (folder, None) if whole and folder is not None else (ready.base.path, folder)
-    return open_model(path, adapter=adapter, engine=wishes.engine, threads=wishes.threads)
-
-
-def calibrated(
-    ready: Ready, prepared: Prepared, folder: Path, wishes: Wishes, listener: Listener
+def calibrate_task(
+    plan: TunePlan, dataset: PreparedDataset, folder: Path, request: TuneRequest, listener: ProgressListener
 ) -> tuple[Task, Metric]:
-    """The task with confidences fitted to the development rows, and the accuracy on them."""
-    dev = prepared.dev
-    counted = _counter(listener, "calibration", len(dev))
-    model = _open(ready, wishes, folder)
-    system = scoring.label_system("calibration", model, ready.task, dev, 0, counted)
-    fitted = scoring.calibrate(system.confidences, system.correct)
-    task = replace(ready.task, calibration=fitted)
-    if prepared.outside or prepared.outside_test:
-        inside = [task.confidence(p) for p in system.confidences]
-        threshold = choose_threshold(inside, _confidences(model, task, prepared.outside))
+    """Return the task with calibrated confidences and the out-of-scope threshold, and the validation accuracy.
+
+    Both are fitted to the validation rows; ``folder`` holds the specialist.
+    """
+    on_rows = _row_counter(listener, "calibration", len(dataset.dev))
+    model = _open_model(plan, request, folder)
+    system = systems.evaluate_labels("calibration", model, plan.task, dataset.dev, 0, on_rows)
+    task = replace(plan.task, calibration=fit_platt_scaling(system.confidences, system.correct))
+    if dataset.out_of_scope or dataset.out_of_scope_test:
+        in_scope = [task.confidence(probability) for probability in system.confidences]
+        threshold = out_of_scope.choose_threshold(in_scope, _confidences(model, task, dataset.out_of_scope))
         if threshold is None:
-            listener.say(
-                f"Nothing is refused as out of scope: to choose a threshold takes {FEWEST} rows of either kind "
-                f"outside the test part, and there are {len(prepared.outside)} out of scope and {len(inside)} others."
+            listener.message(
+                f"No row will be rejected as out of scope: choosing a threshold needs {out_of_scope.MIN_ROWS} "
+                f"out-of-scope rows outside the test split and {out_of_scope.MIN_ROWS} validation rows, and there are "
+                f"{len(dataset.out_of_scope)} and {len(in_scope)}."
             )
         task = replace(task, threshold=threshold)
     return task, system.metrics["accuracy"]
 
 
-def _confidences(model: LanguageModel, task: Task, rows: Sequence[Row]) -> list[float]:
-    """How sure a model is of its label for each row."""
-    asked = scoring.replace_task(model, task)
-    return [found[0].confidence for found in asked.classify([row.question() for row in rows])]
+def compare_systems(
+    plan: TunePlan,
+    dataset: PreparedDataset,
+    specialist: StoredModel,
+    request: TuneRequest,
+    listener: ProgressListener,
+) -> Comparison:
+    """Evaluate the base model, the baselines and the specialist on the test rows."""
+    rows = dataset.test
+    base_size = plan.base.record.size
+    base_model = _open_model(plan, request, None)
+    model = _open_model(plan, request, specialist.path)
+    assert model.task is not None
+    if dataset.kind is Kind.PREFERENCE:
+        evaluate = systems.evaluate_preferences
+    elif plan.task.kind == "label":
+        evaluate = systems.evaluate_labels
+    else:
+        evaluate = systems.evaluate_texts
 
-
-def compare(ready: Ready, prepared: Prepared, made: StoredModel, wishes: Wishes, listener: Listener) -> Comparison:
-    rows, train = prepared.test, prepared.train
-    size = ready.base.record.size
-    base = _open(ready, wishes, None)
-    specialist = _open(ready, wishes, made.path)
-    assert specialist.task is not None
-    pairs = prepared.kind is Kind.PREFERENCE
-    score = (
-        scoring.preference_system
-        if pairs
-        else scoring.label_system
-        if ready.task.kind == "label"
-        else scoring.text_system
-    )
-    asked = scoring.base_task(ready.task)
-    contestants = {"base, no examples": asked}
-    shown = scoring.few_shot(asked, train) if prepared.kind in (Kind.LABEL, Kind.COMPLETION) else asked
-    if shown.shots and scoring.fits(base, shown, rows):
-        contestants[f"base, {len(shown.shots)} examples"] = shown
-    systems = [
-        score(name, base, task, rows, size, _counter(listener, name, len(rows))) for name, task in contestants.items()
+    zero_shot = zero_shot_task(plan.task)
+    base_tasks = {"base, no examples": zero_shot}
+    if dataset.kind in (Kind.LABEL, Kind.COMPLETION):
+        few_shot = few_shot_task(zero_shot, dataset.train)
+        if few_shot.shots and fits_context(base_model, few_shot, rows):
+            base_tasks[f"base, {len(few_shot.shots)} examples"] = few_shot
+    evaluated = [
+        evaluate(name, base_model, task, rows, base_size, _row_counter(listener, name, len(rows)))
+        for name, task in base_tasks.items()
     ]
-    if ready.task.kind == "label":
-        listener.say("Fitting the linear baselines …")
-        systems += scoring.linear_systems(train, rows, seed=ready.plan.recipe.seed)
-    elif ready.task.schema is not None:
-        listener.say("Fitting the line tagger …")
-        systems.append(scoring.tagger_system(ready.task, train, rows, seed=ready.plan.recipe.seed))
-    counted = _counter(listener, wishes.name, len(rows))
-    own_size = made.record.size + (size if made.record.base is not None else 0)
-    systems.append(score(wishes.name, specialist, specialist.task, rows, own_size, counted))
-    if pairs:
-        systems[-1] = scoring.with_gain(systems[0], systems[-1])
-    comparison = scoring.compare(systems)
-    threshold = specialist.task.threshold
-    if threshold is not None and prepared.outside_test:
-        ours, outside = systems[-1], _confidences(specialist, specialist.task, prepared.outside_test)
-        comparison = replace(comparison, scope=measure(threshold, ours.confidences, ours.correct, outside))
+    if plan.task.kind == "label":
+        listener.message("Fitting the linear baselines …")
+        evaluated += systems.linear_baselines(dataset.train, rows, seed=plan.recipe.seed)
+    elif plan.task.schema is not None:
+        listener.message("Fitting the line tagger …")
+        evaluated.append(systems.line_tagger_baseline(plan.task, dataset.train, rows, seed=plan.recipe.seed))
+
+    on_rows = _row_counter(listener, request.name, len(rows))
+    size = specialist.record.size + (base_size if specialist.record.base is not None else 0)
+    ours = evaluate(request.name, model, model.task, rows, size, on_rows)
+    if dataset.kind is Kind.PREFERENCE:
+        ours = systems.with_gain_over_base(evaluated[0], ours)
+    comparison = compare([*evaluated, ours])
+    threshold = model.task.threshold
+    if threshold is not None and dataset.out_of_scope_test:
+        confidences = _confidences(model, model.task, dataset.out_of_scope_test)
+        scores = out_of_scope.score_threshold(threshold, ours.confidences, ours.correct, confidences)
+        comparison = replace(comparison, out_of_scope=scores)
     return comparison
 
 
-def _counter(listener: Listener, name: str, total: int) -> Callable[[int], None]:
-    done = 0
-
-    def count(more: int) -> None:
-        nonlocal done
-        if listener.stopped():
-            raise CancelledError("Stopped while comparing; the same command goes on from here.")
-        done += more
-        listener.scoring(name, done, total)
-
-    return count
-
-
-def record_scores(ledger: Ledger, prepared: Prepared, made: StoredModel, ready: Ready, comparison: Comparison) -> None:
-    """Every contestant's metrics and answers. Baselines stand under their name."""
+def record_comparison(
+    ledger: Ledger, dataset: PreparedDataset, specialist: StoredModel, plan: TunePlan, comparison: Comparison
+) -> None:
+    """Record the metrics and answers of every system. Baselines are recorded under their name."""
     with ledger.transaction():
-        dataset = ledger.run(ledger.model(made.record.id).run or "").dataset
+        dataset_id = ledger.run(ledger.model(specialist.record.id).run or "").dataset
         for system in comparison.systems:
             ledger.add_evaluation(
                 Evaluation(
-                    made.record.id if system is comparison.specialist else _baseline(system, ready),
-                    dataset,
+                    specialist.record.id if system is comparison.specialist else _baseline_id(system, plan),
+                    dataset_id,
                     "test",
                     system.metrics,
-                    _settings(system, comparison, ready),
+                    _evaluation_settings(system, comparison, plan),
                     this_machine(),
                 ),
                 (
-                    Outcome(row.id, answer, right)
-                    for row, answer, right in zip(prepared.test, system.answers, system.correct, strict=True)
+                    EvaluatedRow(row.id, answer, is_correct)
+                    for row, answer, is_correct in zip(dataset.test, system.answers, system.correct, strict=True)
                 ),
             )
 
 
-def _baseline(system: System, ready: Ready) -> str:
-    """The name under which a baseline's scores stand: it belongs to this run alone."""
-    return f"{system.name} ({tagged(ready.identity[:12])})"
+def _open_model(plan: TunePlan, request: TuneRequest, folder: Path | None) -> LanguageModel:
+    """Open the base model, or the specialist in ``folder``."""
+    if folder is not None and plan.recipe.method == "full":
+        return open_model(folder, engine=request.engine, threads=request.threads)
+    return open_model(plan.base.path, adapter=folder, engine=request.engine, threads=request.threads)
 
 
-def _settings(system: System, comparison: Comparison, ready: Ready) -> dict[str, Any]:
-    said: dict[str, Any] = {
+def _confidences(model: LanguageModel, task: Task, rows: Sequence[Row]) -> list[float]:
+    """Return the confidence of the best label of each row."""
+    classifier = with_task(model, task)
+    return [best[0].confidence for best in classifier.classify([row.question() for row in rows])]
+
+
+def _row_counter(listener: ProgressListener, system: str, total: int) -> Callable[[int], None]:
+    """Return a callback that reports progress, and raises :class:`CancelledError` if the user asked to stop."""
+    done = 0
+
+    def on_rows(count: int) -> None:
+        nonlocal done
+        if listener.should_stop():
+            raise CancelledError("Stopped during the evaluation. Run the same command again to resume.")
+        done += count
+        listener.on_answers(system, done, total)
+
+    return on_rows
+
+
+def _baseline_id(system: System, plan: TunePlan) -> str:
+    """Return the name under which a baseline's scores are recorded. It belongs to this run only."""
+    return f"{system.name} ({tagged(plan.identity[:12])})"
+
+
+def _evaluation_settings(system: System, comparison: Comparison, plan: TunePlan) -> dict[str, Any]:
+    settings: dict[str, Any] = {
         "name": system.name,
         "ms_per_answer": system.ms_per_answer,
         "size_bytes": system.size_bytes,
     }
     if system is comparison.specialist:
-        said["sentence"] = comparison.sentence()
-        said["against"] = [_baseline(other, ready) for other in comparison.systems[:-1]]
-        said["p_values"] = dict(comparison.p_values)
-        if comparison.scope is not None:
-            said["out_of_scope"] = dataclasses.asdict(comparison.scope) | {"sentence": comparison.scope.sentence()}
-    return said
+        settings["sentence"] = comparison.sentence()
+        settings["against"] = [_baseline_id(other, plan) for other in comparison.systems[:-1]]
+        settings["p_values"] = dict(comparison.p_values)
+        if (scores := comparison.out_of_scope) is not None:
+            settings["out_of_scope"] = scores.to_json() | {"sentence": scores.sentence()}
+    return settings

@@ -1,9 +1,9 @@
-"""A specialist as a model of its own: merged weights in files that other programs open, proven by asking them again."""
+"""Export a specialist as a model of its own, and check the written files by replaying test rows."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,86 +11,109 @@ from typing import Any, Literal
 import numpy as np
 
 from empu.checkpoint import Checkpoint, StoredTensor, open_checkpoint
-from empu.checkpoint.adapter import read_adapter
-from empu.checkpoint.blocks import BY_NAME, F32, BlockType
-from empu.checkpoint.formats.gguf.writer import usual_types, write_gguf
+from empu.checkpoint.block_types import BLOCK_TYPES_BY_NAME, F32, BlockType
+from empu.checkpoint.formats.gguf.writer import default_types, write_gguf
+from empu.checkpoint.lora_adapter import read_adapter
 from empu.data.rows import Row
 from empu.engine.language_model import LanguageModel, open_model
 from empu.errors import CheckpointError, UnsupportedError, UsageError
-from empu.evals.systems import answer_logits, replace_task
+from empu.evals.likelihood import answer_logits
+from empu.evals.prompting import with_task
+from empu.specialist.gguf_metadata import exported_metadata
 from empu.specialist.hf_folder import write_folder
-from empu.text import load_text
+from empu.text import load_text_processor
 from empu.text.task import Task, read_task
-from empu.tune.encoding import examples_of
+from empu.tune.encoding import encode_rows
+from empu.tune.examples import PreferenceExample
 
-Form = Literal["hf", "gguf"]
+ExportFormat = Literal["hf", "gguf"]
 
-TYPES: dict[Form, tuple[str, ...]] = {
+TENSOR_TYPES: dict[ExportFormat, tuple[str, ...]] = {
     "hf": ("BF16", "F16", "F32"),
     "gguf": ("Q8_0", "F16", "BF16", "F32", "Q4_1", "Q4_0"),
 }
-"""Storage types of each form, the usual one first."""
-ALLOWED_CHANGES = {"F32": 0.0, "BF16": 0.02, "F16": 0.02, "Q8_0": 0.03, "Q4_1": 0.15, "Q4_0": 0.15}
-"""Share of what is replayed that rounding to a type may change."""
-FEW = 10
-"""Replayed answers of which one may change whatever the share."""
+"""Tensor types of each format, the default first."""
+MAX_CHANGED = {"F32": 0.0, "BF16": 0.02, "F16": 0.02, "Q8_0": 0.03, "Q4_1": 0.15, "Q4_0": 0.15}
+"""Fraction of the replayed answers or tokens that rounding to a type may change."""
+ALWAYS_ALLOWED_FROM = 10
+"""Number of replayed answers or tokens from which one more may change, whatever the fraction."""
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """What was written, and how many replayed answers stayed the same."""
+class ExportResult:
+    """What was written, and how many replayed answers or tokens stayed the same."""
 
     path: Path
-    type: str
-    replayed: str
-    """What was held against each other: "answers" of a specialist for labels, "tokens" of right answers otherwise."""
-    asked: int
-    same: int
+    tensor_type: str
+    replayed_unit: str
+    """"answers" for classifiers; otherwise "tokens", each the most likely one at a position of a right answer."""
+    num_replayed: int
+    num_same: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values, for ``--json``."""
+        return {
+            "path": str(self.path),
+            "type": self.tensor_type,
+            "replayed": self.replayed_unit,
+            "asked": self.num_replayed,
+            "same": self.num_same,
+        }
 
 
 def export(
-    base: Path, adapter: Path | None, form: Form, path: Path, rows: Sequence[Row], *, type_name: str | None = None
-) -> Exported:
-    """Write the merged model to ``path`` and ask it ``rows`` again. Without an ``adapter`` the model is ``base``.
+    base: Path,
+    adapter: Path | None,
+    export_format: ExportFormat,
+    path: Path,
+    rows: Sequence[Row],
+    *,
+    type_name: str | None = None,
+) -> ExportResult:
+    """Write the merged model to ``path`` and replay ``rows`` with it. Without ``adapter``, the model is ``base``.
 
-    Raises :class:`UsageError` for a type that the form does not have or a place that cannot be, and
-    :class:`CheckpointError` when more answers differ than rounding explains; ``path`` is not there then.
+    Raises :class:`UsageError` for a type that the format does not have or a path that cannot be written, and
+    :class:`CheckpointError` if more answers change than rounding explains. ``path`` does not exist then.
     """
-    name = type_name or TYPES[form][0]
-    if name not in TYPES[form]:
-        raise UsageError(f"{form} files are not written in {name}; choose one of {', '.join(TYPES[form])}.")
+    name = type_name or TENSOR_TYPES[export_format][0]
+    if name not in TENSOR_TYPES[export_format]:
+        choices = ", ".join(TENSOR_TYPES[export_format])
+        raise UsageError(f"{export_format} files cannot have the type {name}; choose one of {choices}.")
     if path.exists():
-        raise UsageError(f"{path} exists already; choose another place.")
+        raise UsageError(f"{path} exists already; choose another path.")
     if not path.parent.is_dir():
-        raise UsageError(f"{path.parent} is no folder; make it first, or choose another place.")
+        raise UsageError(f"{path.parent} is not a folder; create it first, or choose another path.")
     task = read_task(adapter or base)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as room:
-        written = Path(room) / path.name
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        written = Path(folder) / path.name
         with open_checkpoint(base) as checkpoint:
-            text = load_text(checkpoint.format, checkpoint.path, checkpoint.metadata)
-            merged = _merged(checkpoint, adapter) if adapter is not None else checkpoint.tensor
-            if form == "hf":
-                write_folder(written, checkpoint, merged, text, task, BY_NAME[name])
+            text = load_text_processor(checkpoint.format, checkpoint.path, checkpoint.metadata)
+            merged = _merged_tensors(checkpoint, adapter) if adapter is not None else checkpoint.tensor
+            if export_format == "hf":
+                write_folder(written, checkpoint, merged, text, task, BLOCK_TYPES_BY_NAME[name])
             else:
-                _write_file(written, checkpoint, merged, BY_NAME[name], tuned=adapter is not None)
-        answers = _labels if task is not None and task.kind == "label" else _likeliest
-        replayed = "answers" if answers is _labels else "tokens"
-        asked, same = 0, 0
+                _write_gguf(written, checkpoint, merged, BLOCK_TYPES_BY_NAME[name], is_tuned=adapter is not None)
+        is_classifier = task is not None and task.kind == "label"
+        replay, unit = (_replay_labels, "answers") if is_classifier else (_replay_tokens, "tokens")
+        num_replayed, num_same = 0, 0
         if rows and task is not None:
-            expected = answers(open_model(base, adapter=adapter, engine="torch"), task, rows)
-            got = answers(open_model(written, engine="torch"), task, rows)
-            asked, same = len(expected), sum(a == b for a, b in zip(expected, got, strict=True))
-        if asked - same > ALLOWED_CHANGES[name] * asked + min(1, asked // FEW):
+            expected = replay(open_model(base, adapter=adapter, engine="torch"), task, rows)
+            actual = replay(open_model(written, engine="torch"), task, rows)
+            num_replayed = len(expected)
+            num_same = sum(a == b for a, b in zip(expected, actual, strict=True))
+        num_changed = num_replayed - num_same
+        if num_changed > MAX_CHANGED[name] * num_replayed + min(1, num_replayed // ALWAYS_ALLOWED_FROM):
             raise CheckpointError(
-                f"{asked - same} of {asked} {replayed} are others in the written files, more than {name} explains; "
-                "nothing was kept: try a finer --type."
+                f"{num_changed} of {num_replayed} {unit} differ with the written files, more than rounding to {name} "
+                "explains; nothing was kept. Try a finer --type."
             )
         written.replace(path)
-    return Exported(path, name, replayed, asked, same)
+    return ExportResult(path, name, unit, num_replayed, num_same)
 
 
-def _merged(checkpoint: Checkpoint, folder: Path) -> Callable[[str], StoredTensor]:
-    adapter = read_adapter(folder, checkpoint.config)
+def _merged_tensors(checkpoint: Checkpoint, adapter_folder: Path) -> Callable[[str], StoredTensor]:
+    """Return a function from our name of a weight to its values with the adapter merged."""
+    adapter = read_adapter(adapter_folder, checkpoint.config)
 
     def tensor(name: str) -> StoredTensor:
         stored = checkpoint.tensor(name)
@@ -101,48 +124,36 @@ def _merged(checkpoint: Checkpoint, folder: Path) -> Callable[[str], StoredTenso
     return tensor
 
 
-def _write_file(
-    path: Path, checkpoint: Checkpoint, tensors: Callable[[str], StoredTensor], type_: BlockType, *, tuned: bool
+def _write_gguf(
+    path: Path,
+    checkpoint: Checkpoint,
+    tensors: Callable[[str], StoredTensor],
+    block_type: BlockType,
+    *,
+    is_tuned: bool,
 ) -> None:
     if checkpoint.format != "gguf":
         raise UnsupportedError(
-            f"{checkpoint.path} is no GGUF file, and its tokenizer is not written as one yet; export with --to hf."
+            f"{checkpoint.path} is not a GGUF file, and its tokenizer cannot be written to one yet; "
+            "export with --to hf."
         )
-    metadata = about_file(checkpoint.metadata, path.stem if tuned else None)
-    write_gguf(path, checkpoint.config, tensors, type_for=usual_types(type_), metadata=metadata)
+    metadata = exported_metadata(checkpoint.metadata, path.stem if is_tuned else None)
+    write_gguf(path, checkpoint.config, tensors, type_for=default_types(block_type), metadata=metadata)
 
 
-_OF_THE_BASE = (
-    *("name", "author", "organization", "version", "basename", "finetune", "description", "quantized_by"),
-    *("uuid", "doi", "url", "repo_url", "base_model", "source"),
-)
-"""``general.*`` keys that would be said of another model."""
+def _replay_labels(model: LanguageModel, task: Task, rows: Sequence[Row]) -> list[str]:
+    """Return the label of each row."""
+    return [best[0].label for best in with_task(model, task).classify([row.question() for row in rows])]
 
 
-def about_file(metadata: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    """What a file made from one with these metadata says of itself. ``name`` is the specialist's, whose base the other
-    file then is; without one it is the same model.
+def _replay_tokens(model: LanguageModel, task: Task, rows: Sequence[Row]) -> list[int]:
+    """Return the most likely token at each position of the right answers.
 
-    How the other file was quantised is left out: these weights are rounded anew.
+    Generated texts are not compared, because two that differ in one token differ in all that follow.
     """
-    general = {key.removeprefix("general."): value for key, value in metadata.items() if key.startswith("general.")}
-    left_out = {"quantized_by"} if name is None else set(_OF_THE_BASE)
-    kept = {f"general.{key}": value for key, value in general.items() if key.partition(".")[0] not in left_out}
-    others = {k: v for k, v in metadata.items() if not k.startswith(("general.", "quantize."))}
-    if name is None:
-        return kept | others
-    base = {
-        f"general.base_model.0.{key}": general[key] for key in ("name", "organization", "repo_url") if key in general
-    }
-    return kept | {"general.name": name} | ({"general.base_model.count": 1} | base if base else {}) | others
-
-
-def _labels(model: LanguageModel, task: Task, rows: Sequence[Row]) -> list[str]:
-    """The label of each row."""
-    return [found[0].label for found in replace_task(model, task).classify([row.question() for row in rows])]
-
-
-def _likeliest(model: LanguageModel, task: Task, rows: Sequence[Row]) -> list[int]:
-    """The likeliest token in each place of the right answers: of texts one that begins otherwise differs throughout."""
-    asked = examples_of(model.text, task, rows)
-    return [int(token) for one in asked for token in answer_logits(model, one.prompt, one.answer).argmax(axis=1)]
+    tokens = []
+    for example in encode_rows(model.text, task, rows):
+        if isinstance(example, PreferenceExample):
+            example = example.completions()[0]
+        tokens += answer_logits(model, example.prompt, example.completion).argmax(axis=1).tolist()
+    return tokens

@@ -1,4 +1,4 @@
-"""A whole model as a Hugging Face folder: weights, the base's tokenizer and template, and the task."""
+"""Write a model as a Hugging Face folder: weights, the tokenizer and chat template of its base, and the task."""
 
 from __future__ import annotations
 
@@ -8,64 +8,67 @@ from pathlib import Path
 from typing import Any
 
 from empu.checkpoint import Checkpoint, StoredTensor
-from empu.checkpoint.blocks import BlockType
-from empu.checkpoint.formats.huggingface.folder import COMPANIONS, write_huggingface
+from empu.checkpoint.block_types import BlockType
+from empu.checkpoint.formats.huggingface.reader import COMPANION_FILES
+from empu.checkpoint.formats.huggingface.writer import write_huggingface
 from empu.errors import UnsupportedError
-from empu.text.base import Text
-from empu.text.task import TASK_FILE, Task, end_of_turn
-from empu.text.tokenizers.hf_tokenizer import FastTokenizer
+from empu.text.base import TextProcessor
+from empu.text.task import TASK_FILE, Task
+from empu.text.tokenizers.hf_tokenizer import HuggingFaceTokenizer
+from empu.text.tokenizers.special_tokens import end_of_turn_id
 
 
 def write_folder(
     path: Path,
     checkpoint: Checkpoint,
     tensors: Callable[[str], StoredTensor],
-    text: Text,
+    text: TextProcessor,
     task: Task | None,
     dtype: BlockType,
 ) -> None:
-    """Write the folder ``path`` whole or not at all. Raises :class:`UnsupportedError` for a base whose tokenizer cannot
-    be written in the library's format.
+    """Write the folder ``path`` whole or not at all.
+
+    Raises :class:`UnsupportedError` if the tokenizer cannot be written as ``tokenizer.json``.
     """
     files = tokenizer_files(checkpoint, text)
-    ends = sorted(text.tokenizer.eos_ids)
-    files["generation_config.json"] = _json({"eos_token_id": ends, "bos_token_id": text.tokenizer.bos_id})
+    eos_ids = sorted(text.tokenizer.eos_ids)
+    files["generation_config.json"] = _json_bytes({"eos_token_id": eos_ids, "bos_token_id": text.tokenizer.bos_id})
     if task is not None:
-        files[TASK_FILE] = _json(task.to_json())
-    more = {"bos_token_id": text.tokenizer.bos_id, "eos_token_id": end_of_turn(text)}
-    write_huggingface(path, checkpoint.config, tensors, dtype=dtype, files=files, extra_config=more)
+        files[TASK_FILE] = _json_bytes(task.to_json())
+    extra_config = {"bos_token_id": text.tokenizer.bos_id, "eos_token_id": end_of_turn_id(text.tokenizer)}
+    write_huggingface(path, checkpoint.config, tensors, dtype=dtype, files=files, extra_config=extra_config)
 
 
-def tokenizer_files(checkpoint: Checkpoint, text: Text) -> dict[str, bytes]:
-    """The base's own files where it is a folder; otherwise the same tokenizer in the library's format.
+def tokenizer_files(checkpoint: Checkpoint, text: TextProcessor) -> dict[str, bytes]:
+    """Return the tokenizer files of a Hugging Face folder, or the same tokenizer as ``tokenizer.json``.
 
-    Raises :class:`UnsupportedError` where there is no such format for it.
+    Raises :class:`UnsupportedError` if the tokenizer cannot be written as ``tokenizer.json``.
     """
     if checkpoint.format == "huggingface":
-        names = [name for name in COMPANIONS if name not in ("generation_config.json", TASK_FILE, "README.md")]
+        names = [name for name in COMPANION_FILES if name not in ("generation_config.json", TASK_FILE, "README.md")]
         folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
         return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
     tokenizer = text.tokenizer
-    if not isinstance(tokenizer, FastTokenizer):
+    if not isinstance(tokenizer, HuggingFaceTokenizer):
         raise UnsupportedError(
-            f"{checkpoint.path} has a SentencePiece or tiktoken vocabulary, which is not written as tokenizer.json "
-            "yet; export with --to gguf, or tune from a Hugging Face folder."
+            f"{checkpoint.path} has a SentencePiece or tiktoken tokenizer, which cannot be written as "
+            "tokenizer.json yet; export with --to gguf, or tune from a Hugging Face folder."
         )
-    names_by_id = {i: name for name, i in tokenizer.special_tokens.items()}
+    names_by_id = {token_id: name for name, token_id in tokenizer.special_tokens.items()}
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         "add_bos_token": text.add_bos,
-        "eos_token": names_by_id[end_of_turn(text)],
+        "eos_token": names_by_id[end_of_turn_id(text.tokenizer)],
     }
     if tokenizer.bos_id in names_by_id:
         settings["bos_token"] = names_by_id[tokenizer.bos_id]
     template = checkpoint.metadata.get("tokenizer.chat_template")
     if isinstance(template, str):
         settings["chat_template"] = template
-    form = tokenizer.to_json(add_bos=text.add_bos)
-    return {"tokenizer.json": form.encode("utf-8"), "tokenizer_config.json": _json(settings)}
+    tokenizer_json = tokenizer.to_json(add_bos=text.add_bos).encode("utf-8")
+    return {"tokenizer.json": tokenizer_json, "tokenizer_config.json": _json_bytes(settings)}
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8")

@@ -1,4 +1,4 @@
-"""How a run went, as data and as a picture."""
+"""The loss of a training run, as data and as a chart."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ from pathlib import Path
 import numpy as np
 
 from empu.ledger.records import Metric
-from empu.tune.trainer import Outcome as Tuned
+from empu.tune.trainer import TrainResult
 
-FOLDER = "run"
-"""Beside the record of a specialist; not part of its identity."""
+LOSS_CURVE_FOLDER = "run"
+"""Folder beside the record of a specialist; not part of its identity."""
 
 
-def loss_curve(tuned: Tuned, accuracy: Metric | None, folder: Path) -> None:
-    """Write ``curve.json`` and ``curve.png`` into ``folder``: losses per step, losses of the development rows per
-    epoch, and, for labels, the kept weights' accuracy on the development rows.
+def write_loss_curve(result: TrainResult, accuracy: Metric | None, folder: Path) -> None:
+    """Write ``curve.json`` and ``curve.png``: training loss per step and validation loss per epoch.
+
+    ``accuracy`` is the validation accuracy of the best epoch, for classifiers.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
     data = {
-        "losses": tuned.losses,
-        "dev_losses": tuned.dev_losses,
-        "best_epoch": tuned.best_epoch,
+        "losses": result.losses,
+        "dev_losses": result.dev_losses,
+        "best_epoch": result.best_epoch,
         "dev_accuracy": dataclasses.asdict(accuracy) if accuracy is not None else None,
     }
     (folder / "curve.json").write_text(json.dumps(data) + "\n", "utf-8")
     figure = Figure(figsize=(7, 4), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
-    window = max(1, len(tuned.losses) // 50)
-    smooth = np.convolve(tuned.losses, np.ones(window) / window, mode="valid")
-    axes.plot(range(window, window + len(smooth)), smooth, label=f"training, mean of {window} steps")
-    ends = [tuned.steps * (i + 1) / len(tuned.dev_losses) for i in range(len(tuned.dev_losses))]
-    if ends:
-        axes.plot(ends, tuned.dev_losses, "o-", label="development rows")
-    axes.set(xlabel="step", ylabel="loss per answer token (nats)", ylim=(0, None))
-    if accuracy is not None and ends:
+    window = max(1, len(result.losses) // 50)
+    moving_mean = np.convolve(result.losses, np.ones(window) / window, mode="valid")
+    axes.plot(range(window, window + len(moving_mean)), moving_mean, label=f"training rows, mean of {window} steps")
+    epoch_ends = [result.steps * (i + 1) / len(result.dev_losses) for i in range(len(result.dev_losses))]
+    if epoch_ends:
+        axes.plot(epoch_ends, result.dev_losses, "o-", label="validation rows")
+    axes.set(xlabel="step", ylabel="loss per completion token (nats)", ylim=(0, None))
+    if accuracy is not None and epoch_ends:
         right = axes.twinx()
-        at = ends[tuned.best_epoch or 0]
+        best_end = epoch_ends[result.best_epoch or 0]
         error = [[accuracy.value - accuracy.low], [accuracy.high - accuracy.value]]
-        right.errorbar([at], [accuracy.value], yerr=error, fmt="s", color="tab:green", label="accuracy, 95 %")
-        right.set(ylabel="accuracy on the development rows", ylim=(0, 1))
+        right.errorbar([best_end], [accuracy.value], yerr=error, fmt="s", color="tab:green", label="accuracy, 95 %")
+        right.set(ylabel="accuracy on the validation rows", ylim=(0, 1))
         right.legend(loc="lower right")
     axes.legend(loc="upper right")
     canvas.print_png(folder / "curve.png")  # type: ignore[no-untyped-call]

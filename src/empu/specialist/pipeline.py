@@ -1,6 +1,6 @@
-"""`empu tune`, whole: rows, plan, tuning, comparison, record. Each stage is a function; the order is :func:`make`.
+"""``empu tune`` from the first step to the record: train, save, compare, record. :func:`tune` has the order.
 
-A broken run goes on where it was when the same identity comes again; a finished one is not done twice.
+An interrupted run resumes when the same request comes again. A finished run is not repeated.
 """
 
 from __future__ import annotations
@@ -13,158 +13,181 @@ from typing import Any
 
 import torch
 
-from empu.evals.systems import Comparison
-from empu.ledger.hashing import content_id
+from empu.evals.comparison import Comparison
+from empu.ledger.hashing import FileId, content_id
 from empu.ledger.ledger import Ledger
-from empu.ledger.records import Model, Run, Step, this_machine
-from empu.specialist.compare import calibrated, compare, record_scores
-from empu.specialist.dataset import Prepared
-from empu.specialist.loss_curve import FOLDER, loss_curve
-from empu.specialist.plan import Listener, Ready, Wishes, code_version, load_model, trainer_of
-from empu.specialist.saving import files_of, finished, record_of, room_of, write_notes, write_weights
-from empu.store.store import Store, StoredModel
+from empu.ledger.records import RecordedModel, TrainingStep, TuningRun, this_machine
+from empu.specialist.compare import calibrate_task, compare_systems, record_comparison
+from empu.specialist.dataset import PreparedDataset
+from empu.specialist.existing_runs import find_finished, staging_key
+from empu.specialist.identity import code_version
+from empu.specialist.loss_curve import LOSS_CURVE_FOLDER, write_loss_curve
+from empu.specialist.plan import TunePlan
+from empu.specialist.progress import ProgressListener
+from empu.specialist.request import TuneRequest
+from empu.specialist.saving import hash_files, model_record, write_task_and_identity, write_weights
+from empu.specialist.training import create_trainer, load_trainable_model
+from empu.store.store import Store
+from empu.store.stored_model import StoredModel
 from empu.store.unfinished_runs import PLAN_FILE
 from empu.system import durable
-from empu.tune.trainer import Outcome as Tuned
-from empu.tune.trainer import Progress, Trainer
+from empu.tune.trainer import Trainer, TrainProgress, TrainResult
 
-STEPS_AT_ONCE = 50
+STEPS_PER_WRITE = 50
+"""Steps that are written to the ledger at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A specialist in the store, how it was tuned, and how it compares (``None`` without held-out rows)."""
+class TuneResult:
+    """A specialist in the store."""
 
     model: StoredModel
-    tuned: Tuned | None
+    training: TrainResult | None
+    """``None`` for a specialist that existed already."""
     comparison: Comparison | None
-    is_new: bool
+    """``None`` without test rows, and for a specialist that was compared before."""
+
+    @property
+    def is_new(self) -> bool:
+        return self.training is not None
 
 
-def make(store: Store, prepared: Prepared, ready: Ready, wishes: Wishes, listener: Listener) -> Made:
-    """Tune, keep, compare, record. Stopped at any moment, the same call goes on where it was."""
-    tuned = None
+def tune(
+    store: Store, dataset: PreparedDataset, plan: TunePlan, request: TuneRequest, listener: ProgressListener
+) -> TuneResult:
+    """Train, save, compare and record. After an interruption at any moment, the same call resumes."""
+    training = None
     with Ledger.open(store.ledger_path) as ledger:
-        model = finished(store, wishes.name, ready.asked)
+        model = find_finished(store, request.name, plan.request_key)
         if model is not None:
-            listener.say(f"{wishes.name} is made of exactly these rows, this base and this recipe already.")
+            listener.message(f"{request.name} was already tuned on exactly these rows, base model and recipe.")
         else:
-            tuned, model = _tune(store, ledger, prepared, ready, wishes, listener)
+            training, model = _train(store, ledger, dataset, plan, request, listener)
         comparison = None
-        if wishes.compare and prepared.test and not ledger.scores(model.record.id):
-            comparison = compare(ready, prepared, model, wishes, listener)
-            record_scores(ledger, prepared, model, ready, comparison)
-        elif wishes.compare and not prepared.test:
-            listener.say("Nothing is compared, since no row in scope is held out; give more rows, or others as --test.")
-    return Made(model, tuned, comparison, tuned is not None)
+        if request.compare and dataset.test and not ledger.evaluations(model.record.id):
+            comparison = compare_systems(plan, dataset, model, request, listener)
+            record_comparison(ledger, dataset, model, plan, comparison)
+        elif request.compare and not dataset.test:
+            listener.message(
+                "Nothing is compared, because there are no in-scope test rows; give more rows, or others with --test."
+            )
+    return TuneResult(model, training, comparison)
 
 
-def _tune(
-    store: Store, ledger: Ledger, prepared: Prepared, ready: Ready, wishes: Wishes, listener: Listener
-) -> tuple[Tuned, StoredModel]:
-    """Tune to the end, record the run and put the specialist into the store."""
-    with store.staging(room_of(ready.asked), keep=True) as room:
-        run, is_new = _begin_run(ledger, prepared, ready, room)
-        with durable.writing(room):
-            durable.write_atomically(room / "name", wishes.name.encode())
-            plan = {"epochs": ready.plan.recipe.epochs, "examples": len(ready.train)}
-            durable.write_atomically(room / PLAN_FILE, json.dumps(plan).encode())
-            if wishes.command is not None:
-                durable.write_atomically(room / "command", wishes.command.encode())
-        recorded = ledger.run(run).status is not None  # stopped between the ledger and the store
-        model = load_model(ready)
-        trainer = trainer_of(ready, model, room / "state")
+def _train(
+    store: Store,
+    ledger: Ledger,
+    dataset: PreparedDataset,
+    plan: TunePlan,
+    request: TuneRequest,
+    listener: ProgressListener,
+) -> tuple[TrainResult, StoredModel]:
+    """Train to the end, record the run and add the specialist to the store."""
+    with store.staging(staging_key(plan.request_key), keep=True) as folder:
+        run, is_new_run = _start_run(ledger, dataset, plan, folder)
+        _write_run_files(folder, plan, request)
+        is_recorded = ledger.run(run).status is not None  # interrupted between the ledger and the store
+        model = load_trainable_model(plan.base.path, plan.recipe)
+        trainer = create_trainer(model, plan.recipe, plan.train, plan.dev, plan.identity, folder / "state")
         if trainer.resumed_from:
-            listener.say(f"Going on after step {trainer.resumed_from:,}.")
-        if not is_new and not recorded:
-            _resume(ledger, run, trainer)
-        recorder = _Recorder(ledger, run, listener)
+            listener.message(f"Resuming after step {trainer.resumed_from:,}.")
+        if not is_new_run and not is_recorded:
+            _record_resumption(ledger, run, trainer)
+        recorder = _StepRecorder(ledger, run, listener)
         try:
-            tuned = trainer.run(recorder.take, listener.stopped)
+            result = trainer.run(recorder.on_step, listener.should_stop)
         finally:
             recorder.flush()
-        staged, accuracy = room / "model", None
-        folder = staged / "files"
+        staged, accuracy = folder / "model", None
+        files_folder = staged / "files"
         shutil.rmtree(staged, ignore_errors=True)
-        with durable.writing(room):
+        with durable.explain_write_errors(folder):
             staged.mkdir()
-        write_weights(folder, model, ready)
+        write_weights(files_folder, model, plan)
         del trainer, model
-        write_notes(folder, ready.task, ready)
-        if ready.task.kind == "label" and prepared.dev:
-            task, accuracy = calibrated(ready, prepared, folder, wishes, listener)
-            write_notes(folder, task, ready)
-        with durable.writing(staged):
-            loss_curve(tuned, accuracy, staged / FOLDER)
-        files = files_of(folder)
-        record = record_of(wishes.name, ready, files, prepared.said())
+        write_task_and_identity(files_folder, plan.task, plan)
+        if plan.task.kind == "label" and dataset.dev:
+            task, accuracy = calibrate_task(plan, dataset, files_folder, request, listener)
+            write_task_and_identity(files_folder, task, plan)
+        with durable.explain_write_errors(staged):
+            write_loss_curve(result, accuracy, staged / LOSS_CURVE_FOLDER)
+        files = hash_files(files_folder)
+        record = model_record(request.name, plan, files, dataset.disclosure())
         with ledger.transaction():
-            if not recorded:
-                ledger.end_run(run, "finished", {"steps": tuned.steps, "seconds": round(tuned.seconds, 3)})
-            _record_models(ledger, ready.base, record.id, wishes.name, files, run, prepared.licence)
-        return tuned, store.add(staged, record, wishes.name, move_name=wishes.replace).model
+            if not is_recorded:
+                ledger.end_run(run, "finished", {"steps": result.steps, "seconds": round(result.seconds, 3)})
+            _record_models(ledger, plan.base, record.id, request.name, files, run)
+        return result, store.add(staged, record, request.name, move_name=request.replace).model
 
 
-def _resume(ledger: Ledger, run: str, trainer: Trainer) -> None:
-    """A new attempt in the ledger, with the steps that the state holds and a killed process did not record."""
-    losses = trainer.counters.losses[: trainer.resumed_from]
-    known = min(sum(1 for _ in ledger.steps(run)), len(losses))
-    ledger.resume_run(run, known, this_machine())
-    ledger.record_steps(run, [Step(number, losses[number - 1]) for number in range(known + 1, len(losses) + 1)])
-
-
-def _begin_run(ledger: Ledger, prepared: Prepared, ready: Ready, room: Path) -> tuple[str, bool]:
-    """The run's id in the ledger, and whether it is new; a broken run keeps the id that it has."""
-    note = room / "run"
-    if note.is_file():
-        return note.read_text("ascii"), False
+def _start_run(ledger: Ledger, dataset: PreparedDataset, plan: TunePlan, folder: Path) -> tuple[str, bool]:
+    """Return the run's id in the ledger and whether it is new. An interrupted run keeps its id."""
+    id_file = folder / "run"
+    if id_file.is_file():
+        return id_file.read_text("ascii"), False
     with ledger.transaction():
-        dataset = prepared.record(ledger, ready.identity)
         run = ledger.start_run(
-            Run(
-                ready.plan.recipe.to_json(),
-                ready.plan.recipe.seed,
-                code_version(),
-                ready.base.record.id,
-                dataset,
-                content_id(list(prepared.train.ids())),
-                this_machine() | {"torch": torch.__version__, "threads": ready.plan.recipe.threads},
+            TuningRun(
+                recipe=plan.recipe.to_json(),
+                seed=plan.recipe.seed,
+                code_version=code_version(),
+                base=plan.base.record.id,
+                dataset=dataset.record(ledger, plan.identity),
+                row_order=content_id(list(dataset.train.ids())),
+                machine=this_machine() | {"torch": torch.__version__, "threads": plan.recipe.threads},
             )
         )
-    with durable.writing(room):
-        durable.write_atomically(note, run.encode("ascii"))
+    with durable.explain_write_errors(folder):
+        durable.write_atomically(id_file, run.encode("ascii"))
     return run, True
 
 
-class _Recorder:
-    """Writes steps into the ledger, some at a time; those before a stop too."""
+def _write_run_files(folder: Path, plan: TunePlan, request: TuneRequest) -> None:
+    """Write what the list of unfinished runs shows."""
+    with durable.explain_write_errors(folder):
+        durable.write_atomically(folder / "name", request.name.encode())
+        size = {"epochs": plan.recipe.epochs, "examples": len(plan.train)}
+        durable.write_atomically(folder / PLAN_FILE, json.dumps(size).encode())
+        if request.command is not None:
+            durable.write_atomically(folder / "command", request.command.encode())
 
-    def __init__(self, ledger: Ledger, run: str, listener: Listener) -> None:
+
+def _record_resumption(ledger: Ledger, run: str, trainer: Trainer[Any]) -> None:
+    """Record a new attempt, and the steps of the checkpoint that a killed process did not record."""
+    losses = trainer.counters.losses[: trainer.resumed_from]
+    recorded = min(sum(1 for _ in ledger.steps(run)), len(losses))
+    ledger.resume_run(run, recorded, this_machine())
+    steps = [TrainingStep(number, losses[number - 1]) for number in range(recorded + 1, len(losses) + 1)]
+    ledger.record_steps(run, steps)
+
+
+class _StepRecorder:
+    """Records steps in the ledger, several at a time."""
+
+    def __init__(self, ledger: Ledger, run: str, listener: ProgressListener) -> None:
         self._ledger, self._run, self._listener = ledger, run, listener
-        self._waiting: list[Step] = []
+        self._pending: list[TrainingStep] = []
 
-    def take(self, progress: Progress) -> None:
-        self._waiting.append(Step(progress.step, progress.loss))
-        if len(self._waiting) >= STEPS_AT_ONCE or progress.step == progress.steps or progress.dev_loss is not None:
+    def on_step(self, progress: TrainProgress) -> None:
+        self._pending.append(TrainingStep(progress.step, progress.loss))
+        is_last = progress.step == progress.steps or progress.dev_loss is not None
+        if len(self._pending) >= STEPS_PER_WRITE or is_last:
             self.flush()
-        self._listener.tuning(progress)
+        self._listener.on_step(progress)
 
     def flush(self) -> None:
-        if self._waiting:
-            self._ledger.record_steps(self._run, self._waiting)
-            self._waiting = []
+        if self._pending:
+            self._ledger.record_steps(self._run, self._pending)
+            self._pending = []
 
 
 def _record_models(
-    ledger: Ledger, base: StoredModel, identity: str, name: str, files: Any, run: str, licence: str
+    ledger: Ledger, base: StoredModel, specialist_id: str, name: str, files: tuple[FileId, ...], run: str
 ) -> None:
     record = base.record
-    disclosed = {"in files": record.disclosure.in_files} | {
-        said.according_to: said.says for said in record.disclosure.statements
-    }
-    ledger.add_model(
-        Model(
-            record.id, base.name or record.id[:12], record.files, None, None, record.licence.id or "unknown", disclosed
-        )
-    )
-    ledger.add_model(Model(identity, name, tuple(files), record.id, run, record.licence.id or "unknown"))
+    licence = record.licence.id or "unknown"
+    disclosed = {"in files": record.disclosure.in_files}
+    disclosed |= {statement.according_to: statement.says for statement in record.disclosure.statements}
+    base_name = base.name or record.id[:12]
+    ledger.add_model(RecordedModel(record.id, base_name, record.files, licence=licence, disclosed=disclosed))
+    ledger.add_model(RecordedModel(specialist_id, name, files, record.id, run, licence))

@@ -1,228 +1,144 @@
-"""What stands before the first step of tuning: the base, the task, rows as token ids, the recipe, and an identity.
-
-What a run is made of (base, rows in their order, recipe, code) is hashed to its identity.
-"""
+"""The plan of a tuning run: base model, task, rows as token ids, recipe and identity. Nothing is written here."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
 
-import torch
-
-from empu import __version__
 from empu.checkpoint import open_checkpoint
 from empu.config import ModelConfig
-from empu.data.answer_schema import object_of
+from empu.data.answer_schema import parse_object
+from empu.data.prompts import task_of
 from empu.data.rows import Kind
 from empu.errors import StoreError
-from empu.ledger.hashing import content_id, hash_file
-from empu.model.loading import build
-from empu.model.transformer import Transformer
-from empu.specialist.dataset import Prepared
-from empu.specialist.saving import TUNED, epochs_before, finished
-from empu.store.store import Store, StoredModel, check_name
-from empu.text import load_text
-from empu.text.base import Text
+from empu.ledger.hashing import content_id
+from empu.specialist.dataset import PreparedDataset
+from empu.specialist.existing_runs import find_epochs, find_finished
+from empu.specialist.identity import run_identity
+from empu.specialist.request import TuneRequest, check_request
+from empu.specialist.training import load_trainable_model
+from empu.store.store import Store
+from empu.store.stored_model import StoredModel
+from empu.text import load_text_processor
+from empu.text.base import TextProcessor
 from empu.text.task import Task
-from empu.tune.batches import Example, Examples
-from empu.tune.encoding import examples_of, task_of
-from empu.tune.objectives.preference import Pair, PreferenceTrainer, with_references
-from empu.tune.plan import Plan, choose_recipe, prepare, time_plan, within
+from empu.tune.encoding import encode_rows
+from empu.tune.examples import TrainingExample
 from empu.tune.recipe import Recipe
-from empu.tune.trainer import Progress, Trainer
-
-
-class Listener(Protocol):
-    """Whoever tells people what happens."""
-
-    def say(self, sentence: str) -> None:
-        """One line."""
-
-    def tuning(self, progress: Progress) -> None:
-        """After each step."""
-
-    def scoring(self, name: str, done: int, total: int) -> None:
-        """While a contestant answers."""
-
-    def stopped(self) -> bool:
-        """Whether the user asked to stop."""
+from empu.tune.recipe_plan import RecipePlan, choose_recipe, fit_budget, measure_time
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the user said; ``None`` leaves the choice to the plan."""
-
-    name: str
-    base: str = "default"
-    method: str = "lora"
-    rank: int | None = None
-    epochs: int | None = None
-    learning_rate: float | None = None
-    precision: str | None = None
-    seed: int = 0
-    threads: int | None = None
-    engine: str = "auto"
-    compare: bool = True
-    budget: float | None = None
-    """Seconds that tuning keeps to, by fewer epochs."""
-    replace: bool = False
-    """Whether ``name`` may leave the specialist that has it now."""
-    command: str | None = None
-    """What a shell is told to make it, and to go on after a stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """Everything that stands before the first step."""
+class TunePlan:
+    """Everything that a tuning run needs before its first step."""
 
     base: StoredModel
     config: ModelConfig
-    text: Text
+    text: TextProcessor
     task: Task
-    train: Sequence[Example]
-    dev: Sequence[Example]
+    train: Sequence[TrainingExample]
+    dev: Sequence[TrainingExample]
+    """Encoded validation rows."""
     row_ids: Mapping[str, Sequence[str]]
-    """Part -> ids of its rows, in order."""
-    plan: Plan
+    """Split -> ids of its rows, in order."""
+    recipe_plan: RecipePlan
     identity: str
-    asked: str
-    """What was wished for, by which the same wishes find their run again: the identity, or where the epochs follow from
-    a time that was measured, the identity before and the budget.
+    request_key: str
+    """Key by which the same request finds its run again.
+
+    It is the identity, except with a time budget: then the epochs follow from a measurement, and the key is made from
+    the identity before that and the budget.
     """
 
+    @property
+    def recipe(self) -> Recipe:
+        return self.recipe_plan.recipe
 
-def make_ready(store: Store, prepared: Prepared, wishes: Wishes) -> Ready:
-    """Open the base, read rows as token ids, choose the recipe. Nothing is written.
 
-    A budget is kept to by as many epochs as fit by a measurement; a run of the same wishes keeps those that it has.
-    Raises :class:`~empu.errors.EmpuError` when the base is not there, the name is taken by something else, or the rows
-    do not make a task.
+def plan_tuning(store: Store, dataset: PreparedDataset, request: TuneRequest) -> TunePlan:
+    """Open the base model, encode the rows and choose the recipe.
+
+    With a time budget, a few steps are measured and the epochs that fit are chosen; a run of the same request keeps
+    the epochs that it has. Raises :class:`~empu.errors.EmpuError` if the base model is missing, the name belongs to
+    another model, or the rows make no task.
     """
-    check_wishes(store, wishes)
-    base = _base(store, wishes.base)
-    task = task_of(prepared.kind, prepared.train)
+    check_request(store, request)
+    base = _find_base(store, request.base)
+    task = task_of(dataset.kind, dataset.train)
     with open_checkpoint(base.path) as checkpoint:
         config = checkpoint.config
-        text = load_text(checkpoint.format, checkpoint.path, checkpoint.metadata)
-    kept = tuple if prepared.kind is Kind.PREFERENCE else Examples
-    train, dev = (kept(examples_of(text, task, rows)) for rows in (prepared.train, prepared.dev))
-    plan = choose_recipe(
+        text = load_text_processor(checkpoint.format, checkpoint.path, checkpoint.metadata)
+    train, dev = (encode_rows(text, task, rows) for rows in (dataset.train, dataset.dev))
+    recipe_plan = choose_recipe(
         config,
         train,
-        method="full" if wishes.method == "full" else "lora",
+        method=request.method,
         labels=task.kind == "label",
-        rank=wishes.rank,
-        epochs=wishes.epochs,
-        learning_rate=wishes.learning_rate,
-        precision=wishes.precision,  # type: ignore[arg-type]
-        seed=wishes.seed,
-        threads=wishes.threads,
+        rank=request.rank,
+        epochs=request.epochs,
+        learning_rate=request.learning_rate,
+        precision=request.precision,
+        seed=request.seed,
+        threads=request.threads,
     )
-    if (loose := _loose(prepared, task)) is not None:
-        plan = replace(plan, reasons=(loose, *plan.reasons))
+    if (reason := _reason_for_free_text(dataset, task)) is not None:
+        recipe_plan = replace(recipe_plan, reasons=(reason, *recipe_plan.reasons))
     row_ids = {
-        "train": list(prepared.train.ids()),
-        "dev": list(prepared.dev.ids()),
-        # No weight depends on these; what is recorded of the specialist does.
-        "test": list(prepared.test.ids()),
-        "outside": sorted(row.id for row in prepared.outside),
-        "outside_test": sorted(row.id for row in prepared.outside_test),
+        "train": list(dataset.train.ids()),
+        "dev": list(dataset.dev.ids()),
+        # No weight depends on these rows, but the calibration and the scores do.
+        "test": list(dataset.test.ids()),
+        "out_of_scope": sorted(row.id for row in dataset.out_of_scope),
+        "out_of_scope_test": sorted(row.id for row in dataset.out_of_scope_test),
     }
-    identity = asked = _identity(base, plan.recipe, task, row_ids)
-    if wishes.budget is not None:
-        asked = content_id({"identity": identity, "budget": wishes.budget})
-    if not wishes.replace and finished(store, wishes.name, asked) is None:
-        store.check_free(wishes.name, None, "choose another one with --name, or move it here with --replace")
-    ready = Ready(base, config, text, task, train, dev, row_ids, plan, identity, asked)
-    return ready if wishes.budget is None else _within(ready, wishes.budget, epochs_before(store, wishes.name, asked))
+    identity = request_key = run_identity(base.record.id, recipe_plan.recipe, task, row_ids)
+    if request.budget is not None:
+        request_key = content_id({"identity": identity, "budget": request.budget})
+    if not request.replace and find_finished(store, request.name, request_key) is None:
+        store.check_name_free(request.name, None, "choose another one with --name, or move it with --replace")
+    plan = TunePlan(base, config, text, task, train, dev, row_ids, recipe_plan, identity, request_key)
+    if request.budget is None:
+        return plan
+    return _fit_budget(plan, request.budget, find_epochs(store, request.name, request_key))
 
 
-def _loose(prepared: Prepared, task: Task) -> str | None:
-    """Why answers are held to no form, where most of the rows have one."""
-    if prepared.kind is not Kind.COMPLETION or task.schema is not None:
+def measure_plan(plan: TunePlan) -> RecipePlan:
+    """Return the recipe plan with its time, measured on a few steps of a model that is then dropped."""
+    if plan.recipe_plan.seconds is not None:
+        return plan.recipe_plan
+    return measure_time(plan.recipe_plan, load_trainable_model(plan.base.path, plan.recipe), plan.train)
+
+
+def _find_base(store: Store, name: str) -> StoredModel:
+    model = store.resolve(name)
+    if not isinstance(model, StoredModel):
+        raise StoreError(f"{name} is not in the store; add it first with: empu pull --link {name}")
+    if model.record.base is not None:
+        raise StoreError(f"{name} is a specialist itself; tune its base model, {model.record.base_models[0]}, instead.")
+    store.verify(model)
+    return model
+
+
+def _reason_for_free_text(dataset: PreparedDataset, task: Task) -> str | None:
+    """Return why answers keep to no schema although most completions are JSON objects."""
+    if dataset.kind is not Kind.COMPLETION or task.schema is not None:
         return None
-    others = [row for row in prepared.train if object_of(str(row.fields["completion"])) is None]
-    if 2 * len(others) >= len(prepared.train):
+    others = [row for row in dataset.train if parse_object(str(row.fields["completion"])) is None]
+    if 2 * len(others) >= len(dataset.train):
         return None
     return (
-        f"free text: {len(others):,} of {len(prepared.train):,} completions are no JSON objects, the first in "
-        f"{others[0].source}:{others[0].number}; without them answers would be held to the others' form"
+        f"free text: {len(others):,} of {len(dataset.train):,} completions are not JSON objects, the first in "
+        f"{others[0].source}:{others[0].number}; without them, answers would keep to the schema of the others"
     )
 
 
-def _within(ready: Ready, budget: float, epochs: int | None) -> Ready:
-    """The same with as many epochs as fit, or as were found to fit before, and the identity that follows."""
-    if epochs is None:
-        plan = within(plan_with_time(ready), budget)
+def _fit_budget(plan: TunePlan, budget: float, earlier_epochs: int | None) -> TunePlan:
+    """Return the plan with the epochs that fit, or those of an earlier run, and the identity that follows."""
+    if earlier_epochs is None:
+        recipe_plan = fit_budget(measure_plan(plan), budget)
     else:
-        reason = f"{epochs} of {ready.plan.recipe.epochs} epochs, as chosen for this budget when the run began"
-        recipe = replace(ready.plan.recipe, epochs=epochs)
-        plan = replace(ready.plan, recipe=recipe, reasons=(*ready.plan.reasons, reason))
-    return replace(ready, plan=plan, identity=_identity(ready.base, plan.recipe, ready.task, ready.row_ids))
-
-
-def _identity(base: StoredModel, recipe: Recipe, task: Task, row_ids: Mapping[str, Sequence[str]]) -> str:
-    """What determines the weights, hashed."""
-    parts = {"base": base.record.id, "code": code_version(), "recipe": recipe.to_json(), "task": task.to_json()}
-    return content_id(parts | {part: list(ids) for part, ids in row_ids.items()})
-
-
-def plan_with_time(ready: Ready) -> Plan:
-    """The plan, with the time measured on a few steps of a model that is then dropped."""
-    model = load_model(ready)
-    return time_plan(ready.plan, model, ready.train)
-
-
-def code_version() -> str:
-    """Version and a hash over this package's sources and its compiled engine: what computed the weights."""
-    root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for room in ("model", "tune", "text", "checkpoint"):
-        for path in sorted((root / room).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    compiled = importlib.util.find_spec("empu.engine._native")
-    if compiled is not None and compiled.origin is not None:
-        digest.update(bytes.fromhex(hash_file(Path(compiled.origin))))
-    return f"{__version__}+{digest.hexdigest()[:12]}"
-
-
-def _base(store: Store, name: str) -> StoredModel:
-    found = store.resolve(name)
-    if isinstance(found, Path):
-        raise StoreError(f"{name} is not in the store; bring it in first with: empu pull --link {name}")
-    if found.record.base is not None:
-        raise StoreError(f"{name} is a specialist itself; tune its base, {found.record.base_models[0]}, instead.")
-    store.verify(found)
-    return found
-
-
-def check_wishes(store: Store, wishes: Wishes) -> None:
-    """Raise for a name that nothing made here can have. Costs nothing, so it comes before rows are read."""
-    check_name(wishes.name)
-    taken = store.named(wishes.name)
-    if taken is not None and taken.record.source.kind != TUNED:
-        store.check_free(wishes.name, None)
-
-
-def load_model(ready: Ready) -> Transformer:
-    """The base in float32 with the recipe's adapters."""
-    if ready.plan.recipe.threads is not None:
-        torch.set_num_threads(ready.plan.recipe.threads)
-    with open_checkpoint(ready.base.path) as checkpoint:
-        model = build(checkpoint.config, ((tensor.name, tensor.float32()) for tensor in checkpoint.tensors()))
-    return prepare(model, ready.plan.recipe)
-
-
-def trainer_of(ready: Ready, model: Transformer, folder: Path | None = None) -> Trainer:
-    """The loop for these rows. ``model`` is fresh from :func:`load_model`; ``folder`` keeps the state of the run."""
-    recipe, identity = ready.plan.recipe, ready.identity
-    train, dev = ([row for row in rows if isinstance(row, Pair)] for rows in (ready.train, ready.dev))
-    if not train:
-        return Trainer(model, ready.train, ready.dev, recipe, folder=folder, identity=identity)
-    train, dev = list(with_references(model, train)), list(with_references(model, dev))
-    return PreferenceTrainer(model, train, dev, recipe, folder=folder, identity=identity)
+        reason = f"{earlier_epochs} of {plan.recipe.epochs} epochs, as chosen for this budget when the run started"
+        recipe = replace(plan.recipe, epochs=earlier_epochs)
+        recipe_plan = replace(plan.recipe_plan, recipe=recipe, reasons=(*plan.recipe_plan.reasons, reason))
+    identity = run_identity(plan.base.record.id, recipe_plan.recipe, plan.task, plan.row_ids)
+    return replace(plan, recipe_plan=recipe_plan, identity=identity)

@@ -1,117 +1,136 @@
-"""Repeating a recorded run: rows, recipe and base out of the ledger, and whether the same weights come out."""
+"""Repeat a recorded run from the rows, recipe and base model in the ledger, and compare the weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from empu.checkpoint import open_checkpoint
+from empu.data.prompts import task_of
 from empu.data.rows import REQUIRED, Kind, Row
 from empu.errors import StoreError, UsageError
 from empu.ledger.ledger import Ledger
-from empu.ledger.queries import RunRecord
+from empu.ledger.queries import RecordedRun
 from empu.ledger.records import DEV, TRAIN
-from empu.specialist.plan import Listener, Ready, code_version, load_model, trainer_of
-from empu.specialist.saving import files_of, write_weights
-from empu.store.store import Store, StoredModel
-from empu.text import load_text
+from empu.specialist.identity import code_version
+from empu.specialist.plan import TunePlan
+from empu.specialist.progress import ProgressListener
+from empu.specialist.saving import hash_files, write_weights
+from empu.specialist.training import create_trainer, load_trainable_model
+from empu.store.store import Store
+from empu.store.stored_model import StoredModel
+from empu.text import load_text_processor
 from empu.text.task import read_task
-from empu.tune.encoding import examples_of, task_of
-from empu.tune.plan import Plan
+from empu.tune.encoding import encode_rows
 from empu.tune.recipe import Recipe
+from empu.tune.recipe_plan import RecipePlan
 
-WEIGHTS = ".safetensors"
+WEIGHTS_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Repeated:
-    """What came out of the run when it was repeated."""
+class Reproduction:
+    """Result of repeating a run."""
 
     steps: int
-    differing: tuple[str, ...]
-    """Files of weights whose hash is not the recorded one."""
-    code_then: str
-    code_now: str
+    differing_files: tuple[str, ...]
+    """Weight files whose hash is not the recorded one."""
+    recorded_code: str
+    """Version of the code that ran first."""
+    current_code: str
 
     def sentence(self) -> str:
-        """The outcome for people."""
-        if not self.differing:
-            return (
-                f"The run was repeated from the ledger, {self.steps:,} steps, and gives the same weights byte for byte."
-            )
-        why = (
-            f"the code is another one now ({self.code_now}, then {self.code_then})"
-            if self.code_then != self.code_now
-            else "the code is the same, so another machine, library or number of threads is the likely reason"
+        """Return the result in one sentence."""
+        if not self.differing_files:
+            return f"Repeated the run from the ledger ({self.steps:,} steps); the weights are the same, byte for byte."
+        reason = (
+            f"the code has changed (now {self.current_code}, then {self.recorded_code})"
+            if self.recorded_code != self.current_code
+            else "the code is the same, so the likely reason is another machine, library or number of threads"
         )
-        return f"The repeated run gives other weights in {', '.join(self.differing)}; {why}."
+        return f"The repeated run gives other weights in {', '.join(self.differing_files)}; {reason}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values, for ``--json``."""
+        return {
+            "steps": self.steps,
+            "differing": self.differing_files,
+            "code_then": self.recorded_code,
+            "code_now": self.current_code,
+        }
 
 
-def retrain(store: Store, ledger: Ledger, model: StoredModel, listener: Listener) -> Repeated:
-    """Tune again from what the ledger holds and compare the weights' hashes; the store keeps none of it.
+def reproduce(store: Store, ledger: Ledger, model: StoredModel, listener: ProgressListener) -> Reproduction:
+    """Train again from the ledger and compare the hashes of the weights. The new weights are not kept.
 
-    Raises :class:`UsageError` for a model that was not tuned here, and :class:`StoreError` when its base is gone or its
-    recipe is of another version of Empu.
+    Raises :class:`UsageError` for a model that was not tuned here, and :class:`StoreError` if its base model is missing
+    or its recipe is of an incompatible version of Empu.
     """
     recorded = ledger.model(model.record.id)
     if recorded.run is None:
-        raise UsageError(f"{recorded.name} was not tuned here, so there is no run to repeat.")
+        raise UsageError(f"{recorded.name} was not tuned in this store, so there is no run to repeat.")
     run = ledger.run(recorded.run)
-    ready = _ready_again(store, ledger, run, model)
-    tuned = load_model(ready)
-    trainer = trainer_of(ready, tuned)
-    outcome = trainer.run(listener.tuning, listener.stopped)
-    with store.staging(f"retrain-{run.id[:16]}") as room:
-        write_weights(room / "files", tuned, ready)
-        found = {file.name: file.sha256 for file in files_of(room / "files")}
+    plan = _recorded_plan(store, ledger, run, model)
+    trained = load_trainable_model(plan.base.path, plan.recipe)
+    trainer = create_trainer(trained, plan.recipe, plan.train, plan.dev, plan.identity)
+    result = trainer.run(listener.on_step, listener.should_stop)
+    with store.staging(f"retrain-{run.id[:16]}") as folder:
+        write_weights(folder / "files", trained, plan)
+        hashes = {file.name: file.sha256 for file in hash_files(folder / "files")}
     differing = tuple(
-        file.name for file in recorded.files if file.name.endswith(WEIGHTS) and found.get(file.name) != file.sha256
+        file.name
+        for file in recorded.files
+        if file.name.endswith(WEIGHTS_SUFFIX) and hashes.get(file.name) != file.sha256
     )
-    return Repeated(outcome.steps, differing, run.code_version, code_version())
+    return Reproduction(result.steps, differing, run.code_version, code_version())
 
 
-def _ready_again(store: Store, ledger: Ledger, run: RunRecord, model: StoredModel) -> Ready:
-    """What stood before the first step of a recorded run."""
+def recorded_rows(ledger: Ledger, dataset: str, split: str) -> Iterator[Row]:
+    """Yield the rows of a split of a dataset as they were read."""
+    for row in ledger.rows(dataset, split):
+        kind = next(kind for kind in Kind if set(REQUIRED[kind]) <= set(row.fields))
+        yield Row(kind, row.fields, row.source.path, row.number, row.row_id)
+
+
+def _recorded_plan(store: Store, ledger: Ledger, run: RecordedRun, model: StoredModel) -> TunePlan:
+    """Return the plan of a recorded run."""
     base = store.find(run.base)
     if base is None or run.dataset is None:
-        what = (
-            f"its base, sha256:{run.base[:12]}…, is not in the store" if base is None else "its rows are not recorded"
+        problem = (
+            f"its base model, sha256:{run.base[:12]}…, is not in the store"
+            if base is None
+            else "its rows are not recorded"
         )
-        raise StoreError(f"The run {run.id[:12]} cannot be repeated: {what}; pull that model again or tune anew.")
+        raise StoreError(f"The run {run.id[:12]} cannot be repeated: {problem}; pull that model again, or tune anew.")
     store.verify(base)
     try:
         recipe = Recipe.from_json(run.recipe)
     except (KeyError, TypeError) as error:
         raise StoreError(
-            f"The run {run.id[:12]} was made by Empu {run.code_version}, whose recipe this version does not read "
+            f"The run {run.id[:12]} was made by Empu {run.code_version}, whose recipe this version cannot read "
             f"({error}); install that version to repeat it."
         ) from None
-    tuned_for = read_task(model.path)
-    labels = tuned_for.labels if tuned_for is not None else ()  # rows of another label were out of scope
+    recorded_task = read_task(model.path)
+    labels = recorded_task.labels if recorded_task is not None else ()
+    # Rows with other labels were out of scope, so they were not trained on.
     train, dev = (
-        tuple(row for row in recorded_rows(ledger, run.dataset, part) if not labels or row.label in labels)
-        for part in (TRAIN, DEV)
+        [row for row in recorded_rows(ledger, run.dataset, split) if not labels or row.label in labels]
+        for split in (TRAIN, DEV)
     )
     task = task_of(train[0].kind, train)
     with open_checkpoint(base.path) as checkpoint:
         config = checkpoint.config
-        text = load_text(checkpoint.format, checkpoint.path, checkpoint.metadata)
-    return Ready(
+        text = load_text_processor(checkpoint.format, checkpoint.path, checkpoint.metadata)
+    return TunePlan(
         base=base,
         config=config,
         text=text,
         task=task,
-        train=tuple(examples_of(text, task, train)),
-        dev=tuple(examples_of(text, task, dev)),
+        train=encode_rows(text, task, train),
+        dev=encode_rows(text, task, dev),
         row_ids={TRAIN: [row.id for row in train], DEV: [row.id for row in dev]},
-        plan=Plan(recipe, (), len(train), 0, 0),
+        recipe_plan=RecipePlan(recipe, (), len(train), 0, 0),
         identity=run.id,
-        asked=run.id,
+        request_key=run.id,
     )
-
-
-def recorded_rows(ledger: Ledger, dataset: str, part: str) -> Iterator[Row]:
-    """The rows of a part of a data set, as they were read."""
-    for place in ledger.rows(dataset, part):
-        kind = next(kind for kind in Kind if set(REQUIRED[kind]) <= set(place.fields))
-        yield Row(kind, place.fields, place.source.path, place.number, place.row_id)

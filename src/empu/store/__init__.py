@@ -1,1 +1,1 @@
-"""The store: models on this machine, named by people, identified by their content, brought in by ``empu pull``."""
+"""The store: models on this machine, identified by content and found by name; ``empu pull`` adds them."""

@@ -1,29 +1,30 @@
-"""From an opened checkpoint to its record: shape, storage types, licence, what is disclosed about its training data."""
+"""Build the record of a model from its opened checkpoint and the metadata of its source."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from empu import __version__
 from empu.checkpoint import Checkpoint, open_checkpoint
+from empu.checkpoint.base import Provenance
 from empu.errors import CheckpointError
 from empu.ledger import licences
 from empu.ledger.hashing import FileId
-from empu.store.model_record import Disclosure, Licence, ModelRecord, Source, Statement
+from empu.store.model_record import Disclosure, LicenceInfo, ModelRecord, ModelSource, Statement
 
-TEXT_FILE = "LICENSE"
-"""Name of the licence text beside ``model.json``."""
+LICENCE_FILE = "LICENSE"
+"""Name of the file with the licence text, beside ``model.json``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the source adds to what the files say of themselves."""
+class SourceMetadata:
+    """Metadata from the source of a model, in addition to what its files say."""
 
     licence: str | None = None
     licence_text: str | None = None
@@ -34,109 +35,114 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """A record without the parts that depend on how the model came in."""
+class ModelDescription:
+    """Description of a model, independent of how it is added to the store."""
 
     format: str
     architecture: str
     config: Mapping[str, Any]
     parameters: int
     tensor_types: Mapping[str, int]
-    licence: Licence
+    licence: LicenceInfo
     licence_text: str | None
     disclosure: Disclosure
     title: str | None
     base_models: tuple[str, ...]
-    names: tuple[str, ...] = field(default=())
+    root: Path
+    """Folder of the model's files."""
+    names: tuple[str, ...]
     """The model's files, relative to ``root``."""
-    root: Path = field(default_factory=Path)
     entry: str = ""
+    """File to open, relative to ``root``; empty if the folder itself is opened."""
 
 
-def open_and_describe(path: Path, told: Told | None = None) -> Described:
-    """Open a model by its path and describe it. Raises what :func:`~empu.checkpoint.open_checkpoint` raises."""
+def open_and_describe(path: Path, metadata: SourceMetadata | None = None) -> ModelDescription:
+    """Open the model at a path and describe it. Raises the errors of :func:`~empu.checkpoint.open_checkpoint`."""
     with open_checkpoint(path) as checkpoint:
-        return describe(checkpoint, told or Told())
+        return describe(checkpoint, metadata or SourceMetadata())
 
 
-def describe(checkpoint: Checkpoint, told: Told) -> Described:
-    """What the record will say of an open model."""
+def describe(checkpoint: Checkpoint, metadata: SourceMetadata) -> ModelDescription:
+    """Describe an open model."""
     root = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
     names = tuple(_relative(file, root) for file in checkpoint.files)
-    said = checkpoint.provenance
-    licence, text = _licence(checkpoint, told)
-    return Described(
+    provenance = checkpoint.provenance
+    licence, licence_text = _licence(provenance, metadata)
+    return ModelDescription(
         format=checkpoint.format,
         architecture=architecture(checkpoint),
         config=dataclasses.asdict(checkpoint.config),
         parameters=checkpoint.config.parameter_count(),
         tensor_types=tensor_types(checkpoint),
         licence=licence,
-        licence_text=text,
-        disclosure=Disclosure(said.training_data, told.statements),
-        title=told.title or said.name,
-        base_models=said.base_models or told.base_models,
-        names=names,
+        licence_text=licence_text,
+        disclosure=Disclosure(provenance.training_data, metadata.statements),
+        title=metadata.title or provenance.name,
+        base_models=provenance.base_models or metadata.base_models,
         root=root,
+        names=names,
         entry="" if checkpoint.path.is_dir() else checkpoint.path.name,
     )
 
 
-def record(
-    described: Described, files: Sequence[FileId], source: Source, pulled_as: str, linked_to: Path | None = None
+def make_record(
+    description: ModelDescription,
+    files: Sequence[FileId],
+    source: ModelSource,
+    pulled_as: str,
+    linked_to: Path | None = None,
 ) -> ModelRecord:
-    """The record of a described model, now."""
+    """Return the record of a model that is added now."""
     return ModelRecord(
         files=tuple(sorted(files)),
-        format=described.format,
-        architecture=described.architecture,
-        config=described.config,
-        parameters=described.parameters,
-        tensor_types=described.tensor_types,
-        licence=described.licence,
+        format=description.format,
+        architecture=description.architecture,
+        config=description.config,
+        parameters=description.parameters,
+        tensor_types=description.tensor_types,
+        licence=description.licence,
         source=source,
-        disclosure=described.disclosure,
+        disclosure=description.disclosure,
         added_at=datetime.now(UTC).isoformat(timespec="seconds"),
         empu_version=__version__,
         pulled_as=pulled_as,
-        title=described.title,
-        base_models=described.base_models,
-        entry=described.entry,
+        title=description.title,
+        base_models=description.base_models,
+        entry=description.entry,
         linked_to=str(linked_to) if linked_to else None,
     )
 
 
 def architecture(checkpoint: Checkpoint) -> str:
-    """The architecture under the name that the files themselves give."""
+    """Return the name of the architecture according to the files."""
     stated = checkpoint.metadata.get("general.architecture")
     if stated is None:
-        listed = checkpoint.metadata.get("architectures")
-        stated = listed[0] if isinstance(listed, list) and listed else None
+        names = checkpoint.metadata.get("architectures")
+        stated = names[0] if isinstance(names, list) and names else None
     return stated if isinstance(stated, str) else "llama"
 
 
 def tensor_types(checkpoint: Checkpoint) -> dict[str, int]:
-    """Storage type -> number of tensors, most frequent first."""
+    """Return storage type -> number of tensors, most frequent first."""
     counts = Counter(checkpoint.stored_type(name).name for name in checkpoint.names())
     return dict(counts.most_common())
 
 
-def _licence(checkpoint: Checkpoint, told: Told) -> tuple[Licence, str | None]:
-    """The licence and its text. A text outweighs a name; what the source says outweighs what stands in the files."""
-    said = checkpoint.provenance
-    text, name, origin = told.licence_text, told.licence, told.licence_from
-    if text is None and said.licence_text:
-        text, origin = said.licence_text, origin or "the licence text among its files"
-    if name is None and said.licence:
-        name, origin = said.licence, origin or "its files"
-    known = (licences.identify(text) if text else None) or (licences.by_name(name) if name else None)
+def _licence(provenance: Provenance, metadata: SourceMetadata) -> tuple[LicenceInfo, str | None]:
+    """Return the licence and its text. A text takes precedence over a name, the source over the files."""
+    text, name, origin = metadata.licence_text, metadata.licence, metadata.licence_from
+    if text is None and provenance.licence_text:
+        text, origin = provenance.licence_text, origin or "the licence text among its files"
+    if name is None and provenance.licence:
+        name, origin = provenance.licence, origin or "its files"
+    known = (licences.identify(text) if text else None) or (licences.find_by_name(name) if name else None)
     return (
-        Licence(
+        LicenceInfo(
             id=known.id if known else name,
             title=known.title if known else None,
             note=known.note if known else None,
             according_to=origin,
-            text_file=TEXT_FILE if text else None,
+            text_file=LICENCE_FILE if text else None,
         ),
         text,
     )
@@ -146,5 +152,5 @@ def _relative(file: Path, root: Path) -> str:
     try:
         name = PurePosixPath(file.relative_to(root))
     except ValueError:
-        raise CheckpointError(f"{file} lies outside the model's folder {root}; put it inside and try again.") from None
+        raise CheckpointError(f"{file} is outside the model's folder {root}; move it inside and try again.") from None
     return str(name)

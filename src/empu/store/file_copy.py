@@ -1,4 +1,4 @@
-"""Copying a file into the store, hashed on its way."""
+"""Copy a file into the store and hash it in the same pass."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from typing import BinaryIO
 
 from empu.errors import StoreError
 from empu.ledger.hashing import CHUNK_BYTES, OnBytes, hash_file
-from empu.system.durable import writing
+from empu.system.durable import explain_write_errors
 
 _FICLONE = 0x40049409
-"""Linux: make one file share another's blocks (btrfs, XFS); other systems and file systems refuse it at once."""
+"""Linux ioctl that makes two files share their blocks (btrfs, XFS). Other systems and file systems reject it."""
 
 
 def copy_file(source: Path, target: Path, on_bytes: OnBytes) -> str:
-    """Copy a file and return the SHA-256 of what was written. Shares the blocks where the file system can."""
+    """Copy a file and return the SHA-256 of the copy. Shares blocks if the file system supports it."""
     try:
         reader = source.open("rb")
     except OSError as error:
-        raise StoreError(f"{source} cannot be read ({error.strerror}); check that it exists and is yours.") from error
+        raise StoreError(
+            f"{source} cannot be read ({error.strerror}); check that it exists and that you may read it."
+        ) from error
     with reader:
         if _share_blocks(reader, target):
             return hash_file(target, on_bytes)
         digest = hashlib.sha256()
-        with writing(target), target.open("wb") as writer:
+        with explain_write_errors(target), target.open("wb") as writer:
             while chunk := _read(reader, source):
                 digest.update(chunk)
                 writer.write(chunk)
@@ -41,9 +43,10 @@ def _read(reader: BinaryIO, source: Path) -> bytes:
 
 
 def _share_blocks(reader: BinaryIO, target: Path) -> bool:
-    with writing(target), target.open("wb") as writer:
+    """Create ``target`` with the blocks of the open file. Return whether the file system supports it."""
+    with explain_write_errors(target), target.open("wb") as writer:
         try:
             fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
-        except OSError:  # not Linux, not such a file system, or two of them: copy the bytes
+        except OSError:  # another system, another file system, or two file systems
             return False
     return True

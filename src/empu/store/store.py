@@ -1,158 +1,126 @@
-"""The store's folder: models by content, names beside them, and nothing anywhere else.
+"""The store: models identified by content, and the names that users give them.
 
     EMPU_HOME (or ~/.empu)
       models/<id>/model.json      the record
-      models/<id>/files/…         the files, unless they were linked
-      models/<id>/LICENSE         its licence text, where there is one
-      models/<id>/verified.json   which files were hashed in full, and how they looked then
-      models/names/<name>         one line: the id that the name means
-      cache/packed/<key>.bin      weights as an engine reads them; these may go at any time (packed.py)
-      ledger.db                   the ledger, which the store does not open itself
-      tmp/<key>/                  a pull in progress, locked by its process; resumed or swept later
+      models/<id>/files/…         the files, unless they are linked
+      models/<id>/LICENSE         the licence text, if there is one
+      models/<id>/verified.json   stamps of the files at their last full check (file_checks.py)
+      models/names/<name>         one line: the id of the named model
+      cache/packed/<key>.bin      weights in the layout of an engine; deletable at any time (weight_cache_cleanup.py)
+      ledger.db                   the ledger, which the store itself does not open
+      tmp/<key>/                  a pull or tuning run in progress (staging.py)
 
-A model's folder and a name each appear in one step (a rename, a link), so that a crash leaves a finished model or none.
+A model's folder and a name each appear in one atomic step, so a crash leaves a complete model or none.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from empu.errors import StoreError, UsageError
-from empu.ledger.hashing import FileId, hash_file, tagged
-from empu.store import model_record
+from empu.ledger.hashing import tagged
+from empu.store import model_record, staging
+from empu.store.file_checks import check_files
 from empu.store.model_record import ModelRecord
-from empu.store.pull.progress import Progress, Silent
+from empu.store.names import DEFAULT_NAME, NAME_PATTERN, check_name
+from empu.store.progress import SilentProgress, TransferProgress
+from empu.store.stored_model import StoredModel
 from empu.system import durable
 from empu.system.paths import user_path
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-DEFAULT = "default"
-"""The name that means one pinned model, and can mean no other."""
-RUN = "tune-"
-"""How the keys of runs begin."""
-LEFTOVER_DAYS = 7
-"""Broken pulls are kept this long for being resumed."""
+MAX_NAMES_SHOWN = 6
+WRITER_TIMEOUT_S = 60.0
 
-_ID = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})")
-_SETTLED_NS = 50_000_000
-"""A file that changed less than this before it was hashed is hashed again next time, since file clocks are coarse."""
+_ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})")
+_ID = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class StoredModel:
-    """One model of the store under one of its names (``None``: it has no name)."""
-
-    name: str | None
-    folder: Path
-    record: ModelRecord
-
-    @property
-    def files_root(self) -> Path:
-        """Folder that the names in the record are relative to."""
-        return Path(self.record.linked_to) if self.record.linked_to else self.folder / "files"
-
-    @property
-    def path(self) -> Path:
-        """What to open: the GGUF file, or the model's folder."""
-        return self.files_root / self.record.entry if self.record.entry else self.files_root
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What :meth:`Store.add` found: whether the model was new, and whether the name was."""
+class AddResult:
+    """Result of adding a model or a name: the model, and what of it was new."""
 
     model: StoredModel
-    new_model: bool
-    new_name: bool
+    is_new_model: bool
+    is_new_name: bool
 
 
 class Store:
-    """The models under one folder. Reading needs no lock; writers take turns."""
+    """The models below one folder. Readers take no lock; writers take turns."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.models = home / "models"
-        self.names_folder = self.models / "names"
-        self.tmp = home / "tmp"
+        self.models_folder = home / "models"
+        self.names_folder = self.models_folder / "names"
+        self.tmp_folder = home / "tmp"
         self.ledger_path = home / "ledger.db"
 
     @classmethod
     def of_user(cls) -> Store:
-        """``EMPU_HOME``, or ``~/.empu``."""
+        """Return the store at ``EMPU_HOME``, or at ``~/.empu``."""
         home = user_path(os.environ.get("EMPU_HOME") or "~/.empu").absolute()
         if home.exists() and not home.is_dir():
-            raise StoreError(f"The store {home} is no folder; set EMPU_HOME to one, or to where one may be made.")
+            raise StoreError(f"The store {home} is not a folder; set EMPU_HOME to a folder or to a new path.")
         return cls(home)
 
-    # Asking
+    # Queries
 
     def names(self) -> dict[str, str]:
-        """Name -> id, in alphabetical order."""
-        return {path.name: self._named(path) for path in self._name_files()}
+        """Return name -> id, in alphabetical order."""
+        return {path.name: _read_name(path) for path in self._name_files()}
 
-    def all(self, damaged: Callable[[str], None] | None = None) -> list[StoredModel]:
-        """Every name with its model, then the models without a name.
+    def list_models(self, on_damaged: Callable[[str], None] | None = None) -> list[StoredModel]:
+        """Return every named model, then the models without a name.
 
-        Raises :class:`~empu.errors.StoreError` for one whose record cannot be read, or leaves it out and says so to
-        ``damaged``.
+        A model whose record cannot be read raises :class:`~empu.errors.StoreError`. With ``on_damaged``, it is skipped
+        and ``on_damaged`` receives the message.
         """
-        found: list[StoredModel] = []
+        models: list[StoredModel] = []
         tried: set[str] = set()
-
-        def take(name: str | None, place: Path | str) -> None:
-            try:
-                identity = self._named(place) if isinstance(place, Path) else place
-                tried.add(identity)
-                found.append(self._load(name, identity))
-            except StoreError as error:
-                if damaged is None:
-                    raise
-                damaged(f"{name or str(place)[:12]} is left out: {error}")
-
         for path in self._name_files():
-            take(path.name, path)
-        for identity in sorted(set(self._ids()) - tried):
-            take(None, identity)
-        return found
+            with _skip_damaged(path.name, on_damaged):
+                model_id = _read_name(path)
+                tried.add(model_id)
+                models.append(self._load(path.name, model_id))
+        for model_id in sorted(set(self._ids()) - tried):
+            with _skip_damaged(model_id[:12], on_damaged):
+                models.append(self._load(None, model_id))
+        return models
 
-    def named(self, name: str) -> StoredModel | None:
-        """The model of that name."""
-        identity = self.meaning(name)
-        return self._load(name, identity) if identity is not None else None
+    def find_by_name(self, name: str) -> StoredModel | None:
+        """Return the model with this name."""
+        model_id = self.id_of_name(name)
+        return self._load(name, model_id) if model_id is not None else None
 
-    def meaning(self, name: str) -> str | None:
-        """The id that ``name`` stands for now; ``None`` for no name of the store."""
+    def id_of_name(self, name: str) -> str | None:
+        """Return the id of the model with this name; ``None`` if the store has no such name."""
         path = self.names_folder / name
-        return self._named(path) if NAME.fullmatch(name) and path.is_file() else None
+        return _read_name(path) if NAME_PATTERN.fullmatch(name) and path.is_file() else None
 
     def find(self, text: str) -> StoredModel | None:
-        """The model of that name, or whose id begins so (at least 8 hex digits, ``sha256:`` in front or not)."""
-        if (model := self.named(text)) is not None:
+        """Return the model with this name, or whose id starts with it (at least 8 hex digits, ``sha256:`` allowed)."""
+        if (model := self.find_by_name(text)) is not None:
             return model
-        if not (match := _ID.fullmatch(text)):
+        if not (match := _ID_PREFIX.fullmatch(text)):
             return None
-        matches = [identity for identity in self._ids() if identity.startswith(match[1])]
+        matches = [model_id for model_id in self._ids() if model_id.startswith(match[1])]
         if len(matches) > 1:
             raise UsageError(
-                f"{len(matches)} models in the store have ids that begin with {match[1]}; give more of it."
+                f"{len(matches)} models in the store have ids that start with {match[1]}; give more digits."
             )
         if not matches:
             return None
-        name = next((name for name, identity in self.names().items() if identity == matches[0]), None)
+        name = next((name for name, model_id in self.names().items() if model_id == matches[0]), None)
         return self._load(name, matches[0])
 
     def resolve(self, text: str) -> StoredModel | Path:
-        """What a user means by MODEL: a name or id in the store, otherwise a path that exists.
+        """Resolve a MODEL argument: a name or id in the store, otherwise an existing path. Never downloads.
 
-        Raises :class:`~empu.errors.StoreError` when it is neither. Never fetches.
+        Raises :class:`~empu.errors.StoreError` if it is neither.
         """
         looks_like_path = "/" in text or text.startswith((".", "~"))
         if not looks_like_path and (model := self.find(text)) is not None:
@@ -160,81 +128,51 @@ class Store:
         path = user_path(text)
         if text and path.exists():
             return path
-        if text == DEFAULT:
+        if text == DEFAULT_NAME:
             raise StoreError("The default model is not in the store yet; fetch it once with: empu pull default")
         if text.startswith("hf:"):
-            raise StoreError(f"{text} names a repository, not a model here; fetch it first with: empu pull {text}")
+            raise StoreError(f"{text} is a repository, not a model in the store; fetch it first with: empu pull {text}")
         if looks_like_path:
             raise StoreError(f"{text} does not exist; give a GGUF file, the folder of a model, or a name in the store.")
-        known = ", ".join(list(self.names())[:6])
-        here = f"it has {known}" if known else "it is empty, and `empu pull default` brings the first one"
-        raise StoreError(f"No model in the store is called {text!r} and no such path exists; {here}.")
+        known = ", ".join(list(self.names())[:MAX_NAMES_SHOWN])
+        hint = f"the store has {known}" if known else "the store is empty; add a first model with: empu pull default"
+        raise StoreError(f"No model in the store is called {text!r} and no such path exists; {hint}.")
 
     def base_of(self, model: StoredModel) -> StoredModel | None:
-        """The model that ``model`` is an adapter of; ``None`` for a model that stands alone.
+        """Return the base model of an adapter; ``None`` for a complete model.
 
-        Raises :class:`~empu.errors.StoreError` when it is gone.
+        Raises :class:`~empu.errors.StoreError` if the base is not in the store.
         """
         if model.record.base is None:
             return None
         if (base := self.find(model.record.base)) is None:
             raise StoreError(
-                f"{model.name or model.record.id[:12]} is tuned from {tagged(model.record.base[:12])}…, which is not "
-                "in the store any more; pull that model again."
+                f"The base model of {model.name or model.record.id[:12]}, {tagged(model.record.base[:12])}…, is not in "
+                "the store any more; pull it again."
             )
         return base
 
-    def verify(self, model: StoredModel, progress: Progress | None = None) -> None:
-        """Make sure that every byte is the recorded one: by hash the first time and whenever a file looks touched
-        (size, times, inode), otherwise by those looks.
-
-        Raises :class:`~empu.errors.StoreError` naming the file.
-        """
-        progress = progress or Silent()
-        seen = self._seen(model)
-        looks: dict[str, list[int]] = {}
-        for file in model.record.files:
-            look = self._look(model, file)
-            settled = time.time_ns() - look[2] > _SETTLED_NS
-            if seen.get(file.name) != look:
-                progress.start(f"checking {file.name}", file.size)
-                digest = hash_file(model.files_root / file.name, progress.advance)
-                progress.finish()
-                if digest != file.sha256:
-                    raise StoreError(
-                        f"{model.files_root / file.name} changed since it was recorded: its SHA-256 is {digest[:16]}…, "
-                        f"not {file.sha256[:16]}…; {self._remedy(model)}."
-                    )
-            if settled and self._look(model, file) == look:
-                looks[file.name] = look
-        if looks != seen and os.access(model.folder, os.W_OK):
-            with durable.writing(model.folder):
-                durable.write_atomically(model.folder / "verified.json", json.dumps(looks).encode())
+    def verify(self, model: StoredModel, progress: TransferProgress | None = None) -> None:
+        """Check that the files of a model are the recorded ones; see :func:`~empu.store.file_checks.check_files`."""
+        check_files(model, progress or SilentProgress())
 
     # Adding
 
     @contextmanager
     def staging(self, key: str, *, keep: bool = False) -> Iterator[Path]:
-        """A folder inside the store for one pull, held by this process, and deleted at its end.
+        """Create and lock a staging folder for one pull or run, and delete it at the end.
 
-        With ``keep`` a pull that fails leaves it, so that the next one with the same ``key`` goes on from there; it is
-        swept after a week, unless its key says that it is a run's.
+        With ``keep``, the folder stays after an error, so that the next call with the same ``key`` resumes. It is swept
+        after a week, unless it belongs to a tuning run.
         """
-        folder = self.tmp / key
-        with durable.writing(self.home):
-            for needed in (self.home, self.models, self.names_folder, self.tmp, folder):
+        folder = self.tmp_folder / key
+        with durable.explain_write_errors(self.home):
+            for needed in (self.home, self.models_folder, self.names_folder, self.tmp_folder, folder):
                 needed.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.utime(folder)  # one that was left long ago is in use again
-        self._sweep()
-        busy = "Another empu process is fetching the same model; wait until it is done and run this command again."
-        with durable.folder_lock(folder, wait_s=0.0, busy=busy):
-            try:
-                yield folder
-            except BaseException:
-                if not keep:
-                    shutil.rmtree(folder, ignore_errors=True)
-                raise
-            durable.remove_tree(folder)
+            staging.mark_used(folder)
+        staging.sweep(self.tmp_folder)
+        with staging.locked_folder(folder, keep=keep):
+            yield folder
 
     def add(
         self,
@@ -245,142 +183,109 @@ class Store:
         *,
         replace: bool = False,
         move_name: bool = False,
-    ) -> Added:
-        """Take a staged model (``staged``/files/… unless linked) into the store and give it ``name``.
+    ) -> AddResult:
+        """Move a staged model (``staged``/files/… unless linked) into the store and give it ``name``.
 
-        A model that is there already stays as it is, unless ``replace`` says that its files were found damaged. Raises
-        :class:`~empu.errors.StoreError` when the name means another model; nothing has changed then. With ``move_name``
-        the name leaves that model, which stays under its id.
+        A model that the store has already stays unchanged, unless ``replace`` says that its files are damaged. Raises
+        :class:`~empu.errors.StoreError`, and changes nothing, if another model has the name. With ``move_name``, the
+        name moves to the new model and the other one stays under its id.
         """
         check_name(name)
-        target = self.models / record.id
-        with self._writer():
+        target = self.models_folder / record.id
+        with self._write_lock():
             if not move_name:
-                self.check_free(name, record.id)
+                self.check_name_free(name, record.id)
             is_new = not (target / "model.json").exists()
             if is_new or replace:
-                with durable.writing(self.home):
+                with durable.explain_write_errors(self.home):
                     if record.licence.text_file and licence_text is not None:
                         (staged / record.licence.text_file).write_text(licence_text, encoding="utf-8")
                     (staged / "model.json").write_bytes(model_record.write(record))
-                    self._protect(staged)
-                    durable.flush_tree(staged)
+                    _make_files_read_only(staged)
+                    durable.fsync_tree(staged)
                     if target.exists():
                         target.rename(staged.parent / "replaced")
                     staged.rename(target)
-                    durable.flush_folder(self.models)
-            with durable.writing(self.home):
-                meaning = f"{record.id}\n".encode()
-                new_name = durable.create_once(self.names_folder / name, meaning)
-                if not new_name and move_name:
-                    durable.write_atomically(self.names_folder / name, meaning)
-        return Added(self._load(name, record.id), is_new or replace, new_name)
+                    durable.fsync_folder(self.models_folder)
+            is_new_name = self._write_name(name, record.id, replace=move_name)
+        return AddResult(self._load(name, record.id), is_new or replace, is_new_name)
 
-    def name_again(self, model: StoredModel, name: str) -> Added:
+    def add_name(self, model: StoredModel, name: str) -> AddResult:
         """Give a model of the store another name."""
         check_name(name)
-        with self._writer():
-            self.check_free(name, model.record.id)
-            with durable.writing(self.home):
-                new_name = durable.create_once(self.names_folder / name, f"{model.record.id}\n".encode())
-        return Added(self._load(name, model.record.id), False, new_name)
+        with self._write_lock():
+            self.check_name_free(name, model.record.id)
+            is_new_name = self._write_name(name, model.record.id)
+        return AddResult(self._load(name, model.record.id), False, is_new_name)
 
-    def check_free(self, name: str, identity: str | None, remedy: str = "choose another one with --name") -> None:
-        """Raise unless ``name`` is free or means ``identity`` already."""
+    def check_name_free(self, name: str, model_id: str | None, remedy: str = "choose another one with --name") -> None:
+        """Raise :class:`~empu.errors.StoreError` if ``name`` belongs to a model other than ``model_id``."""
         path = self.names_folder / name
-        if path.is_file() and (taken := self._named(path)) != identity:
+        if path.is_file() and (taken := _read_name(path)) != model_id:
             raise StoreError(
-                f"The name {name!r} already means another model ({tagged(taken[:12])}…) and keeps its meaning; "
+                f"The name {name!r} belongs to another model already ({tagged(taken[:12])}…), and names do not change; "
                 f"{remedy}."
             )
 
-    # Inside
+    # Helpers
 
     @contextmanager
-    def _writer(self) -> Iterator[None]:
-        with durable.folder_lock(self.models, wait_s=60.0, busy=f"Another empu process keeps {self.models} locked."):
+    def _write_lock(self) -> Iterator[None]:
+        busy = f"Another empu process has locked {self.models_folder}; wait for it to finish, then try again."
+        with durable.folder_lock(self.models_folder, timeout_s=WRITER_TIMEOUT_S, busy_message=busy):
             yield
+
+    def _write_name(self, name: str, model_id: str, *, replace: bool = False) -> bool:
+        """Write the file of a name. Return whether the name is new."""
+        content = f"{model_id}\n".encode()
+        with durable.explain_write_errors(self.home):
+            is_new = durable.create_exclusively(self.names_folder / name, content)
+            if replace and not is_new:
+                durable.write_atomically(self.names_folder / name, content)
+        return is_new
 
     def _name_files(self) -> list[Path]:
         if not self.names_folder.is_dir():
             return []
-        return sorted(path for path in self.names_folder.iterdir() if NAME.fullmatch(path.name))
+        return sorted(path for path in self.names_folder.iterdir() if NAME_PATTERN.fullmatch(path.name))
 
     def _ids(self) -> list[str]:
-        if not self.models.is_dir():
+        if not self.models_folder.is_dir():
             return []
-        return sorted(p.name for p in self.models.iterdir() if len(p.name) == 64 and (p / "model.json").is_file())
+        folders = self.models_folder.iterdir()
+        return sorted(path.name for path in folders if len(path.name) == 64 and (path / "model.json").is_file())
 
-    def _load(self, name: str | None, identity: str) -> StoredModel:
-        folder = self.models / identity
+    def _load(self, name: str | None, model_id: str) -> StoredModel:
+        folder = self.models_folder / model_id
         record = model_record.read(folder / "model.json")
-        if record.id != identity:
+        if record.id != model_id:
             raise StoreError(f"{folder / 'model.json'} describes another model; delete {folder} and pull it again.")
         return StoredModel(name, folder, record)
 
-    def _named(self, path: Path) -> str:
-        try:
-            identity = path.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"{path} cannot be read ({error}); delete it and pull the model again.") from error
-        if not re.fullmatch("[0-9a-f]{64}", identity):
-            raise StoreError(f"{path} is damaged: it should hold a model's id; delete it and pull the model again.")
-        return identity
 
-    def _seen(self, model: StoredModel) -> dict[str, list[int]]:
-        """Looks at the last full check. A missing or damaged note only means that everything is hashed again."""
-        try:
-            data = json.loads((model.folder / "verified.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return data if isinstance(data, dict) else {}
-
-    def _look(self, model: StoredModel, file: FileId) -> list[int]:
-        path = model.files_root / file.name
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise StoreError(f"{path} cannot be read ({error.strerror}); {self._remedy(model)}.") from error
-        if stat.st_size != file.size:
-            raise StoreError(
-                f"{path} has {stat.st_size:,} bytes and {file.size:,} were recorded; {self._remedy(model)}."
-            )
-        return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-
-    def _remedy(self, model: StoredModel) -> str:
-        if model.record.linked_to:
-            return "put the recorded file back, or pull the changed one under another name"
-        return f"bring it back with: empu pull {model.record.source.typed}"
-
-    def _protect(self, staged: Path) -> None:
-        for path in (staged / "files").rglob("*"):
-            if path.is_file():
-                path.chmod(0o444)
-
-    def _sweep(self) -> None:
-        """Delete what broken pulls left long ago, unless their process still runs. Runs that were stopped stay."""
-        oldest = time.time() - LEFTOVER_DAYS * 86_400
-        for folder in self.tmp.iterdir():
-            if folder.name.startswith(RUN):
-                continue
-            try:
-                if folder.is_dir() and max(path.stat().st_mtime for path in (folder, *folder.iterdir())) < oldest:
-                    with durable.folder_lock(folder, wait_s=0.0, busy=""):
-                        shutil.rmtree(folder, ignore_errors=True)
-            except (StoreError, FileNotFoundError):
-                continue  # in use, or swept by another process just now
+@contextmanager
+def _skip_damaged(label: str, on_damaged: Callable[[str], None] | None) -> Iterator[None]:
+    """Report an error of the block to ``on_damaged``; raise it if that is ``None``."""
+    try:
+        yield
+    except StoreError as error:
+        if on_damaged is None:
+            raise
+        on_damaged(f"{label} is skipped: {error}")
 
 
-def check_name(name: str) -> None:
-    """Raise :class:`~empu.errors.UsageError` unless ``name`` can be the name of a model."""
-    if not NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be a model's name; use up to 64 small letters, digits, '.', '_' and '-', beginning with "
-            "a letter or digit."
-        )
+def _read_name(path: Path) -> str:
+    """Return the id in the file of a name."""
+    try:
+        model_id = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); delete it and pull the model again.") from error
+    if not _ID.fullmatch(model_id):
+        raise StoreError(f"{path} is damaged: it must hold the id of a model; delete it and pull the model again.")
+    return model_id
 
 
-def name_from(text: str) -> str:
-    """A valid name made from a file or repository name."""
-    slug = re.sub(r"[^a-z0-9._-]+", "-", text.casefold()).strip("-._")
-    return slug[:64].rstrip("-._") or "model"
+def _make_files_read_only(staged: Path) -> None:
+    for path in (staged / "files").rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)

@@ -1,4 +1,4 @@
-"""What this process runs on."""
+"""The processor of this machine: its name and how many cores this process may use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpu_name() -> str:
-    """The processor as the system calls it, or its architecture."""
+    """Return the processor's model name, or its architecture where the system does not tell the name."""
     try:
-        with _CPUINFO.open(encoding="utf-8", errors="replace") as info:
-            for line in info:
+        with _CPUINFO.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
                 key, _, value = line.partition(":")
                 if key.strip() in ("model name", "Model"):
                     return value.strip()
@@ -22,6 +22,6 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def processors() -> int:
-    """Those that this process may use."""
+def available_cpus() -> int:
+    """Return the number of logical CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

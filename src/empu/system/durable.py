@@ -1,7 +1,7 @@
-"""Writing that survives a crash, and the sentences for when it cannot be done.
+"""Durable file writes: a file or folder appears whole or not at all, and survives a crash afterwards.
 
-A file appears whole or not at all: written under a temporary name, flushed to the disk, then renamed. Folders take
-part, since a rename is durable only when its folder is flushed as well.
+Data is written under a temporary name, flushed to disk, then renamed. The folder is flushed too, since a rename is
+durable only then. Failed writes become error messages that say what to do.
 """
 
 from __future__ import annotations
@@ -19,86 +19,92 @@ from typing import BinaryIO
 
 from empu.errors import CheckpointError, EmpuError, StoreError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_ELSEWHERE = "choose a place"
-_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_PERMITTED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_CHOOSE_FOLDER = "choose a folder"
 
 
 def write_error(
-    error: OSError, where: Path, kind: type[EmpuError] = StoreError, elsewhere: str = "set EMPU_HOME to another folder"
+    error: OSError,
+    path: Path,
+    error_type: type[EmpuError] = StoreError,
+    alternative: str = "set EMPU_HOME to another folder",
 ) -> EmpuError:
-    """The sentence for a failed write under ``where``; ``elsewhere`` says how to write to another place."""
-    if error.errno in _FULL:
-        return kind(
-            f"There is no room left while writing {where} ({error.strerror}); nothing was added: free some space, or "
-            f"{elsewhere} on a larger disk."
+    """Return the error for a failed write to ``path``. ``alternative`` says how to write somewhere else."""
+    if error.errno in _DISK_FULL:
+        return error_type(
+            f"There is no room left while writing {path} ({error.strerror}); nothing was added: free some space, or "
+            f"{alternative} on a larger disk."
         )
-    if error.errno in _FORBIDDEN:
-        return kind(
-            f"{where} cannot be written ({error.strerror}); give yourself the right to write there, or {elsewhere}."
+    if error.errno in _NOT_PERMITTED:
+        return error_type(
+            f"{path} cannot be written ({error.strerror}); give yourself the right to write there, or {alternative}."
         )
-    return kind(f"{where} cannot be written ({error.strerror or error}); check the disk and try again.")
+    return error_type(f"{path} cannot be written ({error.strerror or error}); check the disk and try again.")
 
 
 @contextmanager
-def writing(where: Path) -> Iterator[None]:
-    """Turns the ``OSError`` of a write below ``where`` into its sentence. Reads of other places stay outside."""
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Convert an ``OSError`` of the block into a :class:`~empu.errors.StoreError` about writing to ``path``.
+
+    Keep reads of other files outside the block.
+    """
     try:
         yield
     except OSError as error:
-        raise write_error(error, where) from error
+        raise write_error(error, path) from error
 
 
-def flush_folder(folder: Path) -> None:
-    """Make renames and new names inside ``folder`` durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def fsync_folder(folder: Path) -> None:
+    """Flush a folder to disk, so that files created or renamed in it survive a crash."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
-def flush_tree(folder: Path) -> None:
-    """Make every file and folder below ``folder`` durable."""
+def fsync_tree(folder: Path) -> None:
+    """Flush every file and folder below ``folder`` to disk."""
     for root, _, files in os.walk(folder):
         for name in files:
             with (Path(root) / name).open("rb") as file:
                 os.fsync(file.fileno())
-        flush_folder(Path(root))
+        fsync_folder(Path(root))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace or create ``path``: afterwards it holds ``data`` or, after a crash, what it held before."""
-    with _beside(path) as (file, temporary):
+    """Write ``data`` to ``path``. After a crash the file holds either the new or the old content."""
+    with _temporary_file(path) as (file, temporary):
         file.write(data)
         _flush(file)
         temporary.replace(path)
-    flush_folder(path.parent)
+    fsync_folder(path.parent)
 
 
-def create_once(path: Path, data: bytes) -> bool:
-    """Create ``path`` holding ``data``, whole or not at all; ``False`` when the name is taken already."""
-    with _beside(path) as (file, temporary):
+def create_exclusively(path: Path, data: bytes) -> bool:
+    """Create ``path`` with ``data``, whole or not at all. Return ``False`` if ``path`` exists already."""
+    with _temporary_file(path) as (file, temporary):
         file.write(data)
         _flush(file)
         try:
             os.link(temporary, path)
         except FileExistsError:
             return False
-    flush_folder(path.parent)
+    fsync_folder(path.parent)
     return True
 
 
 @contextmanager
-def replacing(path: Path, *, flush: bool = True) -> Iterator[BinaryIO]:
-    """A file open for writing that takes the name ``path`` once the block ends well, and vanishes otherwise.
+def atomic_file(path: Path, *, flush: bool = True) -> Iterator[BinaryIO]:
+    """Open a temporary file for writing that replaces ``path`` when the block succeeds and is deleted otherwise.
 
-    Without ``flush`` the disk gets it when the system likes: quick, and after a crash of the machine its bytes may be
-    wrong, so only for what is checked before it is believed. Raises :class:`CheckpointError` when it cannot be written,
-    a full disk included.
+    ``flush=False`` skips the flush to disk. It is faster, but a crash of the machine may leave wrong bytes under
+    ``path``, so the reader has to verify them. Raises :class:`CheckpointError` when writing fails, for example because
+    the disk is full.
     """
     try:
-        with _beside(path) as (file, temporary):
+        with _temporary_file(path) as (file, temporary):
             yield file
             if flush:
                 _flush(file)
@@ -106,16 +112,16 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[BinaryIO]:
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         if flush:
-            flush_folder(path.parent)
+            fsync_folder(path.parent)
     except OSError as error:
-        raise write_error(error, path, CheckpointError, _ELSEWHERE) from error
+        raise write_error(error, path, CheckpointError, _CHOOSE_FOLDER) from error
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the name ``path`` once the block ends well, and vanishes otherwise.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Create a temporary folder that becomes ``path`` when the block succeeds and is deleted otherwise.
 
-    Raises :class:`CheckpointError` when ``path`` holds something already or cannot be written.
+    Raises :class:`CheckpointError` when ``path`` exists and is not an empty folder, or cannot be written.
     """
     try:
         if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
@@ -124,24 +130,24 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
             yield temporary
-            flush_folder(temporary)
+            fsync_folder(temporary)
             temporary.chmod(0o777 & ~_umask())
             temporary.replace(path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        flush_folder(path.parent)
+        fsync_folder(path.parent)
     except OSError as error:
-        raise write_error(error, path, CheckpointError, _ELSEWHERE) from error
+        raise write_error(error, path, CheckpointError, _CHOOSE_FOLDER) from error
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A temporary file beside ``path``, open for writing; gone afterwards, unless it was renamed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def _temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """Open a temporary file in the folder of ``path``. It is deleted afterwards unless it was renamed."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             yield file, temporary
     finally:
         temporary.unlink(missing_ok=True)
@@ -153,41 +159,42 @@ def _flush(file: BinaryIO) -> None:
 
 
 def _umask() -> int:
-    """The mode bits that new files lack. Python can only tell by setting them, so they are put back at once."""
+    """Return the process umask. Python can only read it by setting it, so it is restored at once."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a folder with everything in it; it is fine if it is gone already."""
+    """Delete a folder and its content, if it exists."""
     if folder.exists():
-        with writing(folder):
+        with explain_write_errors(folder):
             shutil.rmtree(folder)
 
 
 @contextmanager
-def folder_lock(folder: Path, *, wait_s: float, busy: str) -> Iterator[None]:
-    """Hold ``folder`` against other processes (``flock``, which ends with the process that holds it).
+def folder_lock(folder: Path, *, timeout_s: float, busy_message: str) -> Iterator[None]:
+    """Hold an exclusive lock on ``folder`` (``flock``, which ends with the process that holds it).
 
-    Raises :class:`~empu.errors.StoreError` saying ``busy`` when another process holds it for longer than ``wait_s``.
+    Raises :class:`~empu.errors.StoreError` with ``busy_message`` when another process holds the lock for longer than
+    ``timeout_s``.
     """
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
-        raise StoreError(busy) from None  # its holder finished and removed it
-    deadline = time.monotonic() + wait_s
+        raise StoreError(busy_message) from None  # the holder finished and removed the folder
+    deadline = time.monotonic() + timeout_s
     try:
         while True:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise StoreError(busy) from None
+                    raise StoreError(busy_message) from None
                 time.sleep(0.05)
-        if not (folder.exists() and os.path.samestat(os.fstat(handle), folder.stat())):
-            raise StoreError(busy)  # its holder finished and removed it between our two steps
+        if not (folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat())):
+            raise StoreError(busy_message)  # the holder removed the folder between our open and our lock
         yield
     finally:
-        os.close(handle)
+        os.close(descriptor)

@@ -1,111 +1,122 @@
-"""Reading files that others made: regular files only, bounded sizes, and JSON in which nothing has two meanings."""
+"""Strict, bounded JSON: the one reader for model files, HTTP requests and the store's files.
+
+It is stricter than Python's ``json``, so that a document means the same to every reader. Knows nothing of files.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from empu.system.quoting import quoted
 
-from empu.errors import CheckpointError
+MAX_JSON_BYTES = 16 << 20
+"""Default size limit. The safetensors header of Llama 3.1 405B, the largest of its family, has about 150 KB."""
+MAX_JSON_DEPTH = 64
+"""Default limit on nested objects and lists."""
 
-Bytes = npt.NDArray[np.uint8]
-
-JSON_LIMIT = 16 << 20
-"""Bytes of one JSON document. The header of Llama 3.1 405B, the largest of this family, has about 150 KB."""
-
-
-def map_file(path: Path) -> Bytes:
-    """The bytes of a file, memory-mapped and read-only. Raises :class:`CheckpointError` if there is nothing to map."""
-    try:
-        if not path.is_file():  # a pipe or a device would block or never end
-            raise CheckpointError(f"{path} is not a regular file.")
-        if path.stat().st_size == 0:
-            raise CheckpointError(f"{path} is empty; its download was probably cut off, so fetch it again.")
-        return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def read_small(path: Path, limit: int) -> bytes:
-    """The whole content of a file of at most ``limit`` bytes."""
-    try:
-        if not path.is_file():
-            raise CheckpointError(f"{path} is not a regular file.")
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if len(data) > limit:
-        raise CheckpointError(f"{path} has more than {limit:,} bytes, which no file of its kind needs.")
-    return data
+class JsonError(ValueError):
+    """The data is not strict JSON or exceeds a limit. The message is a clause such as "byte 3 is not UTF-8 text"."""
 
 
-def read_json_object(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
-    """The object in a JSON file; see :func:`parse_json` for what is refused."""
-    value = parse_json(read_small(path, limit), str(path))
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds a JSON {type(value).__name__}; expected an object.")
-    return value
+class JsonDepthError(JsonError):
+    """Objects and lists are nested too deeply."""
 
 
-def parse_json(data: bytes, where: str) -> object:
-    """JSON as RFC 8259 has it, and stricter than Python's own reader.
+def parse_json(data: bytes, *, max_bytes: int = MAX_JSON_BYTES, max_depth: int = MAX_JSON_DEPTH) -> Any:
+    """Parse JSON as defined by RFC 8259, with the restrictions of I-JSON (RFC 7493).
 
-    Refused: text that is not UTF-8, a key twice in one object, NaN and Infinity, half of a surrogate pair, and nesting
-    that exhausts the stack. ``-0`` is a float, so that it is no length. ``where`` opens the error message.
+    Raises :class:`JsonError` for data above ``max_bytes``, text that is not UTF-8, a key that occurs twice in one
+    object, NaN and Infinity, numbers beyond the range of a float, and unpaired surrogates. Raises
+    :class:`JsonDepthError` for nesting above ``max_depth``. ``-0`` becomes a float, so that it cannot pass as a length.
     """
+    if len(data) > max_bytes:
+        raise JsonError(f"it has more than {max_bytes:,} bytes")
     try:
-        text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_int=_integer)
-        if _SURROGATE.search(text):
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_refuse_constant,
+            parse_int=_parse_int,
+            parse_float=_parse_float,
+        )
+        if _SURROGATE_ESCAPE.search(data):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"{where}: byte {error.start} is not UTF-8 text.") from error
-    except UnicodeEncodeError as error:
-        raise CheckpointError(f"{where}: a string holds half of a surrogate pair.") from error
-    except _NotJsonError as error:
-        raise CheckpointError(f"{where}: {error}.") from error
+        raise JsonError(f"byte {error.start:,} is not UTF-8 text") from None
+    except UnicodeEncodeError:
+        raise JsonError("a string holds half of a surrogate pair") from None
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{where} is not JSON: {error.msg} at character {error.pos:,}.") from error
-    except ValueError as error:  # Python's limit on the digits of one integer
-        raise CheckpointError(f"{where} is not usable JSON: a number is too long.") from error
-    except RecursionError as error:
-        raise CheckpointError(f"{where} is not usable JSON: it is nested too deeply.") from error
+        raise JsonError(f"{error.msg.removesuffix(' at')} at character {error.pos:,}") from None
+    except RecursionError:
+        raise _too_deep(max_depth) from None
+    _check_depth(value, max_depth)
     return value
 
 
-def shown(text: str, limit: int = 80) -> str:
-    """A name out of a file, made fit for a message: quoted, control characters escaped, long ones cut."""
-    return repr(text if len(text) <= limit else text[:limit] + "…")
+def parse_json_object(
+    data: bytes, *, max_bytes: int = MAX_JSON_BYTES, max_depth: int = MAX_JSON_DEPTH
+) -> dict[str, Any]:
+    """Parse a JSON object; see :func:`parse_json`. Raises :class:`JsonError` for any other kind of value."""
+    value = parse_json(data, max_bytes=max_bytes, max_depth=max_depth)
+    if not isinstance(value, dict):
+        raise JsonError(f"it holds {json_kind(value)}; expected an object")
+    return value
 
 
-class _NotJsonError(Exception):
-    """Raised inside the JSON reader's hooks."""
+def json_kind(value: object) -> str:
+    """Return what kind of JSON value this is, in words."""
+    if value is None:
+        return "null"
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a whole number"}
+    return names.get(type(value), "a number with a fraction")
 
 
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+def _check_depth(value: object, max_depth: int) -> None:
+    containers: list[Any] = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(max_depth):
+        containers = [
+            item
+            for container in containers
+            for item in (container.values() if isinstance(container, dict) else container)
+            if item and isinstance(item, (dict, list))
+        ]
+        if not containers:
+            return
+    raise _too_deep(max_depth)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _NotJsonError(f"the key {shown(twice)} stands twice in one object")
+def _too_deep(max_depth: int) -> JsonDepthError:
+    return JsonDepthError(f"it is nested more than {max_depth} levels deep")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise JsonError(f"the key {quoted(key)} occurs twice in one object")
+        result[key] = value
     return result
 
 
-def _no_constant(name: str) -> float:
-    raise _NotJsonError(f"{name} is not a JSON number")
+def _refuse_constant(name: str) -> float:
+    raise JsonError(f"{name} is not a JSON number")
 
 
-def _integer(digits: str) -> int | float:
-    return -0.0 if digits == "-0" else int(digits)
+def _parse_int(digits: str) -> int | float:
+    try:
+        return -0.0 if digits == "-0" else int(digits)
+    except ValueError:  # Python limits the digits of one integer
+        raise JsonError("a number is too long") from None
 
 
-def _unreadable(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(f"{path} cannot be read ({error.strerror}); check that it exists and is yours to read.")
+def _parse_float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise JsonError(f"the number {quoted(digits)} is too large")
+    return value

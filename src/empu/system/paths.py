@@ -1,4 +1,4 @@
-"""Paths as users write them."""
+"""File paths as users type them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import os
 from pathlib import Path
 
 from empu.errors import UsageError
+from empu.system.quoting import shortened
 
-SHOWN = 60
+_MAX_SHOWN = 60
+"""Characters of an unusable path in an error message."""
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
-    """The path with ``~`` resolved. Raises :class:`UsageError` for what no file can be called, here or at all."""
+    """Return the path with ``~`` expanded. Raises :class:`UsageError` for text that cannot be a path."""
     try:
         path = Path(text).expanduser()
-        path.exists()  # asks the system; the answer does not matter
+        path.exists()  # asks the operating system, which raises for impossible names
     except (OSError, RuntimeError, ValueError) as error:
-        said = os.fspath(text)
-        short = said if len(said) <= SHOWN else said[:SHOWN] + "…"
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UsageError(f"{short} cannot be a path ({why}); check its spelling.") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        shown = shortened(os.fspath(text), _MAX_SHOWN)
+        raise UsageError(f"{shown} cannot be a path ({reason}); check its spelling.") from None
     return path

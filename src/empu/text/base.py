@@ -1,4 +1,4 @@
-"""What a tokenizer and a chat template are, whatever file they come from."""
+"""The interfaces of tokenizers and chat templates, whatever file they come from."""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 Message = Mapping[str, Any]
-"""One turn: ``role`` ("system", "user", "assistant", "tool") and ``content``; further keys as chat templates know
-them.
+"""One message of a dialogue: ``role`` ("system", "user", "assistant", "tool"), ``content``, and further keys that chat
+templates know.
 """
 
 
 class Tokenizer(Protocol):
-    """Text <-> token ids. Special tokens are control tokens; text that merely spells one stays text unless asked."""
+    """Converts text to token ids and back. Special tokens are control tokens, not part of the text."""
 
     vocab_size: int
-    """Number of ids that the tokenizer itself knows (the embedding may have more rows)."""
+    """Number of ids that the tokenizer knows. The embedding may have more rows."""
     bos_id: int | None
     eos_ids: frozenset[int]
     """Ids that end an answer: end of text, end of turn."""
     special_tokens: Mapping[str, int]
 
     def encode(self, text: str, *, parse_special: bool = False, add_bos: bool = False) -> list[int]:
-        """Ids of ``text``. With ``parse_special`` the spellings of special tokens become those tokens; otherwise they
-        stay text.
+        """Return the ids of ``text``.
+
+        With ``parse_special``, names of special tokens in the text become these tokens; otherwise they stay text.
         """
 
     def decode(self, ids: Iterable[int], *, keep_special: bool = False) -> str:
-        """Text of ``ids``; bytes that are not UTF-8 become U+FFFD."""
+        """Return the text of ``ids``. Bytes that are not UTF-8 become U+FFFD."""
 
     def token_bytes(self, token: int) -> bytes:
-        """The exact bytes that one token adds to running text; empty for special tokens."""
+        """Return the exact bytes that one token adds to a text; none for special tokens."""
 
 
 class ChatTemplate(Protocol):
-    """Messages -> the text that the model was trained to see."""
+    """Formats messages as the text that the model was trained on."""
 
     def render(
         self,
@@ -44,22 +45,23 @@ class ChatTemplate(Protocol):
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
-        """The dialogue as text. Raises :class:`~empu.errors.TemplateError`."""
+        """Return the dialogue as text. Raises :class:`~empu.errors.TemplateError`."""
 
 
 @runtime_checkable
-class MarkedEncoder(Protocol):
-    """A tokenizer that can be told which spellings of special tokens are none."""
+class MarkerAwareTokenizer(Protocol):
+    """A tokenizer that can be told which names of special tokens in a text are not special tokens."""
 
-    def encode_marked(self, text: str, marker: str) -> list[int]:
-        """Ids of ``text`` with its special tokens, save those in which the character ``marker`` stands: they are
-        tokenized as letters, and as if the marker had never been there.
+    def encode_with_marker(self, text: str, marker: str) -> list[int]:
+        """Return the ids of ``text``, parsing special tokens, except those that contain the character ``marker``.
+
+        These are tokenized as plain text, and as if the marker had never been there.
         """
 
 
 @runtime_checkable
-class DialogueFormat(Protocol):
-    """A chat template that writes token ids itself, because where its tokenizer starts anew matters."""
+class ChatEncoder(Protocol):
+    """A chat template that returns token ids itself, because it decides where tokenization starts anew."""
 
     def encode(
         self,
@@ -69,16 +71,18 @@ class DialogueFormat(Protocol):
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[int]:
-        """The dialogue as ids; contents never become special tokens. Raises :class:`~empu.errors.TemplateError`."""
+        """Return the dialogue as ids. Message contents never become special tokens.
+
+        Raises :class:`~empu.errors.TemplateError`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """All that a model needs to speak: its tokenizer, its chat template (base models have none) and how a prompt
-    begins.
-    """
+class TextProcessor:
+    """Everything that converts between text and tokens for one model."""
 
     tokenizer: Tokenizer
     template: ChatTemplate | None
+    """``None`` for base models, which have no chat template."""
     add_bos: bool
     """Whether a plain prompt begins with the BOS token."""

@@ -1,69 +1,68 @@
-"""What a specialist was made for, and how a row of it reads as a dialogue. Tuning, scoring and serving share this page.
+"""The task of a specialist: its kind, labels, instruction and answer schema. Shared by tuning, evaluation and serving.
 
-A task is written beside the specialist's weights (``task.json``), so that it is asked in the way it was tuned.
+A task is stored beside the specialist's weights (``task.json``), so that it is prompted in the way it was tuned.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from empu.errors import ConfigError
-from empu.text.base import Message, Text
-from empu.text.templates.chat_encoding import encode_chat
+from empu.system.files import read_json_object
+from empu.text.base import Message
 
-NONE_OF_THESE = "none of these"
-"""What a specialist for labels says of a text that it refuses."""
-FARTHEST = 700.0
-"""Log-odds beyond which a probability is 0 or 1 in 64 bits anyway, and an exponential would overflow."""
+NO_LABEL = "none of these"
+"""The answer of a label specialist for a text below its confidence threshold."""
+_MAX_LOG_ODDS = 700.0
+"""Beyond this a probability is 0 or 1 in 64 bits anyway, and the exponential would overflow."""
 
+TASK_FILE = "task.json"
 TaskKind = Literal["label", "completion", "messages"]
 KINDS: tuple[TaskKind, ...] = ("label", "completion", "messages")
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """``label``: choose one of ``labels``; ``completion``: answer freely; ``messages``: go on with a dialogue."""
+    """``label``: choose one of ``labels``; ``completion``: answer freely; ``messages``: continue a dialogue."""
 
     kind: TaskKind
     instruction: str | None = None
-    """System message that stands before each row; ``None``: the template's own, if it has one."""
+    """System message of each prompt; ``None``: the chat template's own, if it has one."""
     labels: tuple[str, ...] = ()
     shots: tuple[tuple[str, str], ...] = ()
-    """(prompt, answer) pairs that stand before the question as examples."""
+    """Few-shot examples before the question: (prompt, answer) pairs."""
     schema: Mapping[str, Any] | None = None
-    """JSON Schema that every answer keeps to."""
+    """JSON Schema that constrains every answer."""
     calibration: tuple[float, float] | None = None
-    """(slope, intercept) that turn the log-odds of a label's probability into those of its being right."""
-
+    """(slope, intercept) that map the log-odds of a label's probability to those of the label being correct."""
     threshold: float | None = None
-    """Confidence below which none of the labels is given; ``None``: always one."""
+    """Confidence below which no label is returned; ``None``: a label is always returned."""
 
     def messages(self, prompt: str) -> list[Message]:
-        """The dialogue that asks for one row's answer."""
-        before: list[Message] = [{"role": "system", "content": self.instruction}] if self.instruction else []
+        """Return the dialogue that asks for the answer to ``prompt``."""
+        messages: list[Message] = [{"role": "system", "content": self.instruction}] if self.instruction else []
         for question, answer in self.shots:
-            before += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        return [*before, {"role": "user", "content": prompt}]
+            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        return [*messages, {"role": "user", "content": prompt}]
 
     def confidence(self, probability: float) -> float:
-        """The calibrated probability that a label with this probability under the model is right."""
+        """Return the calibrated probability that a label is correct, from its probability under the model."""
         if self.calibration is None:
             return probability
         slope, intercept = self.calibration
-        odds = slope * log_odds(probability) + intercept
-        return 1 / (1 + math.exp(-min(max(odds, -FARTHEST), FARTHEST)))
+        calibrated = slope * log_odds(probability) + intercept
+        return 1 / (1 + math.exp(-min(max(calibrated, -_MAX_LOG_ODDS), _MAX_LOG_ODDS)))
 
-    def refuses(self, confidence: float) -> bool:
-        """Whether an answer this sure is too unsure to be given."""
+    def is_below_threshold(self, confidence: float) -> bool:
+        """Return whether ``confidence`` is below the threshold."""
         return self.threshold is not None and confidence < self.threshold
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the task as plain JSON values."""
         return {
             "kind": self.kind,
             "instruction": self.instruction,
@@ -76,7 +75,7 @@ class Task:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Task:
-        """The inverse of :meth:`to_json`; raises :class:`~empu.errors.ConfigError` for anything else."""
+        """Return the task that :meth:`to_json` wrote. Raises :class:`~empu.errors.ConfigError` for other values."""
         try:
             kind, instruction, labels = value["kind"], value["instruction"], value["labels"]
         except (KeyError, TypeError):
@@ -101,61 +100,19 @@ def _calibration(value: Any) -> tuple[float, float] | None:
 
 
 def log_odds(probability: float) -> float:
-    """ln(p / (1 - p)), with p kept a millionth away from 0 and 1."""
+    """Return ln(p / (1 - p)), with p clipped to a millionth away from 0 and 1."""
     p = min(max(probability, 1e-6), 1 - 1e-6)
     return math.log(p / (1 - p))
 
 
-TASK_FILE = "task.json"
-
-
 def read_task(folder: Path) -> Task | None:
-    """The task beside a specialist's weights; ``None`` where there is none (an adapter made by another program)."""
+    """Read the task beside a specialist's weights; ``None`` if there is none (an adapter of another program)."""
     path = folder / TASK_FILE
     if not path.is_file():
         return None
+    remedy = "tune the specialist again, or put the file back"
+    content = read_json_object(path, ConfigError, remedy=remedy)
     try:
-        return Task.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error}); tune the specialist again, or put the file back."
-        ) from None
-
-
-def spoken(labels: Sequence[str]) -> list[str]:
-    """How labels read in an answer: ``card_arrival`` becomes ``card arrival``, which a language model knows better.
-    Labels that would then read the same stay as they are.
-    """
-    words = [" ".join(label.replace("_", " ").replace("-", " ").split()) or label for label in labels]
-    return words if len(set(words)) == len(words) else list(labels)
-
-
-def encode_question(text: Text, messages: list[Message]) -> list[int]:
-    """Ids of a dialogue up to where the answer begins. A model without a chat template gets its texts, then a line
-    break and an arrow.
-    """
-    if text.template is not None:
-        return encode_chat(text, messages)
-    return text.tokenizer.encode(plain_question(messages), add_bos=text.add_bos)
-
-
-def plain_question(messages: Sequence[Message]) -> str:
-    """A dialogue for a model without a chat template."""
-    return "\n".join(str(message["content"]) for message in messages) + "\n=>"
-
-
-def encode_answer(text: Text, answer: str) -> list[int]:
-    """Ids of an answer with the token that ends a turn."""
-    lead = "" if text.template is not None else " "
-    return [*text.tokenizer.encode(lead + answer), end_of_turn(text)]
-
-
-def end_of_turn(text: Text) -> int:
-    """The token with which this model ends its answers. Raises :class:`~empu.errors.ConfigError` if it has none."""
-    specials = text.tokenizer.special_tokens
-    for name in ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "</s>", "<|end_of_text|>", "<|endoftext|>"):
-        if specials.get(name) in text.tokenizer.eos_ids:
-            return specials[name]
-    if text.tokenizer.eos_ids:
-        return min(text.tokenizer.eos_ids)
-    raise ConfigError("The model has no token that ends an answer, so it cannot be tuned to give one.")
+        return Task.from_json(content)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged ({error}); {remedy}.") from None

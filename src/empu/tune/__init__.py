@@ -1,1 +1,1 @@
-"""From rows to a specialist: low-rank adapters and full tuning, exactly repeatable and resumable."""
+"""Fine-tuning: LoRA and full, bit-for-bit reproducible and resumable."""

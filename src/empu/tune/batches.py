@@ -1,118 +1,85 @@
-"""Rows as the model sees them: a prompt and an answer of token ids, and batches of them laid end to end."""
+"""Batches: examples end to end behind their common prefix, and the order of examples in an epoch."""
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from empu.model.attention import Packed
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One row. Loss is on the answer's tokens alone."""
-
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.answer)
-
-
-class Examples(Sequence[Example]):
-    """Many rows in 4 bytes a token; each :class:`Example` is made when it is asked for."""
-
-    def __init__(self, examples: Iterable[Example]) -> None:
-        self._ids = array("i")
-        self._ends = array("q", [0])  # of each row's prompt, then of its answer
-        for example in examples:
-            for part in (example.prompt, example.answer):
-                self._ids.extend(part)
-                self._ends.append(len(self._ids))
-
-    def __len__(self) -> int:
-        return len(self._ends) // 2
-
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        row = range(len(self))[index]
-        begin, middle, end = self._ends[2 * row : 2 * row + 3]
-        return Example(tuple(self._ids[begin:middle]), tuple(self._ids[middle:end]))
+from empu.model.packed_documents import PackedDocuments
+from empu.text.common_prefix import common_prefix
+from empu.tune.examples import Example, TrainingExample
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows end to end behind their common prefix. ``read`` are the places whose next token is an answer's token."""
+    """Examples end to end behind their common prefix.
+
+    T: tokens; N: completion tokens to predict; P: prompt tokens to predict, behind the common prefix. The hidden state
+    at a position predicts the target of the same index.
+    """
 
     tokens: Tensor  # (T,) int64
-    attend: Packed
-    read: Tensor  # (N,) int64
-    targets: Tensor  # (N,) int64
-    rows: int
-    prompt_read: Tensor  # (P,) int64: places whose next token is a prompt's, behind the common prefix
+    documents: PackedDocuments
+    completion_positions: Tensor  # (N,) int64
+    completion_targets: Tensor  # (N,) int64
+    prompt_positions: Tensor  # (P,) int64
     prompt_targets: Tensor  # (P,) int64
 
     @classmethod
     def of(cls, examples: Sequence[Example], prefix: Sequence[int] = ()) -> Batch:
-        """``prefix`` must begin every example's prompt; it is laid down once. A row's last token is not read."""
+        """Lay out ``examples``. ``prefix`` must begin every prompt and is stored once.
+
+        The last token of an example is a target only, so it is left out of ``tokens``.
+        """
         cut = len(prefix)
         tokens = list(prefix)
         lengths: list[int] = []
-        read: list[int] = []
-        targets: list[int] = []
-        prompt_read: list[int] = []
+        completion_positions: list[int] = []
+        completion_targets: list[int] = []
+        prompt_positions: list[int] = []
         prompt_targets: list[int] = []
         for example in examples:
-            row = [*example.prompt[cut:], *example.answer[:-1]]
+            inputs = [*example.prompt[cut:], *example.completion[:-1]]
             first = len(tokens) + len(example.prompt) - cut - 1
-            prompt_read += range(len(tokens), first)
+            prompt_positions += range(len(tokens), first)
             prompt_targets += example.prompt[cut + 1 :]
-            read += range(first, first + len(example.answer))
-            targets += example.answer
-            tokens += row
-            lengths.append(len(row))
-        attend = Packed(lengths, prefix=cut)
+            completion_positions += range(first, first + len(example.completion))
+            completion_targets += example.completion
+            tokens += inputs
+            lengths.append(len(inputs))
         return cls(
-            _ids(tokens), attend, _ids(read), _ids(targets), len(examples), _ids(prompt_read), _ids(prompt_targets)
+            _int64(tokens),
+            PackedDocuments(lengths, prefix=cut),
+            _int64(completion_positions),
+            _int64(completion_targets),
+            _int64(prompt_positions),
+            _int64(prompt_targets),
         )
 
 
-def _ids(values: Sequence[int]) -> Tensor:
+def _int64(values: Sequence[int]) -> Tensor:
     return torch.tensor(values, dtype=torch.int64)
 
 
-def common_prefix(examples: Iterable[Example]) -> tuple[int, ...]:
-    """The longest beginning that all prompts share, leaving each at least its last token."""
-    shared: tuple[int, ...] | None = None
-    for example in examples:
-        prompt = example.prompt[:-1]
-        shared = prompt if shared is None else shared[: len(prompt)]
-        if prompt[: len(shared)] != shared:
-            shared = shared[: next(i for i, (a, b) in enumerate(zip(shared, prompt, strict=False)) if a != b)]
-    return shared or ()
+def common_prompt_prefix(examples: Iterable[TrainingExample]) -> tuple[int, ...]:
+    """Return the longest prefix that all prompts share, without the last token of any prompt."""
+    return common_prefix(example.prompt[:-1] for example in examples)
 
 
-def epoch_batches(examples: Sequence[Example], size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Indices of the rows of each batch: a fixed shuffle of this epoch, rows of like length together.
+def epoch_batches(examples: Sequence[TrainingExample], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return the indices of the examples of each batch of an epoch: a fixed shuffle with similar lengths together.
 
-    Rows are shuffled, cut into stretches of 16 batches, sorted by length inside each, and the batches of the whole
-    epoch shuffled again: little padding in attention, and still a random order.
+    Examples are shuffled, cut into chunks of 16 batches and sorted by length inside each chunk; then the batches of the
+    epoch are shuffled again. This needs little padding in attention, and the order is still random.
     """
     random = np.random.Generator(np.random.PCG64([seed, epoch]))
     order = random.permutation(len(examples))
     batches: list[list[int]] = []
-    for start in range(0, len(order), 16 * size):
-        stretch = sorted(order[start : start + 16 * size].tolist(), key=lambda i: (len(examples[i]), i))
-        batches += [stretch[i : i + size] for i in range(0, len(stretch), size)]
+    for start in range(0, len(order), 16 * batch_size):
+        chunk = sorted(order[start : start + 16 * batch_size].tolist(), key=lambda i: (len(examples[i]), i))
+        batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
     return [batches[i] for i in random.permutation(len(batches))]

@@ -1,47 +1,80 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021) beside frozen linear layers of a :class:`Transformer`.
+"""Low-rank adapters (LoRA, Hu et al. 2021) beside the frozen linear layers of a :class:`Transformer`.
 
-y = W x + (alpha / rank) B A x, with A (rank, in) drawn from U(-1/sqrt(in), 1/sqrt(in)) as in PEFT, and B (out, rank)
-zero, so that tuning begins at the base model exactly.
+y = W x + (alpha / rank) B A x, where A (rank, in) is initialised from U(-1/sqrt(in), 1/sqrt(in)) as in PEFT, and B
+(out, rank) with zeros, so that training starts exactly at the base model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from empu.checkpoint.tensor_names import expected_shapes
+from empu.config import ModelConfig
 from empu.errors import UsageError
 from empu.model.transformer import Block, Transformer
 
-TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
-"""The linear layers of a block, by their last name."""
+TARGET_MODULES = ("q", "k", "v", "o", "gate", "up", "down")
+"""The linear layers of a block."""
 
 
-class Adapter(nn.Module):
-    """The two small float32 matrices beside one frozen linear layer of ``shape`` (out, in)."""
+@dataclass(frozen=True, slots=True)
+class LoraConfig:
+    """Which layers get adapters, of what rank and scale, and the seed of their initial values."""
 
-    def __init__(self, shape: tuple[int, int], rank: int, alpha: float, generator: torch.Generator) -> None:
+    rank: int
+    alpha: float
+    targets: tuple[str, ...] = TARGET_MODULES
+    seed: int = 0
+
+    @property
+    def scale(self) -> float:
+        """Factor of B A x."""
+        return self.alpha / self.rank
+
+    def check(self) -> None:
+        """Raise :class:`~empu.errors.UsageError` for a rank or alpha out of range or an unknown target."""
+        if self.rank < 1:
+            raise UsageError(f"The LoRA rank is {self.rank}; give a whole number of at least 1.")
+        if not self.alpha > 0:
+            raise UsageError(f"The LoRA alpha is {self.alpha!r}; give a number above 0.")
+        if unknown := [name for name in self.targets if name not in TARGET_MODULES]:
+            raise UsageError(
+                f"The model has no layer {unknown[0]!r} to adapt; choose from {', '.join(TARGET_MODULES)}."
+            )
+
+    def parameter_count(self, config: ModelConfig) -> int:
+        """Return the number of trained parameters in a model of this shape."""
+        shapes = expected_shapes(config).items()
+        return self.rank * sum(sum(shape) for name, shape in shapes if name.split(".")[-2] in self.targets)
+
+
+class LoraLayer(nn.Module):
+    """The float32 matrices A and B beside one frozen linear layer."""
+
+    def __init__(self, out_features: int, in_features: int, lora: LoraConfig, generator: torch.Generator) -> None:
         super().__init__()
-        out_features, in_features = shape
-        self.scale = alpha / rank
+        self.scale = lora.scale
         bound = 1 / math.sqrt(in_features)
-        a = torch.rand(rank, in_features, generator=generator) * (2 * bound) - bound
+        a = torch.rand(lora.rank, in_features, generator=generator) * (2 * bound) - bound
         self.lora_a = nn.Parameter(a)
-        self.lora_b = nn.Parameter(torch.zeros(out_features, rank))
+        self.lora_b = nn.Parameter(torch.zeros(out_features, lora.rank))
 
 
-class LoraLinear(Adapter):
-    """A frozen linear layer with an adapter; products run in the type of the input."""
+class LoraLinear(LoraLayer):
+    """A frozen linear layer with an adapter. Products run in the type of the input."""
 
-    def __init__(self, frozen: Tensor, rank: int, alpha: float, generator: torch.Generator) -> None:
-        super().__init__((frozen.shape[0], frozen.shape[1]), rank, alpha, generator)
+    def __init__(self, frozen: Tensor, lora: LoraConfig, generator: torch.Generator) -> None:
+        super().__init__(frozen.shape[0], frozen.shape[1], lora, generator)
         self.frozen = frozen
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _Adapted.apply(x, self.lora_a, self.lora_b, self.frozen, self.scale)  # type: ignore[no-untyped-call]
+        out: Tensor = _LoraProduct.apply(x, self.lora_a, self.lora_b, self.frozen, self.scale)  # type: ignore[no-untyped-call]
         return out
 
     def merged(self) -> Tensor:
@@ -57,11 +90,11 @@ class FrozenLinear(nn.Module):
         self.frozen = frozen
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _Constant.apply(x, self.frozen)  # type: ignore[no-untyped-call]
+        out: Tensor = _FrozenProduct.apply(x, self.frozen)  # type: ignore[no-untyped-call]
         return out
 
 
-class _Adapted(torch.autograd.Function):
+class _LoraProduct(torch.autograd.Function):
     """The frozen product and the adapter in one node, so that only x and A x are kept for the backward pass."""
 
     @staticmethod
@@ -74,14 +107,16 @@ class _Adapted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (g,) = grads
+        (grad,) = grads
         x, low, a, b = ctx.saved_tensors
-        g_low = g @ b
-        g_x = torch.addmm(g @ ctx.frozen, g_low, a) if ctx.needs_input_grad[0] else None
-        return g_x, (g_low.t() @ x).float(), (g.t() @ low).float() * ctx.scale, None, None
+        grad_low = grad @ b
+        grad_x = torch.addmm(grad @ ctx.frozen, grad_low, a) if ctx.needs_input_grad[0] else None
+        return grad_x, (grad_low.t() @ x).float(), (grad.t() @ low).float() * ctx.scale, None, None
 
 
-class _Constant(torch.autograd.Function):
+class _FrozenProduct(torch.autograd.Function):
+    """A product with a frozen weight, which keeps nothing but the weight for the backward pass."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, frozen: Tensor) -> Tensor:
         ctx.frozen = frozen
@@ -92,22 +127,14 @@ class _Constant(torch.autograd.Function):
         return grads[0] @ ctx.frozen, None
 
 
-def attach(
-    model: Transformer,
-    *,
-    rank: int,
-    alpha: float,
-    targets: Sequence[str] = TARGETS,
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
-) -> Transformer:
-    """Freeze ``model`` (changed in place) and put adapters beside its linear layers called ``targets``.
+def attach_lora(model: Transformer, lora: LoraConfig, *, dtype: torch.dtype = torch.float32) -> Transformer:
+    """Freeze ``model`` (changed in place) and add adapters to its linear layers.
 
-    ``dtype`` is the type of activations and of the frozen weights. Raises :class:`~empu.errors.UsageError` for unknown
-    targets or a rank below 1.
+    ``dtype`` is the type of activations and of the frozen weights. Raises :class:`~empu.errors.UsageError` for a
+    configuration that cannot be used.
     """
-    check_adapters(rank, targets)
-    generator = torch.Generator().manual_seed(seed)
+    lora.check()
+    generator = torch.Generator().manual_seed(lora.seed)
     model.requires_grad_(False)
     for block in model.layers:
         assert isinstance(block, Block)
@@ -115,7 +142,7 @@ def attach(
             for name, layer in list(half.named_children()):
                 assert isinstance(layer, nn.Linear)
                 frozen = layer.weight.data.to(dtype)
-                adapted = LoraLinear(frozen, rank, alpha, generator) if name in targets else FrozenLinear(frozen)
+                adapted = LoraLinear(frozen, lora, generator) if name in lora.targets else FrozenLinear(frozen)
                 setattr(half, name, adapted)
     for parameter in model.parameters():
         if not parameter.requires_grad:
@@ -123,16 +150,8 @@ def attach(
     return model
 
 
-def check_adapters(rank: int, targets: Sequence[str]) -> None:
-    """Raises :class:`~empu.errors.UsageError` for unknown targets or a rank below 1."""
-    if unknown := [name for name in targets if name not in TARGETS]:
-        raise UsageError(f"There is no layer {unknown[0]!r} to adapt; choose out of {', '.join(TARGETS)}.")
-    if rank < 1:
-        raise UsageError(f"The rank is {rank}; give a whole number of at least 1.")
-
-
-def adapters(model: Transformer) -> Iterator[tuple[str, Adapter]]:
-    """(our name of the adapted weight, adapter) for each adapted layer, in order."""
+def lora_layers(model: Transformer) -> Iterator[tuple[str, LoraLayer]]:
+    """Yield (our name of the adapted weight, its adapter) for each adapted layer, in order."""
     for name, module in model.named_modules():
-        if isinstance(module, Adapter):
+        if isinstance(module, LoraLayer):
             yield f"{name}.weight", module

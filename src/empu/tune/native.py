@@ -1,7 +1,7 @@
-"""The transformer's layers and their gradients in the compiled engine, for adapters beside frozen weights on CPUs.
+"""The transformer's layers and their gradients in the compiled engine, for training adapters on CPUs.
 
-Frozen products run in 8 bits by groups of 32, forward and back; the adapters, norms and attention in float32.
-Embedding, last norm, output layer and loss stay in PyTorch.
+Products with frozen weights run in 8 bits by groups of 32, forward and backward; adapters, norms and attention run in
+float32. Embedding, last norm, output layer and loss stay in PyTorch.
 """
 
 from __future__ import annotations
@@ -16,62 +16,81 @@ from torch import Tensor, nn
 from empu.config import ModelConfig
 from empu.engine import _native
 from empu.errors import UsageError
-from empu.model.attention import Attend, Packed
-from empu.model.rope import rotation
+from empu.model.attention import SequenceBatch
+from empu.model.packed_documents import PackedDocuments
+from empu.model.rope import rope_cos_sin
 from empu.model.transformer import Block, Transformer
-from empu.tune.lora import TARGETS, Adapter, check_adapters
+from empu.tune.lora import TARGET_MODULES, LoraConfig, LoraLayer
 
 
-def fits(config: ModelConfig) -> bool:
-    """Whether every layer of this shape divides into the groups that the compiled engine multiplies."""
+def supports_native(config: ModelConfig) -> bool:
+    """Return whether every layer of this shape divides into the groups that the compiled engine multiplies."""
     sizes = (config.dim, config.q_dim, config.kv_dim, config.ffn_dim)
     return all(size % 32 == 0 for size in sizes) and config.head_dim % 16 == 0
 
 
 class NativeTransformer(Transformer):
-    """A :class:`Transformer` whose layers run compiled; their modules hold norms and adapters only."""
+    """A :class:`Transformer` whose layers run compiled. Its layer modules hold norms and adapters only."""
 
-    def __init__(self, model: Transformer, tuner: _native.Tuner, adapters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, model: Transformer, tuner: _native.Tuner, lora_parameters: Sequence[nn.Parameter]) -> None:
         with torch.device("meta"):
             super().__init__(model.config)
         self.embedding, self.layers, self.norm, self.output = model.embedding, model.layers, model.norm, model.output
-        self.frequencies = model.frequencies
+        self.rope_frequencies = model.rope_frequencies
         self._tuner = tuner
-        self._adapters = list(adapters)
-        self._pass = 0
+        self._lora_parameters = list(lora_parameters)
+        self._forward_count = 0
 
-    def run(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """(T, dim) float32: the stream after the last layer."""
-        if not isinstance(attend, Packed):
-            raise UsageError("Compiled layers run packed documents only; use the torch engine for anything else.")
-        cosines, sines = (table.squeeze(1).repeat_interleave(2, -1) for table in rotation(self.frequencies, positions))
+    def run_layers(self, x_tc: Tensor, positions: Tensor, sequences: SequenceBatch) -> Tensor:
+        """(T, C) float32: the residual stream after the last layer."""
+        if not isinstance(sequences, PackedDocuments):
+            raise UsageError("The compiled layers only run packed documents; use the torch engine for anything else.")
+        tables = rope_cos_sin(self.rope_frequencies, positions)
+        cosines, sines = (table.squeeze(1).repeat_interleave(2, -1) for table in tables)
         sines[:, ::2].neg_()
-        places = (cosines.numpy(), sines.numpy(), attend.prefix, attend.lengths)
-        out: Tensor = _Layers.apply(x.float(), self, places, torch.is_grad_enabled(), *self._adapters)  # type: ignore[no-untyped-call]
+        layout = (cosines.numpy(), sines.numpy(), sequences.prefix, sequences.lengths)
+        out: Tensor = _Layers.apply(x_tc.float(), self, layout, torch.is_grad_enabled(), *self._lora_parameters)  # type: ignore[no-untyped-call]
         return out
 
 
 class _Layers(torch.autograd.Function):
+    """All layers as one node: activations stay in the compiled engine, which returns the adapters' gradients."""
+
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, native: NativeTransformer, places: tuple[Any, ...], keep: bool, *adapters: Tensor
+        ctx: Any,
+        x: Tensor,
+        model: NativeTransformer,
+        layout: tuple[Any, ...],
+        keep_activations: bool,
+        *lora_parameters: Tensor,
     ) -> Tensor:
         out = torch.empty_like(x)
-        parameters = torch.cat([adapter.detach().flatten() for adapter in adapters])
-        cosines, sines, prefix, lengths = places
-        native._pass += 1
-        ctx.native, ctx.number, ctx.shapes = native, native._pass, [adapter.shape for adapter in adapters]
-        native._tuner.forward(
-            x.detach().numpy(), cosines, sines, prefix, lengths, parameters.numpy(), keep=keep, out=out.numpy()
+        parameters = torch.cat([parameter.detach().flatten() for parameter in lora_parameters])
+        cosines, sines, prefix, lengths = layout
+        model._forward_count += 1
+        ctx.model, ctx.forward_count = model, model._forward_count
+        ctx.shapes = [parameter.shape for parameter in lora_parameters]
+        model._tuner.forward(
+            x.detach().numpy(),
+            cosines,
+            sines,
+            prefix,
+            lengths,
+            parameters.numpy(),
+            keep=keep_activations,
+            out=out.numpy(),
         )
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.number != ctx.native._pass:
-            raise RuntimeError("another pass has run since; compiled layers keep what is needed for one")
-        gradients = torch.empty(ctx.native._tuner.parameters)
-        ctx.native._tuner.back(grads[0].float().contiguous().numpy(), gradients.numpy())
+        if ctx.forward_count != ctx.model._forward_count:
+            raise RuntimeError(
+                "Another forward pass has run since; the compiled layers keep the activations of the last pass only."
+            )
+        gradients = torch.empty(ctx.model._tuner.parameters)
+        ctx.model._tuner.back(grads[0].float().contiguous().numpy(), gradients.numpy())
         parts = torch.split_with_sizes(gradients, [shape.numel() for shape in ctx.shapes])
         views = [part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True)]
         return None, None, None, None, *views
@@ -79,28 +98,25 @@ class _Layers(torch.autograd.Function):
 
 def attach_native(
     model: Transformer,
+    lora: LoraConfig,
     *,
-    rank: int,
-    alpha: float,
-    targets: Sequence[str] = TARGETS,
-    seed: int = 0,
     dtype: torch.dtype = torch.float32,
-    rounded: bool = True,
+    quantised: bool = True,
     threads: int | None = None,
     instructions: str = "",
 ) -> NativeTransformer:
-    """What :func:`~empu.tune.lora.attach` does, compiled; ``model`` is used up.
+    """Do what :func:`~empu.tune.lora.attach_lora` does, with compiled layers. ``model`` is used up.
 
-    ``dtype`` is the type of embedding and output layer; ``rounded`` false keeps the frozen products in float32,
-    which is slower and what the rounded ones are compared with. ``instructions`` as in
-    :class:`~empu.engine.backends.native.NativeBackend`. Raises :class:`~empu.errors.UsageError` for unknown targets, a
-    rank below 1, or layers that do not divide into groups.
+    ``dtype`` is the type of embedding and output layer. With ``quantised`` false the products with frozen weights run
+    in float32, which is slower and serves as the reference in tests. ``instructions`` as in
+    :class:`~empu.engine.backends.native.NativeBackend`. Raises :class:`~empu.errors.UsageError` for a configuration
+    that cannot be used, and for layers that do not divide into groups.
     """
-    check_adapters(rank, targets)
+    lora.check()
     config = model.config
-    if not fits(config):
+    if not supports_native(config):
         raise UsageError(
-            "This model's layers do not divide into groups of 32, which 8-bit tuning needs; drop --precision."
+            "This model's layers do not divide into groups of 32, which 8-bit training needs; leave out --precision."
         )
     try:
         tuner = _native.Tuner(
@@ -111,27 +127,27 @@ def attach_native(
             head_dim=config.head_dim,
             ffn_dim=config.ffn_dim,
             norm_eps=config.norm_eps,
-            rank=rank,
-            scale=alpha / rank,
-            adapted=[target in targets for target in TARGETS],
-            rounded=rounded,
+            rank=lora.rank,
+            scale=lora.scale,
+            adapted=[target in lora.targets for target in TARGET_MODULES],
+            rounded=quantised,
             threads=threads or min(torch.get_num_threads(), _native.most_threads),
             ops=instructions,
         )
     except _native.Error as error:
         raise UsageError(str(error)) from None
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(lora.seed)
     model.requires_grad_(False)
     parameters: list[nn.Parameter] = []
     for layer, block in enumerate(model.layers):
         assert isinstance(block, Block)
-        tuner.set_norms(layer, _numbers(block.attention_norm.weight), _numbers(block.ffn_norm.weight))
+        tuner.set_norms(layer, _float32_array(block.attention_norm.weight), _float32_array(block.ffn_norm.weight))
         for half in (block.attention, block.feed_forward):
             for name, linear in list(half.named_children()):
                 assert isinstance(linear, nn.Linear)
-                tuner.set_weight(layer, TARGETS.index(name), _numbers(linear.weight))
-                if name in targets:
-                    adapter = Adapter((linear.out_features, linear.in_features), rank, alpha, generator)
+                tuner.set_weight(layer, TARGET_MODULES.index(name), _float32_array(linear.weight))
+                if name in lora.targets:
+                    adapter = LoraLayer(linear.out_features, linear.in_features, lora, generator)
                     parameters += [adapter.lora_a, adapter.lora_b]
                     setattr(half, name, adapter)
                 else:
@@ -142,6 +158,6 @@ def attach_native(
     return NativeTransformer(model, tuner, parameters)
 
 
-def _numbers(weight: Tensor) -> np.ndarray:
+def _float32_array(weight: Tensor) -> np.ndarray:
     array: np.ndarray = weight.detach().float().contiguous().flatten().numpy()
     return array

@@ -1,6 +1,6 @@
-"""What a run needs to go on after it was stopped: weights, optimiser moments and counters, written whole or not at all.
+"""Checkpoint of an unfinished run: weights, optimiser moments and counters, written whole or not at all.
 
-A state is one safetensors file whose metadata holds the counters; the file that was there is replaced only when the new
+A checkpoint is one safetensors file whose metadata holds the counters. The file before it is replaced only when the new
 one is on disk.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empu.checkpoint.blocks import F32
-from empu.checkpoint.formats.safetensors import Planned, read_safetensors, write_safetensors
+from empu.checkpoint.block_types import F32
+from empu.checkpoint.formats.safetensors import PendingTensor, read_safetensors, write_safetensors
 from empu.errors import CheckpointError
 
 _FILE = "state.safetensors"
@@ -24,12 +24,12 @@ _FILE = "state.safetensors"
 
 @dataclass
 class Counters:
-    """Where a run stands. ``losses`` has one mean per step, ``dev_losses`` one per finished epoch."""
+    """Progress of a run. ``losses`` has one mean per step, ``dev_losses`` one per finished epoch."""
 
     step: int = 0
     epoch: int = 0
     batch: int = 0
-    """Batches of the current epoch that are done."""
+    """Finished batches of the current epoch."""
     tokens: int = 0
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
@@ -39,53 +39,54 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class TrainingState:
     """Counters and float32 arrays by name: ``weight/NAME``, ``first/NAME``, ``second/NAME``, ``best/NAME``."""
 
     counters: Counters
     arrays: Mapping[str, np.ndarray]
 
+    def tensors(self, group: str) -> dict[str, Tensor]:
+        """Return the arrays of a group, such as "weight", as tensors by NAME."""
+        return {
+            name.removeprefix(f"{group}/"): torch.from_numpy(array)
+            for name, array in self.arrays.items()
+            if name.startswith(f"{group}/")
+        }
 
-def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that tuning changes, by name."""
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that training changes, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def save_state(folder: Path, counters: Counters, tensors: Mapping[str, Tensor], identity: str) -> None:
-    """Write a state. ``identity`` names the run; another run's state is never taken for this one's."""
+    """Write a checkpoint of the run called ``identity``."""
     folder.mkdir(parents=True, exist_ok=True)
-    about = {"identity": identity, "counters": json.dumps(asdict(counters))}
-    write_safetensors(folder / _FILE, [_planned(*item) for item in sorted(tensors.items())], about)
+    metadata = {"identity": identity, "counters": json.dumps(asdict(counters))}
+    write_safetensors(folder / _FILE, [_pending(*item) for item in sorted(tensors.items())], metadata)
 
 
-def _planned(name: str, tensor: Tensor) -> Planned:
-    array: np.ndarray = tensor.detach().cpu().numpy()
-    return Planned(name, F32, array.shape, lambda: np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+def load_state(folder: Path, identity: str) -> TrainingState | None:
+    """Return the last checkpoint of the run called ``identity``, or ``None``.
 
-
-def load_state(folder: Path, identity: str) -> State | None:
-    """The last state of the run called ``identity``, or ``None``. Raises :class:`CheckpointError` for another's."""
+    Raises :class:`CheckpointError` for the checkpoint of another run.
+    """
     path = folder / _FILE
     if not path.is_file():
         return None
     file = read_safetensors(path)
-    about = file.metadata
-    if about.get("identity") != identity:
+    if file.metadata.get("identity") != identity:
         raise CheckpointError(
-            f"{folder} holds an unfinished run on other rows, another base or another recipe; name another folder, or "
-            "remove it to begin anew."
+            f"{folder} holds an unfinished run with other rows, another base model or another recipe; choose another "
+            "folder, or remove this one to start over."
         )
-    counters = Counters(**json.loads(about["counters"]))
+    counters = Counters(**json.loads(file.metadata["counters"]))
     arrays = {
         name: file.bytes_of(name).copy().view(np.float32).reshape(entry.shape) for name, entry in file.entries.items()
     }
-    return State(counters, arrays)
+    return TrainingState(counters, arrays)
 
 
-def as_tensors(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
-    """The arrays under ``prefix/`` as tensors."""
-    return {
-        name.removeprefix(f"{prefix}/"): torch.from_numpy(array)
-        for name, array in arrays.items()
-        if name.startswith(f"{prefix}/")
-    }
+def _pending(name: str, tensor: Tensor) -> PendingTensor:
+    array: np.ndarray = tensor.detach().cpu().numpy()
+    return PendingTensor(name, F32, array.shape, lambda: np.ascontiguousarray(array).reshape(-1).view(np.uint8))

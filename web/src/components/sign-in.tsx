@@ -1,44 +1,42 @@
-// The only page without a session: a key, or what to do with the link.
+// The sign-in form, which takes a key or a pasted sign-in link.
 
 import { useState, type FormEvent } from "react";
-import { ApiError, call } from "../lib/api";
-import { codeIn } from "../lib/link";
-import { useSay } from "../lib/say";
-import { told } from "../lib/told";
-import { Mark } from "./mark";
+import { errorMessage } from "../i18n/error-message";
+import { useTranslate } from "../i18n/translate";
+import { ApiError, request } from "../lib/api";
+import { codeFromHash } from "../lib/sign-in-link";
+import { FormError } from "./ui/form-error";
+import { Logo } from "./ui/logo";
 
-export function SignIn({ linkUsed, onIn }: { linkUsed: boolean; onIn: () => void }) {
-  const say = useSay();
-  const [problem, setProblem] = useState("");
+export function SignIn({ isLinkExpired, onSignedIn }: { isLinkExpired: boolean; onSignedIn: () => void }) {
+  const t = useTranslate();
+  const [error, setError] = useState("");
 
-  async function submit(event: FormEvent<HTMLFormElement>): Promise<void> {
+  async function handleSubmit(event: FormEvent<HTMLFormElement>): Promise<void> {
     event.preventDefault();
-    const typed = String(new FormData(event.currentTarget).get("key")).trim();
-    const link = codeIn(typed.replace(/^[^#]*/, "")); // the whole link is as good as a key
-    const code = link ?? typed;
+    const input = String(new FormData(event.currentTarget).get("key")).trim();
+    const linkCode = codeFromHash(input.replace(/^[^#]*/, ""));
     try {
-      await call("POST", "/api/signin", { code });
-      onIn();
-    } catch (error) {
-      const isRefused = error instanceof ApiError && error.status === 401;
-      setProblem(isRefused ? say(link ? "linkUsed" : "keyUnknown") : told(error, say));
+      await request("POST", "/api/signin", { code: linkCode ?? input });
+      onSignedIn();
+    } catch (caught) {
+      const isRejected = caught instanceof ApiError && caught.status === 401;
+      setError(isRejected ? t(linkCode ? "linkExpired" : "keyUnknown") : errorMessage(caught, t));
     }
   }
 
   return (
-    <main className="alone">
-      <form className="card" onSubmit={(event) => void submit(event)}>
+    <main className="centered-page">
+      <form className="sign-in-card" onSubmit={(event) => void handleSubmit(event)}>
         <h1 className="brand">
-          <Mark /> Empu
+          <Logo /> Empu
         </h1>
-        <p>{linkUsed ? say("linkUsed") : say("signinHelp")}</p>
-        <label htmlFor="key">{say("key")}</label>
+        <p>{t(isLinkExpired ? "linkExpired" : "signInHelp")}</p>
+        <label htmlFor="key">{t("accessKey")}</label>
         <input id="key" name="key" type="password" autoComplete="current-password" required autoFocus />
-        <p className="error" role="alert">
-          {problem}
-        </p>
+        <FormError message={error} />
         <button type="submit" className="primary">
-          {say("signin")}
+          {t("signIn")}
         </button>
       </form>
     </main>

@@ -1,26 +1,26 @@
-// What went wrong, in the chosen language: the server's own sentence where the page knows no better one.
+// Error messages in the chosen language. Errors without a translation show the server's own sentence.
 
-import { ApiError } from "./api";
-import type { Say } from "./say";
-import type { Words } from "./words";
+import { ApiError } from "../lib/api";
+import type { MessageKey } from "./en";
+import type { Translate } from "./translate";
 
-const BY_CODE: Record<string, keyof Words> = {
-  conversation_not_found: "notFound",
-  model_not_found: "modelGone",
-  message_not_found: "answerGone",
-  queue_full: "busy",
-  store: "storeFails",
-  unavailable: "unavailable",
-  internal: "mistake",
+const BY_CODE: Record<string, MessageKey> = {
+  conversation_not_found: "conversationNotFound",
+  model_not_found: "modelNotFound",
+  message_not_found: "answerNotFound",
+  queue_full: "serverBusy",
+  store: "storeError",
+  unavailable: "modelUnavailable",
+  internal: "internalError",
 };
 
-export function told(error: unknown, say: Say): string {
-  if (!(error instanceof ApiError) || error.status === 0) return say("lost");
+export function errorMessage(error: unknown, t: Translate): string {
+  if (!(error instanceof ApiError) || error.status === 0) return t("serverUnreachable");
   if (error.code === "context_length_exceeded") {
-    const [asked, most] = error.message.match(/\d[\d,]*/g) ?? [];
-    if (asked && most) return say("tooLong", asked, most);
+    const [tokens, limit] = error.message.match(/\d[\d,]*/g) ?? [];
+    if (tokens && limit) return t("contextExceeded", tokens, limit);
   }
-  if (error.status === 401) return say("signedOut");
-  const known = BY_CODE[error.code];
-  return known ? say(known) : error.message;
+  if (error.status === 401) return t("sessionEnded");
+  const key = BY_CODE[error.code];
+  return key ? t(key) : error.message;
 }

@@ -1,10 +1,11 @@
-// Names and sentences of a comparison, which the server gives as the command line prints them.
+// Names and conclusions of an evaluation. The server sends them as the command line prints them, in English.
 
-import type { Numbers, Say } from "./say";
-import type { Metric, Score } from "./types";
-import type { Words } from "./words";
+import type { MetricValue, SystemScore } from "../lib/api-types";
+import type { MessageKey } from "./en";
+import type { Format } from "./format";
+import type { Translate } from "./translate";
 
-const MEASURES: Record<string, keyof Words> = {
+const METRICS: Record<string, MessageKey> = {
   accuracy: "accuracy",
   "macro-F1": "macroF1",
   "exact match": "exactMatch",
@@ -12,69 +13,63 @@ const MEASURES: Record<string, keyof Words> = {
   "finds the chosen answer likelier": "prefersChosen",
   "more than its base": "moreThanBase",
 };
-const CONTESTANTS: Record<string, keyof Words> = {
-  "base, no examples": "baseAlone",
+const SYSTEMS: Record<string, MessageKey> = {
+  "base, no examples": "baseZeroShot",
   "TF-IDF + logistic regression": "linearBaseline",
   "frozen embeddings + logistic regression": "embeddingBaseline",
   "line tagger (logistic regression)": "taggerBaseline",
 };
-/** What the sentence about a specialist speaks of, where it was measured. */
-const HEADLINES = ["accuracy", "exact match"];
-const TOLD_APART = 0.05;
+/** Metrics that come first and decide the conclusion, where they were measured. */
+const MAIN_METRICS = ["accuracy", "exact match"];
+const SIGNIFICANCE_LEVEL = 0.05;
+const SMALLEST_P = 0.0001;
 
-/** Fields of JSON answers are measures too; they keep their names. */
-export function measureName(name: string, say: Say): string {
-  const known = MEASURES[name];
-  return known ? say(known) : name;
+/** Fields of JSON answers are metrics too; they keep their names. */
+export function metricName(name: string, t: Translate): string {
+  const key = METRICS[name];
+  return key ? t(key) : name;
 }
 
-export function contestantName(name: string, say: Say): string {
-  const known = CONTESTANTS[name];
-  if (known) return say(known);
-  const shown = /^base, (\d+) examples$/.exec(name)?.[1];
-  return shown ? say("baseShown", shown) : name;
+export function systemName(name: string, t: Translate): string {
+  const key = SYSTEMS[name];
+  if (key) return t(key);
+  const examples = /^base, (\d+) examples$/.exec(name)?.[1];
+  return examples ? t("baseFewShot", examples) : name;
 }
 
-/** The measures of a comparison, the one that counts most first. */
-export function measures(scores: Score[]): string[] {
-  const found = new Set(scores.flatMap((score) => Object.keys(score.metrics)));
-  return [...HEADLINES.filter((one) => found.delete(one)), ...found];
+/** The names of all metrics, the main one first. */
+export function metricNames(scores: SystemScore[]): string[] {
+  const names = new Set(scores.flatMap((score) => Object.keys(score.metrics)));
+  return [...MAIN_METRICS.filter((name) => names.delete(name)), ...names];
 }
 
-/** Who won, as the command line says it; the server's own sentence where the figures do not say. */
-export function verdict(scores: Score[], say: Say, numbers: Numbers): string | null {
-  const own = scores.at(-1);
-  const measure = measures(scores)[0];
-  const ours = own && measure ? own.metrics[measure] : undefined;
-  if (!own || !measure || !ours) return own?.sentence ?? null;
-  const within = (metric: Metric): string =>
-    say(
-      "between",
-      numbers.percent(metric.value),
-      numbers.fixed(100 * metric.low, 1),
-      numbers.fixed(100 * metric.high, 1),
-    );
-  const rivals = scores.slice(0, -1).flatMap((score) => {
-    const metric = score.metrics[measure];
-    return metric ? [{ score, metric }] : [];
-  });
-  const rival = rivals.reduce<(typeof rivals)[0] | null>(
-    (best, one) => (best && best.metric.value >= one.metric.value ? best : one),
-    null,
-  );
-  if (!rival) return say("verdictAlone", within(ours));
-  const p = own.p_values[rival.score.name];
-  if (p === undefined) return own.sentence;
-  const name = contestantName(rival.score.name, say);
-  if (p >= TOLD_APART)
-    return say("verdictEqual", within(ours), name, within(rival.metric), numbers.count(ours.rows), chance(p, numbers));
-  return ours.value < rival.metric.value
-    ? say("verdictLost", name, within(rival.metric), within(ours), chance(p, numbers))
-    : say("verdictWon", within(ours), within(rival.metric), name, chance(p, numbers));
+/** Who won, as the command line says it. Falls back to the server's sentence where the scores do not tell. */
+export function conclusion(scores: SystemScore[], t: Translate, format: Format): string | null {
+  const specialist = scores.at(-1);
+  const metric = metricNames(scores)[0];
+  const ours = specialist && metric ? specialist.metrics[metric] : undefined;
+  if (!specialist || !metric || !ours) return specialist?.sentence ?? null;
+  const withInterval = ({ value, low, high }: MetricValue): string =>
+    t("valueAndInterval", format.percent(value), format.decimal(100 * low, 1), format.decimal(100 * high, 1));
+  const rival = bestOf(scores.slice(0, -1), metric);
+  if (!rival) return t("conclusionAlone", withInterval(ours));
+  const p = specialist.p_values[rival.name];
+  if (p === undefined) return specialist.sentence;
+  const name = systemName(rival.name, t);
+  const theirs = withInterval(rival.value);
+  const pText = p < SMALLEST_P ? `p < ${format.decimal(SMALLEST_P, 4)}` : `p = ${format.decimal(p, p < 0.01 ? 4 : 2)}`;
+  if (p >= SIGNIFICANCE_LEVEL)
+    return t("conclusionEqual", withInterval(ours), name, theirs, format.integer(ours.rows), pText);
+  return ours.value < rival.value.value
+    ? t("conclusionLost", name, theirs, withInterval(ours), pText)
+    : t("conclusionWon", withInterval(ours), theirs, name, pText);
 }
 
-const SMALLEST = 0.0001;
-
-function chance(p: number, numbers: Numbers): string {
-  return p < SMALLEST ? `p < ${numbers.fixed(SMALLEST, 4)}` : `p = ${numbers.fixed(p, p < 0.01 ? 4 : 2)}`;
+function bestOf(scores: SystemScore[], metric: string): { name: string; value: MetricValue } | null {
+  let best: { name: string; value: MetricValue } | null = null;
+  for (const { name, metrics } of scores) {
+    const value = metrics[metric];
+    if (value && (!best || value.value > best.value.value)) best = { name, value };
+  }
+  return best;
 }

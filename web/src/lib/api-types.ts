@@ -1,6 +1,6 @@
-// What the server's addresses under /api give.
+// JSON bodies of the server's endpoints under /api.
 
-export interface Settings {
+export interface GenerationSettings {
   system: string;
   temperature: number;
   top_p: number;
@@ -9,7 +9,7 @@ export interface Settings {
   seed: number | null;
 }
 
-export const DEFAULTS: Settings = {
+export const DEFAULT_SETTINGS: GenerationSettings = {
   system: "",
   temperature: 0.5,
   top_p: 0.9,
@@ -18,23 +18,26 @@ export const DEFAULTS: Settings = {
   seed: null,
 };
 
-export interface Heading {
+/** A conversation without its messages. `leaf` is the last message of the branch that is shown. */
+export interface ConversationSummary {
   id: string;
   title: string;
   model: string;
-  settings: Settings;
+  settings: GenerationSettings;
   leaf: number | null;
   created_at: string;
   updated_at: string;
+  /** The text around a search match. */
   found: string | null;
 }
 
-export interface Label {
+interface LabelScore {
   label: string;
   logprob: number;
 }
 
-export interface Facts {
+/** How an answer was generated; for a label, also its confidence and the other labels. */
+export interface AnswerFacts {
   model?: string;
   prompt_tokens?: number;
   cached_tokens?: number;
@@ -45,30 +48,30 @@ export interface Facts {
   seed?: number;
   confidence?: number;
   out_of_scope?: boolean;
-  labels?: Label[];
+  labels?: LabelScore[];
 }
 
-export type Verdict = "up" | "down" | null;
+export type Rating = "up" | "down" | null;
 
 export interface Message {
   id: number;
   parent: number | null;
   role: "user" | "assistant";
   content: string;
-  facts: Facts;
+  facts: AnswerFacts;
   created_at: string;
-  verdict: Verdict;
+  verdict: Rating;
   correction: string | null;
 }
 
-export interface Conversation extends Heading {
+export interface Conversation extends ConversationSummary {
   messages: Message[];
 }
 
-export interface Me {
+export interface Session {
   version: string;
   models: string[];
-  /** The name of the key that is signed in. */
+  /** Name of the key that signed in. */
   key: string;
 }
 
@@ -78,16 +81,16 @@ export type StreamEvent =
   | { type: "end"; answer: Message }
   | { error: { message: string; code?: string | null } };
 
-export interface Brief {
+interface ModelFacts {
   name: string;
   kind: "base" | "specialist" | "path";
   title?: string | null;
   base?: string | null;
   task?: "label" | "completion" | "messages" | null;
   labels?: number;
-  /** Tokens of question and answer together. */
+  /** Context length: tokens of question and answer together. */
   context?: number | null;
-  /** How well a specialist did, by its first measure. */
+  /** A specialist's result by its main metric. */
   score?: { metric: string; value: number; rows: number };
   parameters?: number;
   size?: number;
@@ -95,28 +98,29 @@ export interface Brief {
   added_at?: string;
 }
 
-export interface BriefInList extends Brief {
+export interface ModelListItem extends ModelFacts {
   licence?: string | null;
 }
 
-export interface Metric {
+export interface MetricValue {
   value: number;
   low: number;
   high: number;
   rows: number;
 }
 
-export interface Score {
+/** The result of one system of a comparison: the specialist, its base or a baseline. */
+export interface SystemScore {
   name: string;
   split: string;
   ms_per_answer: number | null;
   sentence: string | null;
-  /** Name of another contestant -> p of the paired test against the specialist. */
+  /** Name of another system -> p-value of the paired test against the specialist. */
   p_values: Record<string, number>;
-  metrics: Record<string, Metric>;
+  metrics: Record<string, MetricValue>;
 }
 
-export interface Curve {
+export interface LossCurve {
   steps: number[];
   losses: number[];
   dev_steps: number[];
@@ -124,7 +128,8 @@ export interface Curve {
   best_epoch: number | null;
 }
 
-export interface Made {
+/** How a specialist was tuned, as the ledger recorded it. */
+export interface TrainingRecord {
   lineage: { name: string; id: string; licence: string }[];
   sources: { path: string; sha256: string; licence: string; rows: Record<string, number> }[];
   left_out: number;
@@ -138,12 +143,12 @@ export interface Made {
     ended_at: string | null;
     facts: { seconds?: number; steps?: number };
   };
-  curve: Curve;
-  scores: Score[];
+  curve: LossCurve;
+  scores: SystemScore[];
   not_known: { what: string; about: string; more: string }[];
 }
 
-export interface Card extends Brief {
+export interface ModelCard extends ModelFacts {
   id?: string;
   licence?: { id: string | null; title: string | null; note: string | null; according_to: string | null };
   config?: Record<string, unknown>;
@@ -151,10 +156,10 @@ export interface Card extends Brief {
   source?: { address: string; typed: string };
   instruction?: string | null;
   label_names?: string[];
-  made?: Made | null;
+  made?: TrainingRecord | null;
 }
 
-export interface Row {
+export interface DataRow {
   id: string;
   fields: Record<string, unknown>;
   source: string;
@@ -162,11 +167,11 @@ export interface Row {
   licence: string;
 }
 
-export interface Run {
+export interface TuningRun {
   id: string;
-  /** What the specialist will be called. */
+  /** Name of the specialist that it will become. */
   name: string | null;
-  /** What a shell is told to go on. */
+  /** Shell command that resumes it. */
   command: string | null;
   is_running: boolean;
   started_at: string;
@@ -182,10 +187,10 @@ export interface Run {
   seconds: number;
   seconds_left: number | null;
   saved_at: string | null;
-  curve: Curve;
+  curve: LossCurve;
 }
 
-export interface Judged extends Message {
+export interface RatedAnswer extends Message {
   conversation: string;
   title: string;
   question: string;
@@ -198,5 +203,5 @@ export interface Feedback {
   down: number;
   corrections: number;
   rows: Record<RowKind, number>;
-  items: Judged[];
+  items: RatedAnswer[];
 }

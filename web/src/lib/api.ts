@@ -1,53 +1,53 @@
-// Requests to the server that the page came from: there is no other address in this bundle.
+// HTTP client for the server that delivered the page. The bundle knows no other address.
 
-import type { StreamEvent } from "./types";
+import type { StreamEvent } from "./api-types";
 
 export class ApiError extends Error {
   constructor(
+    /** HTTP status; 0 if the server could not be reached or the connection was lost. */
     readonly status: number,
     message: string,
-    /** The server's word for the kind of error. */
+    /** The server's code for the kind of error. */
     readonly code = "",
   ) {
     super(message);
   }
 }
 
-interface Problem {
-  message?: string;
-  code?: string | null;
+interface ErrorBody {
+  error?: { message?: string; code?: string | null };
 }
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
-const signedOut = new Set<() => void>();
+const unauthorizedListeners = new Set<() => void>();
 
-/** For `.catch`: any failure as an {@link ApiError}; one of status 0 is a server that cannot be reached. */
-export function asProblem(error: unknown): ApiError {
+/** Turn anything that was thrown into an {@link ApiError}. */
+export function toApiError(error: unknown): ApiError {
   return error instanceof ApiError ? error : new ApiError(0, "");
 }
 
-/** Calls `told` whenever the server says that nobody is signed in. */
-export function onSignedOut(told: () => void): () => void {
-  signedOut.add(told);
-  return () => signedOut.delete(told);
+/** Call `listener` whenever the server answers 401. Returns a function that unsubscribes. */
+export function onUnauthorized(listener: () => void): () => void {
+  unauthorizedListeners.add(listener);
+  return () => unauthorizedListeners.delete(listener);
 }
 
-export async function call<T>(method: Method, path: string, body?: unknown): Promise<T> {
+export async function request<T>(method: Method, path: string, body?: unknown): Promise<T> {
   return (await (await send(method, path, body)).json()) as T;
 }
 
-/** The events of an answer, as they come. Ends where the server ends; throws {@link ApiError} for an error on the way. */
-export async function* stream(path: string, body: unknown): AsyncGenerator<StreamEvent> {
+/** Yield the server-sent events of an answer. Ends when the server ends; throws {@link ApiError}. */
+export async function* streamEvents(path: string, body: unknown): AsyncGenerator<StreamEvent> {
   const response = await send("POST", path, body);
   const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
   if (!reader) return;
-  let rest = "";
+  let incompleteLine = "";
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const lines = (rest + value).split("\n");
-    rest = lines.pop() ?? "";
+    const lines = (incompleteLine + value).split("\n");
+    incompleteLine = lines.pop() ?? "";
     for (const line of lines) if (line.startsWith("data: ")) yield JSON.parse(line.slice(6)) as StreamEvent;
   }
 }
@@ -62,7 +62,7 @@ async function send(method: Method, path: string, body?: unknown): Promise<Respo
     throw new ApiError(0, "");
   }
   if (response.ok) return response;
-  if (response.status === 401 && path !== "/api/signin") for (const told of signedOut) told();
-  const said = (await response.json().catch(() => null)) as { error?: Problem } | null;
-  throw new ApiError(response.status, said?.error?.message ?? `${response.status}`, said?.error?.code ?? "");
+  if (response.status === 401 && path !== "/api/signin") for (const listener of unauthorizedListeners) listener();
+  const { error } = ((await response.json().catch(() => null)) ?? {}) as ErrorBody;
+  throw new ApiError(response.status, error?.message ?? `${response.status}`, error?.code ?? "");
 }

@@ -1,4 +1,4 @@
-// Code as a tree of spans with highlight.js's class names. Loaded when the first block of code is shown.
+// Syntax highlighting: code as a tree of spans with highlight.js's class names. Loaded with the first code block.
 
 import bash from "highlight.js/lib/languages/bash";
 import c from "highlight.js/lib/languages/c";
@@ -30,9 +30,9 @@ const lowlight = createLowlight({
   rust, sql, typescript, xml, yaml,
 }); // prettier-ignore
 
-export type Tree = ReturnType<typeof lowlight.highlight>;
+export type HighlightTree = ReturnType<typeof lowlight.highlight>;
 
-/** The tree of `code`; null for a language that is not known here. */
-export function highlight(code: string, language: string): Tree | null {
+/** Return the highlighted tree of `code`; null for an unknown language. */
+export function highlight(code: string, language: string): HighlightTree | null {
   return lowlight.registered(language) ? lowlight.highlight(language, code) : null;
 }

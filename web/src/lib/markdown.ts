@@ -1,4 +1,4 @@
-// Markdown as marked's tokens, with maths. No HTML is made here or anywhere: what looks like a tag stays text.
+// Markdown as marked's tokens, with maths. Nothing on this page is built from an HTML string: tags stay text.
 
 import { Marked, type Token, type TokenizerAndRendererExtension, type Tokens } from "marked";
 
@@ -9,11 +9,11 @@ export interface MathToken {
   display: boolean;
 }
 
-const BLOCK = /^ {0,3}(?:\$\$([\s\S]{1,5000}?)\$\$|\\\[([\s\S]{1,5000}?)\\\])[ \t]*(?:\n|$)/;
-const INLINE =
+const BLOCK_MATH = /^ {0,3}(?:\$\$([\s\S]{1,5000}?)\$\$|\\\[([\s\S]{1,5000}?)\\\])[ \t]*(?:\n|$)/;
+const INLINE_MATH =
   /^(?:\$\$([^\n$]{1,2000}?)\$\$|\\\(([^\n]{1,2000}?)\\\)|\\\[([^\n]{1,2000}?)\\\]|\$(?![\s$])((?:\\[^\n]|[^\n$\\]){0,1000}?(?:\\[^\n\s]|[^\n$\s\\]))\$(?!\d))/;
 
-function math(raw: string, text: string, display: boolean): MathToken {
+function mathToken(raw: string, text: string, display: boolean): MathToken {
   return { type: "math", raw, text: text.trim(), display };
 }
 
@@ -22,8 +22,8 @@ const blockMath: TokenizerAndRendererExtension = {
   level: "block",
   start: (source) => source.match(/(?:^|\n) {0,3}(?:\$\$|\\\[)/)?.index,
   tokenizer: (source) => {
-    const found = BLOCK.exec(source);
-    return found ? math(found[0], found[1] ?? found[2] ?? "", true) : undefined;
+    const match = BLOCK_MATH.exec(source);
+    return match ? mathToken(match[0], match[1] ?? match[2] ?? "", true) : undefined;
   },
 };
 
@@ -31,25 +31,25 @@ const inlineMath: TokenizerAndRendererExtension = {
   name: "math",
   level: "inline",
   start: (source) => {
-    const at = source.search(/\$|\\[([]/);
-    return at < 0 ? undefined : at;
+    const index = source.search(/\$|\\[([]/);
+    return index < 0 ? undefined : index;
   },
   tokenizer: (source) => {
-    const found = INLINE.exec(source);
-    if (!found) return undefined;
-    const display = found[1] !== undefined || found[3] !== undefined;
-    return math(found[0], found[1] ?? found[2] ?? found[3] ?? found[4] ?? "", display);
+    const match = INLINE_MATH.exec(source);
+    if (!match) return undefined;
+    const display = match[1] !== undefined || match[3] !== undefined;
+    return mathToken(match[0], match[1] ?? match[2] ?? match[3] ?? match[4] ?? "", display);
   },
 };
 
 const marked = new Marked({ gfm: true, breaks: true });
 marked.use({ extensions: [blockMath, inlineMath] });
 
-const LONGEST = 200_000;
+const MAX_CHARACTERS = 200_000;
 
-/** The blocks of a text; null where it is too long or too deeply nested to be read as Markdown. */
-export function blocks(text: string): Token[] | null {
-  if (text.length > LONGEST) return null;
+/** Parse Markdown into block tokens; null if the text is too long or too deeply nested. */
+export function parseMarkdown(text: string): Token[] | null {
+  if (text.length > MAX_CHARACTERS) return null;
   try {
     return marked.lexer(text);
   } catch {
@@ -57,41 +57,43 @@ export function blocks(text: string): Token[] | null {
   }
 }
 
-/** An address that a link may lead to; null for every other. */
-export function linkTarget(href: string): string | null {
+/** Return `href` if a link may lead there (http, https or mailto), else null. */
+export function safeHref(href: string): string | null {
   if (!/^(?:https?:\/\/|mailto:)[^\s<>"'`\\]+$/i.test(href)) return null;
   return URL.canParse(href) ? href : null;
 }
 
-const NAMED: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0" };
+const NAMED_ENTITIES: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0" };
 
-/** Marked leaves entities to the browser's HTML parser, which has no part in this page. */
-export function plain(text: string): string {
+/** Decode HTML entities. Marked leaves them to the browser's HTML parser, which this page does not use. */
+export function decodeEntities(text: string): string {
   return text.replace(
     /&(?:#(\d{1,7})|#x([\da-f]{1,6})|(amp|lt|gt|quot|apos|nbsp));/gi,
-    (whole, decimal, hex, named) => {
-      if (named) return NAMED[String(named).toLowerCase()] ?? whole;
+    (entity, decimal, hex, name) => {
+      if (name) return NAMED_ENTITIES[String(name).toLowerCase()] ?? entity;
       const point = decimal ? Number(decimal) : parseInt(String(hex), 16);
       return point > 0 && point <= 0x10ffff && !(point >= 0xd800 && point <= 0xdfff)
         ? String.fromCodePoint(point)
-        : whole;
+        : entity;
     },
   );
 }
 
-/** The words of a text without its signs, as they are read aloud. */
-export function spoken(text: string): string {
-  const tokens = blocks(text);
-  return tokens ? tokens.map(words).join(" ").replace(/\s+/g, " ").trim() : text;
+/** Markdown as plain text, for screen readers. */
+export function markdownToText(text: string): string {
+  const tokens = parseMarkdown(text);
+  return tokens ? tokens.map(textOf).join(" ").replace(/\s+/g, " ").trim() : text;
 }
 
-function words(given: Token): string {
+function textOf(given: Token): string {
   const token = given as Tokens.Generic;
-  if (token.type === "list") return (given as Tokens.List).items.map(words).join(". ");
+  if (token.type === "list") return (given as Tokens.List).items.map(textOf).join(". ");
   if (token.type === "table") {
     const { header, rows } = given as Tokens.Table;
-    return [header, ...rows].map((cells) => cells.map((cell) => cell.tokens.map(words).join("")).join(", ")).join(". ");
+    return [header, ...rows]
+      .map((cells) => cells.map((cell) => cell.tokens.map(textOf).join("")).join(", "))
+      .join(". ");
   }
-  if (token.tokens) return token.tokens.map(words).join(token.type === "list_item" ? " " : "");
-  return token.type === "checkbox" ? "" : plain((token.text as string | undefined) ?? " ");
+  if (token.tokens) return token.tokens.map(textOf).join(token.type === "list_item" ? " " : "");
+  return token.type === "checkbox" ? "" : decodeEntities((token.text as string | undefined) ?? " ");
 }

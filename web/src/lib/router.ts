@@ -1,36 +1,36 @@
-// Where in the page one is: the part of the address behind #. The server knows one page only.
+// Hash router: the part of the address behind # selects the page. The server knows one page only.
 
 import { useMemo } from "react";
-import { Watched, useWatched } from "./external";
+import { Store, useStore } from "./store";
 
-export type Place =
-  | { at: "talk"; id: string | null; model: string | null }
-  | { at: "models" }
-  | { at: "model"; name: string }
-  | { at: "runs" }
-  | { at: "run"; id: string }
-  | { at: "feedback" };
+type Route =
+  | { page: "chat"; id: string | null; model: string | null }
+  | { page: "models" }
+  | { page: "model"; name: string }
+  | { page: "runs" }
+  | { page: "run"; id: string }
+  | { page: "feedback" };
 
-const address = new Watched(location.hash);
-addEventListener("hashchange", () => address.set(location.hash));
+const currentHash = new Store(location.hash);
+addEventListener("hashchange", () => currentHash.set(location.hash));
+addEventListener("popstate", () => currentHash.set(location.hash));
 
-export function usePlace(): Place {
-  const hash = useWatched(address);
-  return useMemo(() => read(hash), [hash]);
+export function useRoute(): Route {
+  const hash = useStore(currentHash);
+  return useMemo(() => parseRoute(hash), [hash]);
 }
 
-export function go(path: string, replace = false): void {
-  const target = `#${path}`;
-  if (replace) history.replaceState(null, "", target);
-  else history.pushState(null, "", target);
-  address.set(target);
+export function navigate(path: string, replace = false): void {
+  const hash = `#${path}`;
+  if (replace) history.replaceState(null, "", hash);
+  else history.pushState(null, "", hash);
+  currentHash.set(hash);
 }
-addEventListener("popstate", () => address.set(location.hash));
 
 export const paths = {
-  fresh: "/",
-  freshWith: (model: string): string => `/new/${encodeURIComponent(model)}`,
-  talk: (id: string): string => `/c/${id}`,
+  newConversation: "/",
+  newConversationWith: (model: string): string => `/new/${encodeURIComponent(model)}`,
+  conversation: (id: string): string => `/c/${id}`,
   models: "/models",
   model: (name: string): string => `/models/${encodeURIComponent(name)}`,
   runs: "/runs",
@@ -38,20 +38,20 @@ export const paths = {
   feedback: "/feedback",
 };
 
-function read(hash: string): Place {
-  const [first = "", second = ""] = hash.replace(/^#\/?/, "").split("/").map(decoded);
-  if (first === "c" && second) return { at: "talk", id: second, model: null };
-  if (first === "new" && second) return { at: "talk", id: null, model: second };
-  if (first === "models") return second ? { at: "model", name: second } : { at: "models" };
-  if (first === "runs") return second ? { at: "run", id: second } : { at: "runs" };
-  if (first === "feedback") return { at: "feedback" };
-  return { at: "talk", id: null, model: null };
+function parseRoute(hash: string): Route {
+  const [first = "", second = ""] = hash.replace(/^#\/?/, "").split("/").map(decode);
+  if (first === "c" && second) return { page: "chat", id: second, model: null };
+  if (first === "new" && second) return { page: "chat", id: null, model: second };
+  if (first === "models") return second ? { page: "model", name: second } : { page: "models" };
+  if (first === "runs") return second ? { page: "run", id: second } : { page: "runs" };
+  if (first === "feedback") return { page: "feedback" };
+  return { page: "chat", id: null, model: null };
 }
 
-function decoded(part: string): string {
+function decode(segment: string): string {
   try {
-    return decodeURIComponent(part);
+    return decodeURIComponent(segment);
   } catch {
-    return part;
+    return segment;
   }
 }

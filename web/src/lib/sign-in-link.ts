@@ -1,21 +1,21 @@
-// The one-time link that the server prints: its code stands behind # and never reaches a log.
+// The one-time sign-in link that the server prints. Its code follows the #, so that it never reaches a log.
 
-import { call } from "./api";
+import { request } from "./api";
 
-export function codeIn(hash: string): string | undefined {
+export function codeFromHash(hash: string): string | undefined {
   return /^#code=([\w-]+)$/.exec(hash)?.[1];
 }
 
-let linkTried: Promise<boolean> | null = null;
+let lastAttempt: Promise<boolean> | null = null;
 
-/** Sign in with the code of a one-time link, and take it out of the address. Whether there was one that failed. */
-export function takeLink(): Promise<boolean> {
-  const code = codeIn(location.hash);
-  if (!code) return linkTried ?? Promise.resolve(false);
+/** Sign in with the code in the address, and remove it from there. Resolves to whether there was one that failed. */
+export function redeemSignInLink(): Promise<boolean> {
+  const code = codeFromHash(location.hash);
+  if (!code) return lastAttempt ?? Promise.resolve(false);
   history.replaceState(null, "", location.pathname);
-  linkTried = call("POST", "/api/signin", { code }).then(
+  lastAttempt = request("POST", "/api/signin", { code }).then(
     () => false,
     () => true,
   );
-  return linkTried;
+  return lastAttempt;
 }

@@ -1,9 +1,9 @@
-// A value outside of React that components can watch.
+// A value outside React to which components can subscribe.
 
 import { useSyncExternalStore } from "react";
 
-export class Watched<T> {
-  private readonly watchers = new Set<() => void>();
+export class Store<T> {
+  private readonly listeners = new Set<() => void>();
 
   constructor(private value: T) {}
 
@@ -12,19 +12,19 @@ export class Watched<T> {
   set(value: T): void {
     if (Object.is(value, this.value)) return;
     this.value = value;
-    for (const told of this.watchers) told();
+    for (const listener of this.listeners) listener();
   }
 
-  update(change: (value: T) => T): void {
-    this.set(change(this.value));
+  update(updater: (value: T) => T): void {
+    this.set(updater(this.value));
   }
 
-  watch = (told: () => void): (() => void) => {
-    this.watchers.add(told);
-    return () => this.watchers.delete(told);
+  subscribe = (listener: () => void): (() => void) => {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
   };
 }
 
-export function useWatched<T>(watched: Watched<T>): T {
-  return useSyncExternalStore(watched.watch, watched.get);
+export function useStore<T>(store: Store<T>): T {
+  return useSyncExternalStore(store.subscribe, store.get);
 }

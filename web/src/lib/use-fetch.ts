@@ -1,44 +1,44 @@
-// Something read from the server for a page: again when its address changes, and every so often where it lives.
+// Hook that reads JSON from the server, again when the path changes and, if wanted, at an interval.
 
 import { useEffect, useState } from "react";
-import { ApiError, call } from "./api";
+import { request, toApiError, type ApiError } from "./api";
 
-export interface Loaded<T> {
-  value: T | null;
-  problem: ApiError | null;
-  again: () => void;
+export interface FetchResult<T> {
+  data: T | null;
+  error: ApiError | null;
+  refetch: () => void;
 }
 
-export function useLoaded<T>(path: string, everyMs = 0): Loaded<T> {
-  const [state, setState] = useState<{ path: string; value: T | null; problem: ApiError | null }>({
+export function useFetch<T>(path: string, intervalMs = 0): FetchResult<T> {
+  const [state, setState] = useState<{ path: string; data: T | null; error: ApiError | null }>({
     path,
-    value: null,
-    problem: null,
+    data: null,
+    error: null,
   });
-  const [round, setRound] = useState(0);
+  const [attempt, setAttempt] = useState(0);
   useEffect(() => {
-    let left = false;
+    let cancelled = false;
     let timer = 0;
-    const read = async (): Promise<void> => {
+    const load = async (): Promise<void> => {
       try {
-        const value = await call<T>("GET", path);
-        if (!left) setState({ path, value, problem: null });
-      } catch (error) {
-        const problem = error instanceof ApiError ? error : new ApiError(0, "");
-        if (!left) setState((now) => ({ path, value: now.path === path ? now.value : null, problem }));
+        const data = await request<T>("GET", path);
+        if (!cancelled) setState({ path, data, error: null });
+      } catch (caught) {
+        const error = toApiError(caught);
+        if (!cancelled) setState((previous) => ({ path, data: previous.path === path ? previous.data : null, error }));
       }
-      if (everyMs && !left) timer = window.setTimeout(() => void read(), everyMs);
+      if (intervalMs && !cancelled) timer = window.setTimeout(() => void load(), intervalMs);
     };
-    void read();
+    void load();
     return () => {
-      left = true;
+      cancelled = true;
       clearTimeout(timer);
     };
-  }, [path, everyMs, round]);
-  const shown = state.path === path;
+  }, [path, intervalMs, attempt]);
+  const isCurrent = state.path === path;
   return {
-    value: shown ? state.value : null,
-    problem: shown ? state.problem : null,
-    again: () => setRound((n) => n + 1),
+    data: isCurrent ? state.data : null,
+    error: isCurrent ? state.error : null,
+    refetch: () => setAttempt((count) => count + 1),
   };
 }

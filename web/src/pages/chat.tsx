@@ -1,218 +1,195 @@
-// A conversation: what was said, and the place to say more.
+// The chat page: one conversation, or a new one.
 
-import { Menu as MenuIcon, ArrowDown } from "lucide-react";
-import { useCallback, useEffect, useRef, useState } from "react";
-import { Composer } from "../components/composer";
-import { Greeting } from "../components/greeting";
-import { IconButton } from "../components/icon-button";
-import { BrokenAnswer, LiveAnswer, Turn } from "../components/turn";
-import { ModelPicker } from "../components/model-picker";
-import { SettingsPanel } from "../components/settings-panel";
-import { drawer } from "../components/shell";
-import { useWatched, Watched } from "../lib/external";
-import { briefs } from "../lib/briefs";
-import { spoken } from "../lib/markdown";
-import { failed } from "../lib/notice";
-import { lastModel } from "../lib/prefs";
-import { go, paths } from "../lib/router";
-import { useSay } from "../lib/say";
-import { told } from "../lib/told";
-import { ask, askAgain, begin, change, load, set, shown, stop, talkOf, type Failed, type Talk } from "../lib/talk";
-import { DEFAULTS, type Settings } from "../lib/types";
+import { ArrowDown, Menu as MenuIcon } from "lucide-react";
+import { useCallback, useEffect, useState } from "react";
+import { Composer, submitComposer } from "../components/chat/composer";
+import { Greeting } from "../components/chat/greeting";
+import { MessageView } from "../components/chat/message";
+import { ModelSelect } from "../components/chat/model-select";
+import { SettingsPanel } from "../components/chat/settings-panel";
+import { InterruptedAnswer, StreamingAnswerView } from "../components/chat/unfinished-answer";
+import { useAutoScroll } from "../components/chat/use-auto-scroll";
+import { IconButton } from "../components/ui/icon-button";
+import { errorMessage } from "../i18n/error-message";
+import { useTranslate } from "../i18n/translate";
+import { DEFAULT_SETTINGS, type GenerationSettings } from "../lib/api-types";
+import { markdownToText } from "../lib/markdown";
+import { navigate, paths } from "../lib/router";
+import { Store, useStore } from "../lib/store";
+import {
+  conversationStore,
+  createConversation,
+  EMPTY_CONVERSATION,
+  loadConversation,
+  updateConversation,
+  updateSettings,
+  visibleMessages,
+  type ConversationState,
+} from "../stores/conversations";
+import { NEW_CONVERSATION, restoreDraft } from "../stores/drafts";
+import { isDrawerOpen } from "../stores/drawer";
+import { askQuestion, retryQuestion, stopGeneration } from "../stores/generation";
+import { modelList } from "../stores/model-list";
+import { lastModel } from "../stores/preferences";
+import { showError } from "../stores/toast";
 
-const NOBODY = new Watched<Talk>({ heading: null, messages: [], live: null, failed: null, missing: false });
-/** Settings of the last conversation, for the next one. */
-const lastSettings = new Watched<Settings>(DEFAULTS);
+const newConversation = new Store(EMPTY_CONVERSATION);
+/** Settings of the last conversation, with which the next one starts. */
+const lastSettings = new Store(DEFAULT_SETTINGS);
 
-export function TalkPage({ id, asked, models }: { id: string | null; asked: string | null; models: string[] }) {
-  const say = useSay();
-  const talk = useWatched(id ? talkOf(id) : NOBODY);
-  const remembered = useWatched(lastModel);
-  const settingsNow = useWatched(lastSettings);
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const fresh = asked ?? (models.includes(remembered) ? remembered : (models[0] ?? ""));
-  const model = talk.heading?.model ?? fresh;
-  const settings = { ...DEFAULTS, ...(talk.heading?.settings ?? settingsNow) };
-  const path = shown(talk);
-  const brief = useWatched(briefs).find((one) => one.name === model);
+interface Props {
+  /** Null for a new conversation. */
+  id: string | null;
+  /** The model that the address asks for. */
+  requestedModel: string | null;
+  models: string[];
+}
+
+interface Failure {
+  error: unknown;
+  retry: () => void;
+}
+
+export function ChatPage({ id, requestedModel, models }: Props) {
+  const t = useTranslate();
+  const conversation = useStore(id ? conversationStore(id) : newConversation);
+  const rememberedModel = useStore(lastModel);
+  const rememberedSettings = useStore(lastSettings);
+  /** Why the conversation could not be loaded or created. */
+  const [failure, setFailure] = useState<Failure | null>(null);
+  const { summary, streaming, failed, isMissing } = conversation;
+  const defaultModel = models.includes(rememberedModel) ? rememberedModel : (models[0] ?? "");
+  const model = summary?.model ?? requestedModel ?? defaultModel;
+  const settings = { ...DEFAULT_SETTINGS, ...(summary?.settings ?? rememberedSettings) };
+  const messages = visibleMessages(conversation);
+  const modelFacts = useStore(modelList).find(({ name }) => name === model);
+  const draftKey = id ?? NEW_CONVERSATION;
 
   useEffect(() => {
-    const read = (): void => {
-      setProblem(null);
-      if (id) load(id).catch((error: unknown) => setProblem({ error, again: read }));
+    const load = (): void => {
+      setFailure(null);
+      if (id) loadConversation(id).catch((error: unknown) => setFailure({ error, retry: load }));
     };
-    read();
+    load();
   }, [id]);
   useEffect(() => {
-    document.title = talk.heading?.title ? `${talk.heading.title} · Empu` : "Empu";
-  }, [talk.heading?.title]);
+    document.title = summary?.title ? `${summary.title} · Empu` : "Empu";
+  }, [summary?.title]);
 
-  const choose = (name: string): void => {
+  const selectModel = (name: string): void => {
     lastModel.set(name);
-    if (id) change(id, { model: name }).catch(failed);
-    else go(paths.freshWith(name), true);
+    if (id) updateConversation(id, { model: name }).catch(showError);
+    else navigate(paths.newConversationWith(name), true);
   };
-  const setSettings = (changed: Partial<Settings>): void => {
-    lastSettings.update((now) => ({ ...(id ? settings : now), ...changed }));
-    if (id) set(id, changed);
+  const changeSettings = (changes: Partial<GenerationSettings>): void => {
+    lastSettings.update((last) => ({ ...(id ? settings : last), ...changes }));
+    if (id) updateSettings(id, changes);
   };
-  const put = useCallback(
-    async (content: string, isTyped = true): Promise<boolean> => {
-      setProblem(null);
+  const send = useCallback(
+    async (content: string): Promise<void> => {
+      setFailure(null);
       try {
-        const target = id ?? (await begin(model, settings));
-        const parent = shown(talkOf(target).get()).at(-1)?.id ?? null;
-        if (!id) go(paths.talk(target), true);
-        void ask(target, content, parent);
-        return true;
+        const target = id ?? (await createConversation(model, settings));
+        const parent = visibleMessages(conversationStore(target).get()).at(-1)?.id ?? null;
+        if (!id) navigate(paths.conversation(target), true);
+        void askQuestion(target, content, parent);
       } catch (error) {
-        setProblem({ error, again: isTyped ? sendAgain : () => void put(content, false) });
-        return false;
+        restoreDraft(draftKey, content);
+        setFailure({ error, retry: submitComposer });
       }
     },
     [id, model, settings],
   );
 
-  const { end, follow, away } = useFollowing(talk);
-  const isEmpty = path.length === 0 && !talk.live;
-  const isUnanswered = path.at(-1)?.role === "user" && !talk.live && !talk.failed;
+  const { scrollRef, endRef, scrollToEnd } = useAutoScroll(conversation);
+  const lastMessage = messages.at(-1);
+  const isEmpty = messages.length === 0 && !streaming;
+  const isUnanswered = lastMessage?.role === "user" && !streaming && !failed;
+  const couldNotLoad = failure !== null && id !== null && !summary;
   return (
-    <div className="talk">
-      <header className="bar">
-        <IconButton className="narrow" label={say("menu")} icon={<MenuIcon />} onClick={() => drawer.set(true)} />
-        <ModelPicker models={models} value={model} onChange={choose} />
+    <div className="chat">
+      <header className="chat-header">
+        <IconButton
+          className="mobile-only"
+          label={t("menu")}
+          icon={<MenuIcon />}
+          onClick={() => isDrawerOpen.set(true)}
+        />
+        <ModelSelect models={models} value={model} onChange={selectModel} />
         <SettingsPanel
           settings={settings}
-          longest={brief?.context ?? null}
-          isDrawn={brief?.task !== "label"}
-          onChange={setSettings}
+          contextLength={modelFacts?.context ?? null}
+          isSampled={modelFacts?.task !== "label"}
+          onChange={changeSettings}
         />
       </header>
-      <h1 className="hidden">{talk.heading?.title || say("fresh")}</h1>
-      <div className="scroll" ref={follow}>
-        {talk.missing ? (
-          <p className="none">{say("notFound")}</p>
+      <h1 className="visually-hidden">{summary?.title || t("newConversation")}</h1>
+      <div className="chat-scroll" ref={scrollRef}>
+        {isMissing ? (
+          <p className="empty-state">{t("conversationNotFound")}</p>
         ) : isEmpty && !id ? (
-          <Greeting model={model} onTry={(text) => void put(text, false)} />
-        ) : problem && id && !talk.heading ? (
-          <Trouble problem={problem} />
+          <Greeting model={model} onSendExample={(text) => void send(text)} />
+        ) : couldNotLoad ? (
+          <FailureMessage {...failure} />
         ) : (
-          <div className="thread" role="log" aria-label={say("thread")} aria-live="off">
-            {id && path.map((message) => <Turn key={message.id} id={id} talk={talk} message={message} />)}
-            {talk.live && <LiveAnswer model={model} live={talk.live} />}
-            {id && talk.failed && <Failure id={id} model={model} failed={talk.failed} />}
+          <div className="message-list" role="log" aria-label={t("messages")} aria-live="off">
+            {id &&
+              messages.map((message) => (
+                <MessageView key={message.id} conversationId={id} conversation={conversation} message={message} />
+              ))}
+            {streaming && <StreamingAnswerView model={model} answer={streaming} />}
+            {id && failed && (
+              <>
+                {failed.partialAnswer && <InterruptedAnswer model={model} text={failed.partialAnswer} />}
+                <FailureMessage error={failed.error} retry={() => void retryQuestion(id, failed)} />
+              </>
+            )}
             {id && isUnanswered && (
-              <button type="button" onClick={() => void ask(id, null, path.at(-1)?.id ?? null)}>
-                {say("answerIt")}
+              <button type="button" onClick={() => void askQuestion(id, null, lastMessage.id)}>
+                {t("answerQuestion")}
               </button>
             )}
           </div>
         )}
-        <div ref={end} className="end" />
+        <div ref={endRef} />
       </div>
-      <div className="below">
-        {away && <IconButton className="toend" label={say("toEnd")} icon={<ArrowDown />} onClick={() => away()} />}
-        {problem && !(id && !talk.heading) && <Trouble problem={problem} />}
+      <div className="chat-footer">
+        {scrollToEnd && (
+          <IconButton className="scroll-to-end" label={t("scrollToEnd")} icon={<ArrowDown />} onClick={scrollToEnd} />
+        )}
+        {failure && !couldNotLoad && <FailureMessage {...failure} />}
         <Composer
-          key={id ?? "fresh"}
-          place={id ?? "fresh"}
-          isOff={talk.missing}
-          draft={talk.failed?.content ?? ""}
-          isWriting={talk.live !== null}
-          isStopping={talk.live?.stopping ?? false}
-          onSend={put}
-          onStop={() => id && void stop(id)}
+          key={draftKey}
+          draftKey={draftKey}
+          isDisabled={isMissing}
+          isGenerating={streaming !== null}
+          isStopping={streaming?.isStopping ?? false}
+          onSend={(text) => void send(text)}
+          onStop={() => id && void stopGeneration(id)}
         />
-        <p className="hint">{say("private")}</p>
+        <p className="composer-hint">{t("privacyHint")}</p>
       </div>
-      <p className="hidden" role="status">
-        {announced(talk)}
+      <p className="visually-hidden" role="status">
+        {announcement(conversation)}
       </p>
     </div>
   );
 }
 
-/** What a screen reader says: a finished answer, once. */
-function announced(talk: Talk): string {
-  const last = shown(talk).at(-1);
-  return !talk.live && last?.role === "assistant" ? spoken(last.content) : "";
+/** What a screen reader announces: the last answer, once it is finished. */
+function announcement(conversation: ConversationState): string {
+  const last = visibleMessages(conversation).at(-1);
+  return !conversation.streaming && last?.role === "assistant" ? markdownToText(last.content) : "";
 }
 
-interface Problem {
-  error: unknown;
-  again: () => void;
-}
-
-/** The words are back in their field, so that sending them is all there is to do. */
-function sendAgain(): void {
-  document.querySelector<HTMLFormElement>("form.composer")?.requestSubmit();
-}
-
-function Trouble({ problem }: { problem: Problem }) {
-  const say = useSay();
+function FailureMessage({ error, retry }: Failure) {
+  const t = useTranslate();
   return (
     <div className="failure" role="alert">
-      <p>{told(problem.error, say)}</p>
-      <button type="button" onClick={problem.again}>
-        {say("again")}
+      <p>{errorMessage(error, t)}</p>
+      <button type="button" onClick={retry}>
+        {t("retry")}
       </button>
     </div>
   );
-}
-
-function Failure({ id, model, failed: one }: { id: string; model: string; failed: Failed }) {
-  return (
-    <>
-      {one.text && <BrokenAnswer model={model} text={one.text} />}
-      <Trouble problem={{ error: one.problem, again: () => void askAgain(id, one) }} />
-    </>
-  );
-}
-
-/** Keeps the end in sight while an answer grows, until somebody scrolls up. */
-function useFollowing(talk: Talk) {
-  const end = useRef<HTMLDivElement>(null);
-  const box = useRef<HTMLDivElement | null>(null);
-  const follows = useRef(true);
-  const [isAway, setAway] = useState(false);
-  const toEnd = (): void => {
-    follows.current = true;
-    end.current?.scrollIntoView({ block: "end" });
-  };
-  const follow = useCallback((element: HTMLDivElement | null) => {
-    box.current = element;
-    if (!element) return;
-    const scrolled = (): void => {
-      const rest = element.scrollHeight - element.scrollTop - element.clientHeight;
-      follows.current = rest < 60;
-      setAway(rest > 240);
-    };
-    element.addEventListener("scroll", scrolled, { passive: true });
-    // Formulas and code are drawn after their words, and the end moves on.
-    const grown = new ResizeObserver(() => follows.current && end.current?.scrollIntoView({ block: "end" }));
-    const watch = (): void => {
-      grown.disconnect();
-      for (const child of element.children) grown.observe(child);
-    };
-    const changed = new MutationObserver(watch);
-    changed.observe(element, { childList: true });
-    watch();
-    return () => {
-      element.removeEventListener("scroll", scrolled);
-      changed.disconnect();
-      grown.disconnect();
-    };
-  }, []);
-  const count = talk.messages.length;
-  useEffect(() => {
-    follows.current = true;
-  }, [talk.heading?.id]);
-  const isLive = talk.live !== null;
-  useEffect(() => {
-    if (isLive) follows.current = true;
-  }, [isLive]);
-  useEffect(() => {
-    if (follows.current) end.current?.scrollIntoView({ block: "end" });
-  }, [talk.live?.text, count, isLive]);
-  return { end, follow, away: isAway ? toEnd : null };
 }

@@ -1,144 +1,158 @@
-// What was thought of answers, and the way out of it: rows for the next tuning.
+// Ratings and corrections of answers, and their export as rows for tuning.
 
 import { Download, FolderDown, PenLine, ThumbsDown, ThumbsUp } from "lucide-react";
 import { useState } from "react";
-import { CopyButton } from "../components/copy-button";
-import { Page, Waiting } from "../components/page";
-import { call } from "../lib/api";
-import { useLoaded } from "../lib/load";
+import { CopyButton } from "../components/ui/copy-button";
+import { FormError } from "../components/ui/form-error";
+import { PageLayout } from "../components/ui/page-layout";
+import { WhenLoaded } from "../components/ui/when-loaded";
+import type { MessageKey } from "../i18n/en";
+import { errorMessage } from "../i18n/error-message";
+import { useFormat } from "../i18n/format";
+import { useTranslate } from "../i18n/translate";
+import { request } from "../lib/api";
+import type { Feedback, RatedAnswer, RowKind } from "../lib/api-types";
 import { paths } from "../lib/router";
-import { useNumbers, useSay } from "../lib/say";
-import { told } from "../lib/told";
-import type { Feedback, Judged, RowKind } from "../lib/types";
+import { useFetch } from "../lib/use-fetch";
 
-interface Saved {
+interface SavedRows {
   path: string;
   rows: number;
   command: string;
 }
 
-/** Rows that empu tune wants at least. */
-const FEWEST = 10;
-const KINDS: RowKind[] = ["labels", "messages", "preferences"];
-const NAMES = { labels: "labels", messages: "messages", preferences: "pairs" } as const;
+/** The fewest rows that empu tune accepts. */
+const MIN_ROWS = 10;
+
+const ROW_KINDS: { kind: RowKind; name: MessageKey; help: MessageKey }[] = [
+  { kind: "labels", name: "labelRows", help: "labelRowsHelp" },
+  { kind: "messages", name: "conversationRows", help: "conversationRowsHelp" },
+  { kind: "preferences", name: "preferenceRows", help: "preferenceRowsHelp" },
+];
 
 export function FeedbackPage() {
-  const say = useSay();
-  const loaded = useLoaded<Feedback>("/api/feedback");
+  const t = useTranslate();
+  const result = useFetch<Feedback>("/api/feedback");
   return (
-    <Page title={say("feedback")} said={say("feedbackSaid")}>
-      <Waiting loaded={loaded}>
-        {(found) => (
+    <PageLayout title={t("feedback")} description={t("feedbackHelp")}>
+      <WhenLoaded result={result}>
+        {(feedback) => (
           <>
-            <Counts found={found} />
-            {found.items.length === 0 && <p className="none">{say("noFeedback")}</p>}
+            <Counts feedback={feedback} />
+            {feedback.items.length === 0 && <p className="empty-state">{t("noFeedback")}</p>}
             <section className="section">
-              <h2>{say("rowsForTuning")}</h2>
-              <ul className="cards">
-                {KINDS.map((kind) => (
-                  <Kind key={kind} kind={kind} count={found.rows[kind]} />
+              <h2>{t("rowsForTuning")}</h2>
+              <ul className="card-list">
+                {ROW_KINDS.map(({ kind, name, help }) => (
+                  <RowKindCard key={kind} kind={kind} name={t(name)} help={t(help)} numRows={feedback.rows[kind]} />
                 ))}
               </ul>
             </section>
-            {found.items.length > 0 && (
+            {feedback.items.length > 0 && (
               <section className="section">
-                <h2>{say("newest")}</h2>
-                <ul className="judged">
-                  {found.items.map((one) => (
-                    <Item key={one.id} item={one} />
+                <h2>{t("newest")}</h2>
+                <ul className="feedback-list">
+                  {feedback.items.map((item) => (
+                    <FeedbackItem key={item.id} item={item} />
                   ))}
                 </ul>
               </section>
             )}
           </>
         )}
-      </Waiting>
-    </Page>
+      </WhenLoaded>
+    </PageLayout>
   );
 }
 
-function Counts({ found }: { found: Feedback }) {
-  const say = useSay();
-  const numbers = useNumbers();
+function Counts({ feedback }: { feedback: Feedback }) {
+  const t = useTranslate();
+  const format = useFormat();
   return (
-    <ul className="counts">
+    <ul className="feedback-counts">
       <li>
-        <ThumbsUp aria-hidden /> <strong>{numbers.count(found.up)}</strong> {say("goodOnes")}
+        <ThumbsUp aria-hidden /> <strong>{format.integer(feedback.up)}</strong> {t("goodCount")}
       </li>
       <li>
-        <ThumbsDown aria-hidden /> <strong>{numbers.count(found.down)}</strong> {say("badOnes")}
+        <ThumbsDown aria-hidden /> <strong>{format.integer(feedback.down)}</strong> {t("badCount")}
       </li>
       <li>
-        <PenLine aria-hidden /> <strong>{numbers.count(found.corrections)}</strong> {say("corrections")}
+        <PenLine aria-hidden /> <strong>{format.integer(feedback.corrections)}</strong> {t("correctedCount")}
       </li>
     </ul>
   );
 }
 
-function Kind({ kind, count }: { kind: RowKind; count: number }) {
-  const say = useSay();
-  const numbers = useNumbers();
-  const [saved, setSaved] = useState<Saved | null>(null);
-  const [problem, setProblem] = useState("");
-  const rows = (many: number): string => (many === 1 ? say("oneRow") : say("rowCount", numbers.count(many)));
+interface RowKindProps {
+  kind: RowKind;
+  name: string;
+  help: string;
+  numRows: number;
+}
+
+function RowKindCard({ kind, name, help, numRows }: RowKindProps) {
+  const t = useTranslate();
+  const format = useFormat();
+  const [saved, setSaved] = useState<SavedRows | null>(null);
+  const [error, setError] = useState("");
+  const countRows = (count: number): string => (count === 1 ? t("oneRow") : t("rowCount", format.integer(count)));
   const save = async (): Promise<void> => {
     try {
-      setSaved(await call<Saved>("POST", "/api/feedback/save", { kind }));
-      setProblem("");
-    } catch (error) {
-      setProblem(told(error, say));
+      setSaved(await request<SavedRows>("POST", "/api/feedback/save", { kind }));
+      setError("");
+    } catch (caught) {
+      setError(errorMessage(caught, t));
     }
   };
   return (
     <li>
-      <p className="name">
-        {say(NAMES[kind])} <span className="small">{rows(count)}</span>
+      <p className="card-title">
+        {name} <span className="small">{countRows(numRows)}</span>
       </p>
-      <p className="small">{say(`${kind}Said`)}</p>
-      {count > 0 && (
+      <p className="small">{help}</p>
+      {numRows > 0 && (
         <div className="row">
           <a className="button" href={`/api/feedback/rows/${kind}`} download>
-            <Download aria-hidden /> {say("exportRows")}
+            <Download aria-hidden /> {t("download")}
           </a>
           <button type="button" onClick={() => void save()}>
-            <FolderDown aria-hidden /> {say("saveRows")}
+            <FolderDown aria-hidden /> {t("saveToStore")}
           </button>
         </div>
       )}
-      <p className="error" role="alert">
-        {problem}
-      </p>
+      <FormError message={error} />
       {saved && (
-        <div className="saved" role="status">
+        <div className="saved-rows" role="status">
           <p className="small">
-            {saved.rows < FEWEST
-              ? say("savedFew", rows(saved.rows), numbers.count(FEWEST - saved.rows))
-              : say("savedRows", rows(saved.rows))}
+            {saved.rows < MIN_ROWS
+              ? t("savedTooFew", countRows(saved.rows), format.integer(MIN_ROWS - saved.rows))
+              : t("savedTuneWith", countRows(saved.rows))}
           </p>
           <div className="row">
             <code>{saved.command}</code>
             <CopyButton text={saved.command} />
           </div>
-          <p className="small">{say("theseRowsAlone")}</p>
+          <p className="small">{t("tunesOnTheseRowsOnly")}</p>
         </div>
       )}
     </li>
   );
 }
 
-function Item({ item }: { item: Judged }) {
-  const say = useSay();
-  const Icon = item.correction !== null ? PenLine : item.verdict === "up" ? ThumbsUp : ThumbsDown;
-  const word = item.correction !== null ? "corrected" : item.verdict === "up" ? "good" : "bad";
+function FeedbackItem({ item }: { item: RatedAnswer }) {
+  const t = useTranslate();
+  const isCorrected = item.correction !== null;
+  const Icon = isCorrected ? PenLine : item.verdict === "up" ? ThumbsUp : ThumbsDown;
+  const label = isCorrected ? "corrected" : item.verdict === "up" ? "goodAnswer" : "badAnswer";
   return (
     <li>
-      <span className={`sign ${item.verdict ?? ""}`} role="img" aria-label={say(word)}>
+      <span className={`rating-icon ${item.verdict ?? ""}`} role="img" aria-label={t(label)}>
         <Icon aria-hidden />
       </span>
       <div>
-        <a href={`#${paths.talk(item.conversation)}`}>{item.question}</a>
-        <p className={item.correction === null ? "clip" : "clip struck"}>{item.content}</p>
-        {item.correction !== null && <p className="clip">{item.correction}</p>}
+        <a href={`#${paths.conversation(item.conversation)}`}>{item.question}</a>
+        <p className={isCorrected ? "line-clamp struck-out" : "line-clamp"}>{item.content}</p>
+        {isCorrected && <p className="line-clamp">{item.correction}</p>}
       </div>
     </li>
   );

@@ -1,84 +1,70 @@
-// Every model that can be asked.
+// The list of all models.
 
 import { MessageSquare } from "lucide-react";
-import { Page, Waiting } from "../components/page";
-import { measureName } from "../lib/contestants";
-import { useLoaded } from "../lib/load";
+import { ScoreLine } from "../components/model/score-line";
+import { PageLayout } from "../components/ui/page-layout";
+import { WhenLoaded } from "../components/ui/when-loaded";
+import { useFormat } from "../i18n/format";
+import { modelSummary } from "../i18n/model-summary";
+import { useTranslate } from "../i18n/translate";
+import type { ModelListItem } from "../lib/api-types";
 import { paths } from "../lib/router";
-import { useNumbers, useSay, type Numbers, type Say } from "../lib/say";
-import type { BriefInList } from "../lib/types";
+import { useFetch } from "../lib/use-fetch";
 
 export function ModelsPage() {
-  const say = useSay();
-  const loaded = useLoaded<{ models: BriefInList[] }>("/api/models");
+  const t = useTranslate();
+  const result = useFetch<{ models: ModelListItem[] }>("/api/models");
   return (
-    <Page title={say("specialists")} said={say("modelsSaid")}>
-      <Waiting loaded={loaded}>
+    <PageLayout title={t("models")} description={t("modelsHelp")}>
+      <WhenLoaded result={result}>
         {({ models }) => (
           <>
-            <Group
-              title={say("specialistsOnly")}
-              models={models.filter((one) => one.kind === "specialist")}
-              empty={say("noSpecialists")}
+            <ModelGroup
+              title={t("specialists")}
+              models={models.filter(({ kind }) => kind === "specialist")}
+              emptyText={t("noSpecialists")}
             />
-            <Group title={say("baseModels")} models={models.filter((one) => one.kind !== "specialist")} />
+            <ModelGroup title={t("baseModels")} models={models.filter(({ kind }) => kind !== "specialist")} />
           </>
         )}
-      </Waiting>
-    </Page>
+      </WhenLoaded>
+    </PageLayout>
   );
 }
 
-function Group({ title, models, empty }: { title: string; models: BriefInList[]; empty?: string }) {
-  const say = useSay();
-  const numbers = useNumbers();
-  if (models.length === 0 && !empty) return null;
+interface GroupProps {
+  title: string;
+  models: ModelListItem[];
+  /** Without it, an empty group is not shown. */
+  emptyText?: string;
+}
+
+function ModelGroup({ title, models, emptyText }: GroupProps) {
+  const t = useTranslate();
+  const format = useFormat();
+  if (models.length === 0 && !emptyText) return null;
   return (
     <section className="section">
       <h2>{title}</h2>
-      {models.length === 0 && <p className="small">{empty}</p>}
-      <ul className="cards">
-        {models.map((one) => (
-          <li key={one.name}>
-            <a className="name" href={`#${paths.model(one.name)}`}>
-              {one.name}
+      {models.length === 0 && <p className="small">{emptyText}</p>}
+      <ul className="card-list">
+        {models.map((model) => (
+          <li key={model.name}>
+            <a className="card-title" href={`#${paths.model(model.name)}`}>
+              {model.name}
             </a>
-            <p className="small">{about(one, say, numbers)}</p>
-            <ScoreLine brief={one} />
-            <a className="button" href={`#${paths.freshWith(one.name)}`} aria-label={say("chatWith", one.name)}>
-              <MessageSquare aria-hidden /> {say("chat")}
+            <p className="small">{modelSummary(model, t, format)}</p>
+            <ScoreLine score={model.score} />
+            <a
+              className="button"
+              href={`#${paths.newConversationWith(model.name)}`}
+              aria-label={t("chatWith", model.name)}
+            >
+              <MessageSquare aria-hidden /> {t("chat")}
             </a>
           </li>
         ))}
       </ul>
     </section>
   );
-}
-
-/** How well a specialist did, in a line; nothing for what was not compared. */
-export function ScoreLine({ brief }: { brief: BriefInList }) {
-  const say = useSay();
-  const numbers = useNumbers();
-  const { score } = brief;
-  if (!score) return null;
-  return (
-    <p className="small score">
-      <strong>{numbers.percent(score.value)}</strong> {measureName(score.metric, say)}{" "}
-      {say("heldOut", numbers.count(score.rows))}
-    </p>
-  );
-}
-
-export function about(one: BriefInList, say: Say, numbers: Numbers): string {
-  if (one.kind === "path") return say("servedFromPath");
-  const said: string[] = [];
-  if (one.kind === "base" && one.title) said.push(one.title);
-  if (one.base) said.push(say("tunedFrom", one.base));
-  if (one.task === "label") said.push(say("namesLabels", one.labels ?? 0));
-  else if (one.task === "completion") said.push(say("writesAnswers"));
-  else if (one.task === "messages") said.push(say("holdsDialogues"));
-  if (one.kind === "base" && one.parameters) said.push(say("parameters", numbers.fixed(one.parameters / 1e6, 0)));
-  if (one.size) said.push(numbers.bytes(one.size));
-  said.push(one.licence ?? say("licenceUnknown"));
-  return said.join(" · ");
 }

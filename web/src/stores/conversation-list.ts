@@ -1,47 +1,47 @@
-// The list of conversations, newest first, and what is searched for in it.
+// The list of conversations, newest first, and its search.
 
-import { call } from "./api";
-import { Watched } from "./external";
-import type { Heading } from "./types";
+import { request } from "../lib/api";
+import type { ConversationSummary } from "../lib/api-types";
+import { Store } from "../lib/store";
 
-interface Headings {
-  items: Heading[];
+interface ConversationList {
+  items: ConversationSummary[];
+  hasMore: boolean;
+  query: string;
+  isLoaded: boolean;
+}
+
+interface ListPage {
+  conversations: ConversationSummary[];
   more: boolean;
-  search: string;
-  loaded: boolean;
 }
 
-interface Page {
-  conversations: Heading[];
-  more: boolean;
+export const conversationList = new Store<ConversationList>({ items: [], hasMore: false, query: "", isLoaded: false });
+
+export async function refreshConversationList(): Promise<void> {
+  const { query } = conversationList.get();
+  const page = await fetchPage(query, null);
+  if (conversationList.get().query !== query) return; // the user typed on
+  conversationList.set({ items: page.conversations, hasMore: page.more, query, isLoaded: true });
 }
 
-export const headings = new Watched<Headings>({ items: [], more: false, search: "", loaded: false });
-
-export async function refresh(): Promise<void> {
-  const { search } = headings.get();
-  const page = await read(search, null);
-  if (headings.get().search !== search) return; // somebody typed on
-  headings.set({ items: page.conversations, more: page.more, search, loaded: true });
+export async function searchConversations(query: string): Promise<void> {
+  conversationList.update((list) => ({ ...list, query }));
+  await refreshConversationList();
 }
 
-export async function search(words: string): Promise<void> {
-  headings.update((now) => ({ ...now, search: words }));
-  await refresh();
+export async function loadMoreConversations(): Promise<void> {
+  const { items, query } = conversationList.get();
+  const page = await fetchPage(query, items.at(-1)?.updated_at ?? null);
+  if (conversationList.get().query !== query) return;
+  const known = new Set(items.map((item) => item.id));
+  const added = page.conversations.filter((item) => !known.has(item.id));
+  conversationList.update((list) => ({ ...list, items: [...items, ...added], hasMore: page.more }));
 }
 
-export async function showMore(): Promise<void> {
-  const { items, search } = headings.get();
-  const page = await read(search, items.at(-1)?.updated_at ?? null);
-  if (headings.get().search !== search) return;
-  const known = new Set(items.map((one) => one.id));
-  const added = page.conversations.filter((one) => !known.has(one.id));
-  headings.update((now) => ({ ...now, items: [...items, ...added], more: page.more }));
-}
-
-function read(search: string, before: string | null): Promise<Page> {
-  const query = new URLSearchParams();
-  if (search) query.set("search", search);
-  if (before) query.set("before", before);
-  return call<Page>("GET", `/api/conversations?${query}`);
+function fetchPage(query: string, before: string | null): Promise<ListPage> {
+  const parameters = new URLSearchParams();
+  if (query) parameters.set("search", query);
+  if (before) parameters.set("before", before);
+  return request<ListPage>("GET", `/api/conversations?${parameters}`);
 }

@@ -1,11 +1,11 @@
-// What the lists show of each model; read once and again when somebody looks at the models.
+// The models that the server offers, for menus and lists.
 
-import { call } from "./api";
-import { Watched } from "./external";
-import type { BriefInList } from "./types";
+import { request } from "../lib/api";
+import type { ModelListItem } from "../lib/api-types";
+import { Store } from "../lib/store";
 
-export const briefs = new Watched<BriefInList[]>([]);
+export const modelList = new Store<ModelListItem[]>([]);
 
-export async function readBriefs(): Promise<void> {
-  briefs.set((await call<{ models: BriefInList[] }>("GET", "/api/models")).models);
+export async function refreshModelList(): Promise<void> {
+  modelList.set((await request<{ models: ModelListItem[] }>("GET", "/api/models")).models);
 }

@@ -1,37 +1,41 @@
-// What the browser remembers for itself: language, theme, the last model and settings. Nothing that anybody wrote.
+// Preferences that the browser keeps: language, theme and the last model. Nothing that a user wrote.
 
-import { Watched } from "./external";
+import { Store } from "../lib/store";
 
 export type Language = "en" | "id";
 export type Theme = "system" | "light" | "dark";
 
-function kept<T extends string>(name: string, allowed: readonly T[], otherwise: T): Watched<T> {
-  const stored = localStorage.getItem(`empu.${name}`) as T | null;
-  const value = new Watched<T>(stored && allowed.includes(stored) ? stored : otherwise);
-  value.watch(() => localStorage.setItem(`empu.${name}`, value.get()));
-  return value;
+const defaultLanguage: Language = /^(id|in)\b/i.test(navigator.language) ? "id" : "en";
+
+export const language = persisted<Language>("language", defaultLanguage, ["en", "id"]);
+export const theme = persisted<Theme>("theme", "system", ["system", "light", "dark"]);
+export const lastModel = persisted<string>("model", "");
+
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+
+/** Apply language and theme to the document, now and whenever they change. */
+export function applyPreferences(): void {
+  theme.subscribe(applyTheme);
+  prefersDark.addEventListener("change", applyTheme);
+  language.subscribe(applyLanguage);
+  applyTheme();
+  applyLanguage();
 }
 
-export const language = kept<Language>("language", ["en", "id"], /^(id|in)\b/i.test(navigator.language) ? "id" : "en");
-export const theme = kept<Theme>("theme", ["system", "light", "dark"], "system");
-export const lastModel = new Watched(localStorage.getItem("empu.model") ?? "");
-lastModel.watch(() => localStorage.setItem("empu.model", lastModel.get()));
-
-const dark = matchMedia("(prefers-color-scheme: dark)");
-
-function paint(): void {
-  const isDark = theme.get() === "dark" || (theme.get() === "system" && dark.matches);
+function applyTheme(): void {
+  const isDark = theme.get() === "dark" || (theme.get() === "system" && prefersDark.matches);
   document.documentElement.dataset.theme = isDark ? "dark" : "light";
 }
 
-function name(): void {
+function applyLanguage(): void {
   document.documentElement.lang = language.get();
 }
 
-export function begin(): void {
-  theme.watch(paint);
-  dark.addEventListener("change", paint);
-  language.watch(name);
-  paint();
-  name();
+function persisted<T extends string>(name: string, defaultValue: T, allowed?: readonly T[]): Store<T> {
+  const key = `empu.${name}`;
+  const stored = localStorage.getItem(key) as T | null;
+  const isValid = stored !== null && (allowed?.includes(stored) ?? true);
+  const store = new Store<T>(isValid ? stored : defaultValue);
+  store.subscribe(() => localStorage.setItem(key, store.get()));
+  return store;
 }

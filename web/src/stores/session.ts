@@ -1,25 +1,25 @@
-// Who is signed in, and which models answer now: a specialist may have been made since.
+// The signed-in session, and the names of the models that it can ask.
 
-import { call } from "./api";
-import { readBriefs } from "./briefs";
-import { forgetDrafts } from "./drafts";
-import { Watched } from "./external";
-import type { Me } from "./types";
+import { request } from "../lib/api";
+import type { Session } from "../lib/api-types";
+import { Store } from "../lib/store";
+import { clearDrafts } from "./drafts";
+import { refreshModelList } from "./model-list";
 
-export const me = new Watched<Me>({ version: "", models: [], key: "" });
+export const session = new Store<Session>({ version: "", models: [], key: "" });
 
-/** Whose conversations a key's are: those who came by a link share them with the first key. */
+/** The key that owns a session's conversations. Sessions that a link opened share those of the first key. */
 export function ownerOf(key: string): string {
   return key === "link" || key === "unattended" ? "first" : key;
 }
 
-export async function readMe(): Promise<void> {
-  const [found] = await Promise.all([call<Me>("GET", "/api/me"), readBriefs()]);
-  const before = me.get().key;
-  if (before && ownerOf(before) !== ownerOf(found.key)) {
-    forgetDrafts(); // another one than before sits here: nothing that this page holds is theirs
+export async function refreshSession(): Promise<void> {
+  const [current] = await Promise.all([request<Session>("GET", "/api/me"), refreshModelList()]);
+  const previousKey = session.get().key;
+  if (previousKey && ownerOf(previousKey) !== ownerOf(current.key)) {
+    clearDrafts(); // another user has signed in: nothing that this page holds is theirs
     location.reload();
     return;
   }
-  me.set(found);
+  session.set(current);
 }

@@ -1,11 +1,11 @@
-// What went wrong with something that has no place of its own on the page to say so.
+// The error that the toast shows: one that no part of the page has a place for.
 
-import { asProblem, type ApiError } from "./api";
-import { Watched } from "./external";
+import { toApiError, type ApiError } from "../lib/api";
+import { Store } from "../lib/store";
 
-export const notice = new Watched<ApiError | null>(null);
+export const toastError = new Store<ApiError | null>(null);
 
-/** For `.catch`: says the error until it is closed or something is done again. */
-export function failed(error: unknown): void {
-  notice.set(asProblem(error));
+/** Show an error in the toast until it is closed. For `.catch`. */
+export function showError(error: unknown): void {
+  toastError.set(toApiError(error));
 }

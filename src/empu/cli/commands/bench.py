@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from empu.cli.options import OPENING, group
+from empu.cli.options import LOADING_OPTIONS, apply_options
 from empu.cli.output import json_option
 
 
@@ -18,61 +18,65 @@ from empu.cli.output import json_option
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Rounds; the middle figure counts.",
+    help="Number of rounds; the median is reported.",
 )
-@group(OPENING)
+@apply_options(LOADING_OPTIONS)
 @json_option
-def bench(model: str, runs: int, as_json: bool, **given: Any) -> None:
-    """Measure a model's speed on this machine, and what share it is of what memory and processor allow."""
-    import dataclasses
+def bench(model: str, runs: int, as_json: bool, **options: Any) -> None:
+    """Measure a model's speed on this machine, as tokens/s and as a fraction of the machine's roofline."""
     import time
 
     from empu.cli import output
-    from empu.cli.loading import locate, open_located, opening
-    from empu.engine.benchmark import Machine, measure, peak_memory_bytes
-    from empu.system.cpu import processors
+    from empu.cli.loading import loading_options, open_resolved, resolve_model
+    from empu.engine.benchmark import MachineInfo, peak_memory_bytes, run_benchmark
+    from empu.system.cpu import available_cpus
 
-    located = locate(model)
-    begun = time.perf_counter()
-    opened = open_located(located, **opening(given))
-    load_s = time.perf_counter() - begun
-    machine = Machine.here()
-    threads = given["threads"] or getattr(opened.backend, "threads", None) or processors()
-    figures, limits = measure(opened.backend, threads=threads, runs=runs, tell=output.say)
+    resolved = resolve_model(model)
+    start = time.perf_counter()
+    language_model = open_resolved(resolved, **loading_options(options))
+    load_s = time.perf_counter() - start
+    machine = MachineInfo.detect()
+    threads = options["threads"] or getattr(language_model.backend, "threads", None) or available_cpus()
+    measurements, roofline = run_benchmark(
+        language_model.backend, threads=threads, rounds=runs, on_message=output.message
+    )
     peak = peak_memory_bytes()
     if as_json:
-        output.answer(
+        output.print_json(
             {
-                "model": located.identity(),
-                "engine": opened.backend.name,
+                "model": resolved.identity(),
+                "engine": language_model.backend.name,
                 "threads": threads,
-                "quant": given["quant"],
-                "kv": given["kv"],
+                "quant": options["quant"],
+                "kv": options["kv"],
                 "load_s": load_s,
                 "peak_memory_bytes": peak,
-                "limits": dataclasses.asdict(limits) if limits else None,
-                "figures": [{"what": str(figure.case), **dataclasses.asdict(figure)} for figure in figures],
-                "machine": dataclasses.asdict(machine),
+                "limits": roofline.to_json() if roofline else None,
+                "figures": [measurement.to_json() for measurement in measurements],
+                "machine": machine.to_json(),
             }
         )
         return
-    facts = [
-        ("machine", f"{machine.cpu}, {machine.logical_cpus} CPUs, {output.size(machine.memory_bytes)}"),
-        ("model", str(located.identity()["name"] or located.path)),
-        ("engine", f"{opened.backend.name}, {threads} thread{'s' * (threads > 1)}, empu {machine.empu}"),
-        ("opened in", f"{load_s:.2f} s; {output.size(peak)} of memory at most"),
+    pairs = [
+        ("machine", f"{machine.cpu}, {machine.logical_cpus} CPUs, {output.format_bytes(machine.memory_bytes)}"),
+        ("model", str(resolved.identity()["name"] or resolved.path)),
+        ("engine", f"{language_model.backend.name}, {threads} thread{'s' * (threads > 1)}, empu {machine.empu}"),
+        ("loaded in", f"{load_s:.2f} s; {output.format_bytes(peak)} peak memory"),
     ]
-    if limits is not None:
-        facts += [
-            ("memory", f"{limits.bytes_per_s / 1e9:.1f} GB/s, reading {output.size(limits.weight_bytes)} of weights"),
-            ("cache", f"{output.size(limits.cache_bytes_per_token)} for each token of context"),
-            ("processor", f"{limits.int8_operations_per_s / 1e9:,.0f} billion 8-bit operations/s"),
+    if roofline is not None:
+        pairs += [
+            (
+                "memory",
+                f"{roofline.bytes_per_s / 1e9:.1f} GB/s, streaming {output.format_bytes(roofline.weight_bytes)} of weights",
+            ),
+            ("KV cache", f"{output.format_bytes(roofline.cache_bytes_per_token)} per token of context"),
+            ("processor", f"{roofline.int8_operations_per_s / 1e9:,.0f} int8 GOP/s"),
         ]
-    output.facts(facts)
+    output.key_values(pairs)
     output.table(
-        ["tokens", "tokens/s", "of the limit"],
+        ["case", "tokens/s", "of roofline"],
         [
-            [str(figure.case), f"{figure.tokens_per_s:,.0f}", f"{figure.share:.0%}" if figure.share else "not known"]
-            for figure in figures
+            [str(m.case), f"{m.tokens_per_s:,.0f}", f"{m.roofline_fraction:.0%}" if m.roofline_fraction else "unknown"]
+            for m in measurements
         ],
     )

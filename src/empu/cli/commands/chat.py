@@ -6,39 +6,43 @@ from typing import Any
 
 import click
 
-from empu.cli.options import OPENING, SAMPLING, group
+from empu.cli.options import LOADING_OPTIONS, SAMPLING_OPTIONS, apply_options
 from empu.cli.output import json_option
 
 
 @click.command()
 @click.argument("model", default="default")
-@click.option("--system", help="Instruction that stands before the dialogue.")
-@group(SAMPLING)
-@click.option("--truncate", is_flag=True, help="When the dialogue is full, drop its oldest tokens, and say how many.")
-@group(OPENING)
+@click.option("--system", help="System message.")
+@apply_options(SAMPLING_OPTIONS)
+@click.option("--truncate", is_flag=True, help="When the context is full, drop the oldest tokens, and report how many.")
+@apply_options(LOADING_OPTIONS)
 @json_option
-def chat(model: str, as_json: bool, **given: Any) -> None:
-    """Talk with a model in the terminal.
+def chat(model: str, as_json: bool, **options: Any) -> None:
+    """Chat with a model in the terminal.
 
-    Enter sends; a line that ends with a backslash goes on, and \"\"\" begins and ends a block of lines. Ctrl-C stops
-    the answer, Ctrl-D leaves, /help lists the commands. When standard input is not a terminal, each line is one
-    turn. With --json each turn prints one JSON document on one line.
+    Enter sends the line. A backslash at its end continues it; \"\"\" starts and ends a block of lines. Ctrl-C stops the
+    answer, Ctrl-D quits, /help lists the commands. If standard input is not a terminal, each line is one turn. With
+    --json each turn prints one JSON document on one line.
     """
     from empu.cli import output
-    from empu.cli.loading import locate, open_located, opening
+    from empu.cli.loading import loading_options, open_resolved, resolve_model
     from empu.cli.options import sampling_params
-    from empu.cli.repl import Conversation
+    from empu.cli.repl import ChatSession
     from empu.cli.terminal import Terminal
-    from empu.errors import AnsweredError
+    from empu.errors import ReportedError
 
-    params = sampling_params(given)
-    located = locate(model)
-    opened = open_located(located, **opening(given))
+    params = sampling_params(options)
+    resolved = resolve_model(model)
+    language_model = open_resolved(resolved, **loading_options(options))
     terminal = Terminal.of_user()
-    conversation = Conversation(located, opened, params, given["system"], truncate=given["truncate"], as_json=as_json)
-    if terminal.is_watched:
-        output.say(f"Talking with {located.identity()['name'] or located.path}. /help lists commands, Ctrl-D leaves.")
+    session = ChatSession(
+        resolved, language_model, params, options["system"], truncate=options["truncate"], as_json=as_json
+    )
+    if terminal.is_interactive:
+        output.message(
+            f"Chatting with {resolved.identity()['name'] or resolved.path}. /help lists the commands, Ctrl-D quits."
+        )
     with terminal:
-        failed = conversation.hold(terminal)
-    if failed and not terminal.is_watched:
-        raise AnsweredError("Not every turn was answered; the reasons stand above.")
+        failed = session.run(terminal)
+    if failed and not terminal.is_interactive:
+        raise ReportedError("Some turns failed; see the messages above.")

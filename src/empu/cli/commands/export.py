@@ -17,24 +17,34 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
-    "--to", "form", type=click.Choice(["hf", "gguf"]), required=True, help="A folder for transformers, or one file."
+    "--to",
+    "file_format",
+    type=click.Choice(["hf", "gguf"]),
+    required=True,
+    help="hf: a folder for transformers; gguf: one file.",
 )
-@click.option("--type", "type_name", metavar="TYPE", help="BF16, F16, F32; for GGUF also Q8_0 (usual), Q4_1, Q4_0.")
 @click.option(
-    "--replay", metavar="N", type=click.IntRange(0), default=40, show_default=True, help="Questions asked again."
+    "--type", "type_name", metavar="TYPE", help="Tensor type: BF16, F16, F32; for GGUF also Q8_0 (default), Q4_1, Q4_0."
+)
+@click.option(
+    "--replay",
+    metavar="N",
+    type=click.IntRange(0),
+    default=40,
+    show_default=True,
+    help="Number of held-out rows to replay.",
 )
 @json_option
-def export(model: str, path: Path, as_json: bool, **given: Any) -> None:
-    """Write a specialist, merged with its base, to PATH in files that other programs open.
+def export(model: str, path: Path, as_json: bool, **options: Any) -> None:
+    """Merge a specialist with its base model and write it to PATH in a format that other programs open.
 
-    Held-out rows of its run are asked of the written files again; when more answers differ than rounding explains,
-    nothing is kept. A specialist for text is asked which token it expects in each place of the right answers.
+    The written files are checked: held-out rows are replayed, and nothing is kept if more answers differ than rounding
+    explains. For text specialists, the most likely token at each position of the correct answers is compared.
     """
-    import dataclasses
     from itertools import islice
 
     from empu.cli import output
-    from empu.cli.loading import locate
+    from empu.cli.loading import resolve_model
     from empu.errors import UsageError
     from empu.ledger.ledger import Ledger
     from empu.specialist.export import export as write
@@ -42,25 +52,28 @@ def export(model: str, path: Path, as_json: bool, **given: Any) -> None:
     from empu.store.store import Store
     from empu.system.paths import user_path
 
-    located = locate(model)
-    if located.stored is None or located.stored.record.source.kind != "tuned":
-        raise UsageError(f"{model} is no specialist; its own files are what others open: {located.path}")
+    resolved = resolve_model(model)
+    if resolved.stored is None or resolved.stored.record.source.kind != "tuned":
+        raise UsageError(f"{model} is not a specialist; other programs open its own files: {resolved.path}")
     rows: list[Row] = []
     ledger_path = Store.of_user().ledger_path
     if ledger_path.is_file():
         with Ledger.open(ledger_path) as ledger:
-            run = ledger.model(located.stored.record.id).run
+            run = ledger.model(resolved.stored.record.id).run
             dataset = ledger.run(run).dataset if run is not None else None
             if dataset is not None:
-                rows = list(islice(recorded_rows(ledger, dataset, "test"), given["replay"]))
-    place = user_path(path)
-    done = write(located.path, located.adapter, given["form"], place, rows, type_name=given["type_name"])
+                rows = list(islice(recorded_rows(ledger, dataset, "test"), options["replay"]))
+    target = user_path(path)
+    exported = write(
+        resolved.path, resolved.adapter, options["file_format"], target, rows, type_name=options["type_name"]
+    )
     if as_json:
-        output.answer(dataclasses.asdict(done) | {"path": str(done.path)})
+        output.print_json(exported.to_json())
         return
-    output.say(f"Wrote {done.path} in {done.type}.")
-    if done.asked:
-        what = f"tokens in the answers of {len(rows)} held-out rows" if done.replayed == "tokens" else "held-out rows"
-        output.say(f"{done.same} of {done.asked} {what} come out the same from the written files.")
-    elif given["replay"]:
-        output.say("Nothing was asked again: its run has no held-out rows in the ledger.")
+    output.message(f"Wrote {exported.path} in {exported.tensor_type}.")
+    if exported.num_replayed:
+        is_tokens = exported.replayed_unit == "tokens"
+        what = f"tokens in the answers of {len(rows)} held-out rows" if is_tokens else "held-out rows"
+        output.message(f"{exported.num_same} of {exported.num_replayed} {what} are the same with the exported files.")
+    elif options["replay"]:
+        output.message("Nothing was replayed: the ledger has no held-out rows for this run.")

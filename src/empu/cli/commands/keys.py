@@ -1,4 +1,4 @@
-"""``empu keys``: who may ask a server of this store."""
+"""``empu keys``: API keys of the server."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from empu.cli.output import json_option
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke the keys of `empu serve`.
+    """Create, list and revoke the API keys of `empu serve`.
 
-    A key is kept as its hash and shown only when it is made. Its name stands in the server's log. A server that runs
-    knows of every change at once.
+    Only a hash of each key is stored; a key is shown once, when it is created. Its name appears in the server's log.
+    A running server applies changes at once.
     """
 
 
@@ -20,47 +20,47 @@ def keys() -> None:
 @click.argument("name")
 @json_option
 def add(name: str, as_json: bool) -> None:
-    """Make a key called NAME and show it, this once."""
+    """Create a key called NAME and show it once."""
     from empu.cli import output
-    from empu.server.http.auth import Keys
+    from empu.server.http.api_keys import ApiKeys
     from empu.store.store import Store
 
-    key = Keys(Store.of_user().home).add(name)
+    key = ApiKeys(Store.of_user().home).add(name)
     if as_json:
-        output.answer({"name": name, "key": key})
+        output.print_json({"name": name, "key": key})
         return
-    output.say(f"The key {name!r}, shown only now:")
+    output.message(f"Key {name!r}, shown only once:")
     click.echo(key)
 
 
 @keys.command(name="list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the keys' names and when each was made."""
+    """List the names of the keys and when each was created."""
     from empu.cli import output
-    from empu.server.http.auth import Keys
+    from empu.server.http.api_keys import ApiKeys
     from empu.store.store import Store
 
-    known = Keys(Store.of_user().home).names()
+    known = ApiKeys(Store.of_user().home).names()
     if as_json:
-        output.answer({"keys": [{"name": name, "made_at": made_at} for name, made_at in known.items()]})
+        output.print_json({"keys": [{"name": name, "made_at": made_at} for name, made_at in known.items()]})
     elif not known:
-        output.say("There is no key yet; the first start of `empu serve` makes one, and so does: empu keys add NAME")
+        output.message("There is no key yet; `empu serve` creates one at its first start, or use: empu keys add NAME")
     else:
-        output.table(("NAME", "MADE"), list(known.items()))
+        output.table(("NAME", "CREATED"), list(known.items()))
 
 
 @keys.command()
 @click.argument("name")
 @json_option
 def revoke(name: str, as_json: bool) -> None:
-    """Forget the key called NAME; whoever has it is let in no more."""
+    """Delete the key called NAME; it stops working at once."""
     from empu.cli import output
-    from empu.server.http.auth import Keys
+    from empu.server.http.api_keys import ApiKeys
     from empu.store.store import Store
 
-    Keys(Store.of_user().home).revoke(name)
+    ApiKeys(Store.of_user().home).revoke(name)
     if as_json:
-        output.answer({"revoked": name})
+        output.print_json({"revoked": name})
     else:
-        output.say(f"The key {name!r} is revoked.")
+        output.message(f"Key {name!r} is revoked.")

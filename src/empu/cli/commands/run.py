@@ -6,49 +6,56 @@ from typing import Any
 
 import click
 
-from empu.cli.options import OPENING, SAMPLING, group
+from empu.cli.options import LOADING_OPTIONS, SAMPLING_OPTIONS, apply_options
 from empu.cli.output import json_option
 
 
 @click.command()
 @click.argument("model")
 @click.argument("prompt", nargs=-1, required=True)
-@click.option("--system", help="Instruction that stands before the dialogue.")
-@group(SAMPLING)
+@click.option("--system", help="System message.")
+@apply_options(SAMPLING_OPTIONS)
 @click.option(
-    "--logprobs", metavar="N", type=click.IntRange(0, 20), help="With --json: log-probabilities, and of N alternatives."
+    "--logprobs",
+    metavar="N",
+    type=click.IntRange(0, 20),
+    help="With --json: log-probabilities of the tokens and of N alternatives.",
 )
-@click.option("--truncate", is_flag=True, help="Cut a prompt that does not fit, and say by how much.")
+@click.option(
+    "--truncate", is_flag=True, help="Truncate a prompt that does not fit the context, and report by how much."
+)
 @click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
-@group(OPENING)
+@apply_options(LOADING_OPTIONS)
 @json_option
-def run(model: str, prompt: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Give one answer to PROMPT, streamed.
+def run(model: str, prompt: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Generate one answer to PROMPT and stream it to stdout.
 
     PROMPT may be several words; `-` reads it from standard input. A model with a chat template gets the prompt as a
-    user's turn, one without as plain text. A specialist for labels names the label of PROMPT. A prompt that does not
-    fit the context is refused, never cut silently.
+    user message, a model without one as plain text. A label specialist prints the label of PROMPT. A prompt that does
+    not fit the context is refused, unless --truncate is given.
     """
     from empu.cli import output
-    from empu.cli.generate import ask, document, name_label, question, read_prompt, warn_of_cut
-    from empu.cli.loading import locate, open_located, opening
-    from empu.cli.options import TEXT_ONLY, refuse_given, sampling_params
-    from empu.errors import AnsweredError, CancelledError, UsageError
+    from empu.cli.generate import build_prompt, generate, print_label, read_prompt, result_document, warn_if_truncated
+    from empu.cli.loading import loading_options, open_resolved, resolve_model
+    from empu.cli.options import GENERATION_OPTIONS, refuse_options, sampling_params
+    from empu.errors import CancelledError, ReportedError, UsageError
 
-    if given["logprobs"] is not None and not as_json:
-        raise UsageError("--logprobs are given with --json only; add it.")
-    params = sampling_params(given)
+    if options["logprobs"] is not None and not as_json:
+        raise UsageError("--logprobs needs --json; add it.")
+    params = sampling_params(options)
     text = read_prompt(prompt)
-    located = locate(model)
-    opened = open_located(located, **opening(given))
-    if opened.task is not None and opened.task.kind == "label" and not given["raw"]:
-        refuse_given(click.get_current_context(), TEXT_ONLY, f"{model} names a label and writes no text")
-        name_label(located, opened, text, as_json)
+    resolved = resolve_model(model)
+    language_model = open_resolved(resolved, **loading_options(options))
+    if language_model.task is not None and language_model.task.kind == "label" and not options["raw"]:
+        refuse_options(
+            click.get_current_context(), GENERATION_OPTIONS, f"{model} predicts a label and generates no text"
+        )
+        print_label(resolved, language_model, text, as_json)
         return
-    asked = question(opened, text, system=given["system"], raw=given["raw"])
-    answer = ask(opened, asked, params, truncate=given["truncate"], show=not as_json)
-    warn_of_cut(answer.completion)
+    messages = build_prompt(language_model, text, system=options["system"], raw=options["raw"])
+    result = generate(language_model, messages, params, truncate=options["truncate"], show=not as_json)
+    warn_if_truncated(result.completion)
     if as_json:
-        output.answer(document(located, opened, params, answer.completion))
-    if answer.interrupted:
-        raise AnsweredError("Stopped.", CancelledError.exit_code)
+        output.print_json(result_document(resolved, language_model, params, result.completion))
+    if result.interrupted:
+        raise ReportedError("Stopped.", CancelledError.exit_code)

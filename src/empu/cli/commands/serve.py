@@ -6,34 +6,46 @@ from typing import Any
 
 import click
 
-from empu.cli.options import OPENING, group
+from empu.cli.options import LOADING_OPTIONS, apply_options
 from empu.cli.output import json_option
 
 
 @click.command()
 @click.argument("model", nargs=-1)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 chooses a free one."
+)
 @click.option(
     "--name",
     "names",
     metavar="HOST",
     multiple=True,
-    help="Another host name of this server or of a proxy before it.",
+    help="Further host name of this server or of a proxy in front of it; may be repeated.",
 )
 @click.option(
-    "--slots", metavar="N", type=click.IntRange(1, 128), default=16, show_default=True, help="Answers at once, a model."
+    "--slots",
+    metavar="N",
+    type=click.IntRange(1, 128),
+    default=16,
+    show_default=True,
+    help="Concurrent answers per model.",
 )
 @click.option(
-    "--queue", metavar="N", type=click.IntRange(0, 10_000), default=64, show_default=True, help="Requests that wait."
+    "--queue",
+    metavar="N",
+    type=click.IntRange(0, 10_000),
+    default=64,
+    show_default=True,
+    help="Maximum number of waiting requests.",
 )
 @click.option(
     "--unattended",
     metavar="QUESTION",
-    help="Where no terminal is attached: put QUESTION to the first model over HTTP, print the answer, and end. Where "
-    "one is, serve as always.",
+    help="Without a terminal: ask the first model QUESTION over HTTP, print the answer, and exit. With a terminal "
+    "this option does nothing.",
 )
-@group(OPENING)
+@apply_options(LOADING_OPTIONS)
 @json_option
 def serve(
     model: tuple[str, ...],
@@ -44,14 +56,14 @@ def serve(
     queue: int,
     unattended: str | None,
     as_json: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Serve models: a page to chat on, and the HTTP interfaces of OpenAI and Anthropic.
+    """Start the HTTP server: a web chat, and the OpenAI and Anthropic APIs.
 
-    Without MODEL every model of the store is served. The first start makes a key and shows it once; the link signs one
-    browser in. Ctrl-C lets answers in progress finish, a second one does not.
+    Without MODEL, every model in the store is served. The first start creates an API key and shows it once; the
+    sign-in link signs in one browser. Ctrl-C lets running answers finish; a second Ctrl-C stops at once.
     """
     from empu.cli import server_setup
 
-    served = server_setup.prepare(model, host, port, names, slots=slots, queue=queue, opening=given)
-    served.run(as_json=as_json, question=unattended)
+    server = server_setup.prepare_server(model, host, port, names, slots=slots, queue=queue, loading=options)
+    server.run(as_json=as_json, question=unattended)

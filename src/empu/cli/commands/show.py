@@ -11,26 +11,27 @@ from empu.cli.output import json_option
 @click.argument("model", default="default")
 @json_option
 def show(model: str, as_json: bool) -> None:
-    """Say everything that is known of a model: shape, files, hashes, licence, source, training data, and what is not.
+    """Show a model's card: architecture, files, hashes, licence, source, training data, scores, and what is unknown.
 
-    For a path outside the store the files are hashed now. Nothing is computed with the model.
+    For a path outside the store, the files are hashed now. The model itself is not run.
     """
     from pathlib import Path
 
     from empu.cli import model_view, output
-    from empu.cli.model_card import card_document, card_facts
-    from empu.store.pull.pull import describe_path
-    from empu.store.store import Store, StoredModel
+    from empu.cli.model_card import card_document, card_lines
+    from empu.store.pull.path import describe_path
+    from empu.store.store import Store
+    from empu.store.stored_model import StoredModel
 
     store = Store.of_user()
-    found = store.resolve(model)
-    if isinstance(found, Path):
-        shown = StoredModel(None, found, describe_path(found, output.progress()))
+    resolved = store.resolve(model)
+    if isinstance(resolved, Path):
+        shown = StoredModel(None, resolved, describe_path(resolved, output.progress()))
     else:
-        shown = found
+        shown = resolved
         store.verify(shown, output.progress())
     if as_json:
         card = card_document(store.ledger_path, shown)
-        output.answer(model_view.document(shown) | ({"card": card} if card else {}))
+        output.print_json(model_view.document(shown) | ({"card": card} if card else {}))
         return
-    output.facts(model_view.full(shown) + card_facts(store.ledger_path, shown))
+    output.key_values(model_view.details(shown) + card_lines(store.ledger_path, shown))

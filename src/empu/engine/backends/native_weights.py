@@ -1,15 +1,15 @@
-"""Checkpoint tensors -> the packed matrices of the native engine, and the rotary frequencies it is given.
+"""Converts checkpoint tensors to the packed matrices of the native engine.
 
-What each stored type becomes:
+The packed format of each stored type:
 
-- Q4_0: 4 bits with a scale, exactly. Q4_1: 4 bits with a scale and a minimum, exactly; so is Q4_K, with the product of
-  its two scales rounded to a 16-bit float.
+- Q4_0: 4 bits with a scale, exactly. Q4_1: 4 bits with a scale and a minimum, exactly. Q4_K too, but the product of
+  its two scales is rounded to a 16-bit float.
 - Q8_0: 8 bits, exactly. Other quantised types and 16-bit floats: rounded to 8 bits with one scale for each 32 values,
   an error of at most 1/254 of the largest of them.
-- F32, and 16-bit floats whose columns are not whole groups of 32: 32-bit floats.
+- F32, and 16-bit floats whose columns are not a multiple of 32: 32-bit floats.
 
-On request (``Storage.quant``) everything with more bits is brought down to 8 or to 4. With 4 the embedding and the
-output layer keep 8: they are a small part of the work, and the answers feel their rounding most.
+``BackendOptions.quant`` rounds everything with more bits to 8 or to 4. With 4, embedding and output layer keep 8 bits:
+they are a small part of the work, and their rounding costs the most quality.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ import numpy as np
 import numpy.typing as npt
 
 from empu.checkpoint import Checkpoint
-from empu.checkpoint.blocks import BlockType
+from empu.checkpoint.block_types import BlockType
 from empu.config import LinearRopeScaling, ModelConfig
 from empu.engine import _native
-from empu.engine.backends.storage import AS_IT_IS, Storage
-from empu.engine.backends.weight_cache import MatrixPlan, PackedFile
+from empu.engine.backends.options import DEFAULT_OPTIONS, BackendOptions
+from empu.engine.backends.weight_cache import MatrixSpec, WeightCacheFile
 from empu.errors import CheckpointError
-from empu.system.cpu import processors
+from empu.system.cpu import available_cpus
 
-Floats = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float32]
 
-_GROUP = 32
-_STAY_AT_EIGHT = ("embedding.weight", "output.weight")
-_FOUR_BITS = {"Q4_0": "q4-symmetric", "Q4_1": "q4", "Q4_K": "q4"}
-_UNPACKED_AT_ONCE = 1 << 20  # values, by each worker
-_MOST_WORKERS = 8
+_GROUP_SIZE = 32
+_KEEP_8_BITS = ("embedding.weight", "output.weight")
+_4_BIT_FORMATS = {"Q4_0": "q4-symmetric", "Q4_1": "q4", "Q4_K": "q4"}
+_VALUES_PER_TASK = 1 << 20
+"""Values that one worker unpacks to float32 at a time."""
+_MAX_WORKERS = 8
 
 
-def build_model(checkpoint: Checkpoint, storage: Storage = AS_IT_IS) -> _native.Model:
-    """The weights of ``checkpoint`` in the engine's layout; beside them only a few slices of a tensor are in memory.
+def build_native_model(checkpoint: Checkpoint, options: BackendOptions = DEFAULT_OPTIONS) -> _native.Model:
+    """Return the weights of ``checkpoint`` in the engine's layout. Memory beside them: a few slices of one tensor.
 
-    Where ``storage`` has a place for packed weights they are mapped from there, or packed and put there.
+    With ``options.weight_cache`` they are mapped from a file there, or packed and saved to it.
     """
     config = checkpoint.config
     model = _native.Model(
@@ -57,93 +58,94 @@ def build_model(checkpoint: Checkpoint, storage: Storage = AS_IT_IS) -> _native.
         window=config.sliding_window or 0,
         tied=config.tie_embeddings,
     )
-    plan = matrix_plan(checkpoint, storage.quant)
+    specs = matrix_specs(checkpoint, options.quant)
     for name in checkpoint.names():
         if len(checkpoint.shape(name)) == 1:
             norm = checkpoint.tensor(name).float32()
             _check_finite(checkpoint, name, norm)
             model.set_norm(name, norm)
-    file = PackedFile.of(storage.packed, checkpoint, plan) if storage.packed is not None else None
-    if file is not None and file.map_into(model):
+    location = options.weight_cache
+    cache_file = WeightCacheFile.for_checkpoint(location, checkpoint, specs) if location is not None else None
+    if cache_file is not None and cache_file.map_into(model):
         return model
-    for matrix in plan:
-        _pack(model, checkpoint, matrix)
-    if file is not None:
-        file.keep(model)
+    for spec in specs:
+        _pack(model, checkpoint, spec)
+    if cache_file is not None:
+        cache_file.save(model)
     return model
 
 
-def matrix_plan(checkpoint: Checkpoint, quant: str | None = None) -> list[MatrixPlan]:
-    """The matrices of ``checkpoint`` in file order, and what each becomes when ``quant`` is asked for."""
+def matrix_specs(checkpoint: Checkpoint, quant: str | None = None) -> list[MatrixSpec]:
+    """Return name, packed format and shape of each matrix of ``checkpoint``, in file order."""
     shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
     return [
-        MatrixPlan(name, _kind(name, checkpoint.stored_type(name), shape[1], quant), *shape)
+        MatrixSpec(name, _packed_format(name, checkpoint.stored_type(name), shape[1], quant), *shape)
         for name, shape in shapes.items()
         if len(shape) == 2
     ]
 
 
-def packed_bytes(checkpoint: Checkpoint, quant: str | None = None) -> int:
-    """What the matrices of ``checkpoint`` will occupy."""
-    return sum(matrix.bytes for matrix in matrix_plan(checkpoint, quant))
+def packed_size_bytes(checkpoint: Checkpoint, quant: str | None = None) -> int:
+    """Return the memory that the packed matrices of ``checkpoint`` will take."""
+    return sum(spec.size_bytes for spec in matrix_specs(checkpoint, quant))
 
 
-def rotary_frequencies(config: ModelConfig) -> Floats:
-    """(head_dim / 2,) radians per position of each pair, scaled as the config says, in float32 steps."""
+def rope_frequencies(config: ModelConfig) -> FloatArray:
+    """(head_dim / 2,) radians per position of each pair, with the config's scaling; computed in float32."""
     exponents = np.arange(0, config.head_dim, 2).astype(np.float32) / np.float32(config.head_dim)
-    frequencies: Floats = np.float32(1) / np.float32(config.rope_theta) ** exponents
+    frequencies: FloatArray = np.float32(1) / np.float32(config.rope_theta) ** exponents
     scaling = config.rope_scaling
     if scaling is None:
         return frequencies
     if isinstance(scaling, LinearRopeScaling):
         return frequencies / np.float32(scaling.factor)
-    # Llama 3.1: long waves are slowed down by the factor, short ones stay, those between are interpolated.
+    # Llama 3.1: divide low frequencies by the factor, keep high ones, interpolate between them.
     wavelengths = np.float32(2 * math.pi) / frequencies
     low, high = np.float32(scaling.low_freq_factor), np.float32(scaling.high_freq_factor)
-    share = np.clip((np.float32(scaling.original_context) / wavelengths - low) / (high - low), 0, 1)
-    scaled: Floats = (1 - share) * frequencies / np.float32(scaling.factor) + share * frequencies
+    smooth = np.clip((np.float32(scaling.original_context) / wavelengths - low) / (high - low), 0, 1)
+    scaled: FloatArray = (1 - smooth) * frequencies / np.float32(scaling.factor) + smooth * frequencies
     return scaled.astype(np.float32)
 
 
-def _kind(name: str, stored: BlockType, cols: int, quant: str | None) -> str:
-    """``q4``, ``q4-symmetric``, ``q8`` or ``float32``, as the module's first lines say."""
-    if cols % _GROUP or (stored.name == "F32" and quant is None):
+def _packed_format(name: str, stored: BlockType, cols: int, quant: str | None) -> str:
+    """Return ``q4``, ``q4-symmetric``, ``q8`` or ``float32``; see the module docstring."""
+    if cols % _GROUP_SIZE or (stored.name == "F32" and quant is None):
         return "float32"
-    if stored.name in _FOUR_BITS:
-        return _FOUR_BITS[stored.name]
-    return "q4" if quant == "q4" and name not in _STAY_AT_EIGHT else "q8"
+    if stored.name in _4_BIT_FORMATS:
+        return _4_BIT_FORMATS[stored.name]
+    return "q4" if quant == "q4" and name not in _KEEP_8_BITS else "q8"
 
 
-def _not_finite(checkpoint: Checkpoint, name: str) -> CheckpointError:
-    return CheckpointError(
-        f"{checkpoint.path}: {name} holds a number that is not finite, so nothing can be answered with it; fetch the "
-        "model again, or another."
-    )
-
-
-def _check_finite(checkpoint: Checkpoint, name: str, values: Floats) -> None:
-    if not np.isfinite(values).all():
-        raise _not_finite(checkpoint, name)
-
-
-def _pack(model: _native.Model, checkpoint: Checkpoint, matrix: MatrixPlan) -> None:
-    tensor = checkpoint.tensor(matrix.name)
-    rows, cols, stored = matrix.rows, matrix.cols, tensor.type.name
-    model.make(tensor.name, matrix.kind, rows, cols)
-    if (matrix.kind, stored) == ("q8", "Q8_0") or stored in _FOUR_BITS:
+def _pack(model: _native.Model, checkpoint: Checkpoint, spec: MatrixSpec) -> None:
+    tensor = checkpoint.tensor(spec.name)
+    rows, cols, stored_type = spec.rows, spec.cols, tensor.type.name
+    model.make(tensor.name, spec.format, rows, cols)
+    if (spec.format, stored_type) == ("q8", "Q8_0") or stored_type in _4_BIT_FORMATS:
         try:
-            model.pack(tensor.name, 0, rows, stored, np.ascontiguousarray(tensor.data))
+            model.pack(tensor.name, 0, rows, stored_type, np.ascontiguousarray(tensor.data))
         except _native.NotFiniteError:
-            raise _not_finite(checkpoint, tensor.name) from None
+            raise _not_finite_error(checkpoint, tensor.name) from None
         return
     row_bytes = cols // tensor.type.block_values * tensor.type.block_bytes
-    step = max(1, _UNPACKED_AT_ONCE // cols)
+    rows_per_task = max(1, _VALUES_PER_TASK // cols)
 
-    def pack(first: int) -> None:
-        count = min(step, rows - first)
+    def pack_rows(first: int) -> None:
+        count = min(rows_per_task, rows - first)
         values = tensor.type.unpack(tensor.data[first * row_bytes : (first + count) * row_bytes])
         _check_finite(checkpoint, tensor.name, values)
         model.pack(tensor.name, first, count, "F32", values.view(np.uint8))
 
-    with ThreadPoolExecutor(min(_MOST_WORKERS, processors())) as workers:
-        deque(workers.map(pack, range(0, rows, step)), maxlen=0)
+    with ThreadPoolExecutor(min(_MAX_WORKERS, available_cpus())) as workers:
+        deque(workers.map(pack_rows, range(0, rows, rows_per_task)), maxlen=0)
+
+
+def _check_finite(checkpoint: Checkpoint, name: str, values: FloatArray) -> None:
+    if not np.isfinite(values).all():
+        raise _not_finite_error(checkpoint, name)
+
+
+def _not_finite_error(checkpoint: Checkpoint, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{checkpoint.path}: {name} holds a value that is not finite, so the model cannot be used; fetch it again, or "
+        "choose another model."
+    )

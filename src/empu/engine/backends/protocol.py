@@ -1,7 +1,7 @@
-"""The contract between generation and arithmetic. Token ids in, logits out; a backend never sees text.
+"""The backend protocol: token ids in, logits out. A backend never sees text.
 
-A batch is a list of chunks, each some tokens of one sequence: prefill chunks and decode steps stand side by side in one
-forward pass. The torch backend and the native one both keep this contract and no other.
+A batch is a list of chunks, each with some tokens of one sequence. Prefill chunks and decode steps run side by side in
+one forward pass. The torch backend and the native one implement this protocol and nothing more.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import NewType, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from empu.checkpoint.adapter import Adapter
+from empu.checkpoint.lora_adapter import LoraAdapter
 from empu.config import ModelConfig
 
 SequenceId = NewType("SequenceId", int)
-"""Names one sequence's key/value cache inside a backend."""
+"""Identifies one sequence's KV cache inside a backend."""
 
 
-class Want(Enum):
-    """Which logits a chunk should return. The output layer is skipped where nothing is wanted."""
+class LogitsNeeded(Enum):
+    """Which tokens of a chunk need logits. The output layer is skipped for all others."""
 
     NONE = "none"
     LAST = "last"
@@ -31,51 +31,54 @@ class Want(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next tokens of one sequence, appended after what its cache already holds."""
+    """The next tokens of one sequence. They are appended to its cache."""
 
     sequence: SequenceId
     tokens: npt.NDArray[np.int32]  # (T,), T >= 1
-    want: Want = Want.LAST
+    logits_needed: LogitsNeeded = LogitsNeeded.LAST
 
 
 class Backend(Protocol):
-    """Something that can run the model. Not thread-safe: one caller at a time."""
+    """Runs a model. Not thread-safe: one caller at a time."""
 
     name: str
     """Shown to users, for example ``torch-cpu-float32``."""
     config: ModelConfig
-    context: int
-    """The most tokens that a sequence may have."""
-    exact: bool
-    """Whether logits are the same bits however tokens are divided into chunks and whatever else is in a batch."""
+    context_length: int
+    """The maximum number of tokens of a sequence."""
+    batch_invariant: bool
+    """Whether logits are the same bits for any division into chunks and any other content of the batch."""
 
-    def adapted(self, adapter: Adapter) -> Self:
-        """The same backend, whose new sequences run with ``adapter`` beside the weights. Weights, caches and ids are
-        shared with this one: either runs the sequences of both, in one batch too.
+    def with_adapter(self, adapter: LoraAdapter) -> Self:
+        """Return a view of this backend whose new sequences run with ``adapter``.
+
+        Weights, caches and sequence ids are shared: either view runs the sequences of both, in one batch too.
         """
 
     def allocate(self, capacity: int) -> SequenceId:
-        """Reserve a cache for up to ``capacity`` tokens; raises :class:`~empu.errors.NoRoomError` when memory does not
-        allow it.
+        """Reserve a cache for up to ``capacity`` tokens.
+
+        Raises :class:`~empu.errors.CacheFullError` when memory does not allow it.
         """
 
     def release(self, sequence: SequenceId) -> None:
-        """Give the cache back; the id is invalid afterwards."""
+        """Free the cache of a sequence; its id is invalid afterwards."""
 
     def fork(self, sequence: SequenceId, length: int, capacity: int) -> SequenceId:
-        """A new sequence that begins with the first ``length`` tokens of another, which stays as it is, and has its
-        adapter.
+        """Return a new sequence that begins with the first ``length`` tokens of another and has its adapter.
+
+        The other sequence does not change.
         """
 
     def length(self, sequence: SequenceId) -> int:
-        """Tokens that the cache holds."""
+        """Return the number of tokens in the cache."""
 
     def truncate(self, sequence: SequenceId, length: int) -> None:
-        """Forget every token from position ``length`` on, so that other tokens may follow there."""
+        """Drop every token from position ``length`` on."""
 
     def forward(self, batch: Sequence[Chunk]) -> list[npt.NDArray[np.float32]]:
-        """Run all chunks; one array per chunk: (0, V), (1, V) or (T, V) float32 for ``Want`` NONE, LAST, ALL.
+        """Run all chunks. Return logits for each: (0, V), (1, V) or (T, V) float32 for NONE, LAST, ALL.
 
-        Raises :class:`~empu.errors.EmpuError` for an unknown sequence, a token id outside the vocabulary, two chunks of
-        one sequence, or a cache that would overflow; nothing has changed then.
+        Raises :class:`~empu.errors.EmpuError`, and changes nothing, for an unknown sequence, a token id outside the
+        vocabulary, two chunks of one sequence, or a cache that would overflow.
         """

@@ -1,4 +1,4 @@
-"""The engines by name, and which one a machine gets."""
+"""The engines by name, and the default for this machine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,51 @@ from collections.abc import Callable
 from pathlib import Path
 
 from empu.checkpoint import Checkpoint
+from empu.engine.backends.options import DEFAULT_OPTIONS, BackendOptions
 from empu.engine.backends.protocol import Backend
-from empu.engine.backends.storage import AS_IT_IS, Storage
 from empu.errors import MissingDependencyError, UsageError
 
 
-def _torch(checkpoint: Checkpoint, threads: int | None, context: int | None, storage: Storage) -> Backend:
+def open_backend(
+    checkpoint: Checkpoint,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    context_length: int | None = None,
+    options: BackendOptions = DEFAULT_OPTIONS,
+) -> Backend:
+    """Open a checkpoint with an engine of :data:`ENGINES`; "auto" takes :func:`default_engine`."""
+    if engine == "auto":
+        engine = default_engine()
+    if engine not in ENGINES:
+        raise UsageError(f"There is no engine {engine!r}; choose from auto, {', '.join(ENGINES)}.")
+    return ENGINES[engine](checkpoint, threads, context_length, options)
+
+
+def default_engine() -> str:
+    """Return the engine that "auto" means: torch with an NVIDIA GPU, otherwise native where it is built."""
+    if importlib.util.find_spec("empu.engine._native") is None:
+        return "torch"
+    has_gpu = Path("/dev/nvidiactl").exists() and importlib.util.find_spec("torch") is not None
+    return "torch" if has_gpu else "native"
+
+
+def _open_native(
+    checkpoint: Checkpoint, threads: int | None, context_length: int | None, options: BackendOptions
+) -> Backend:
+    try:
+        from empu.engine.backends.native import open_native
+    except ImportError as error:
+        raise MissingDependencyError(
+            "The native engine was not built with this installation; install a C++20 compiler (Debian: apt install "
+            "g++) and install Empu again, or use --engine torch."
+        ) from error
+    return open_native(checkpoint, threads=threads, context_length=context_length, options=options)
+
+
+def _open_torch(
+    checkpoint: Checkpoint, threads: int | None, context_length: int | None, options: BackendOptions
+) -> Backend:
     try:
         from empu.engine.backends.torch import open_torch
     except ModuleNotFoundError as error:
@@ -21,46 +60,11 @@ def _torch(checkpoint: Checkpoint, threads: int | None, context: int | None, sto
         raise MissingDependencyError(
             "The torch engine needs PyTorch, which is not installed; install it with: pip install 'empu[torch]'."
         ) from error
-    storage.refuse("torch")
-    return open_torch(checkpoint, threads=threads, context=context)
+    options.require_defaults("torch")
+    return open_torch(checkpoint, threads=threads, context_length=context_length)
 
 
-def _native(checkpoint: Checkpoint, threads: int | None, context: int | None, storage: Storage) -> Backend:
-    try:
-        from empu.engine.backends.native import open_native
-    except ImportError as error:
-        raise MissingDependencyError(
-            "The native engine was not built with this installation; install a C++20 compiler (Debian: apt install "
-            "g++) and install Empu again, or use --engine torch."
-        ) from error
-    return open_native(checkpoint, threads=threads, context=context, storage=storage)
+OpenFunction = Callable[[Checkpoint, int | None, int | None, BackendOptions], Backend]
 
-
-def best() -> str:
-    """The engine that "auto" means here: torch where there is an NVIDIA GPU, otherwise native where it was built."""
-    if importlib.util.find_spec("empu.engine._native") is None:
-        return "torch"
-    has_gpu = Path("/dev/nvidiactl").exists() and importlib.util.find_spec("torch") is not None
-    return "torch" if has_gpu else "native"
-
-
-Opener = Callable[[Checkpoint, int | None, int | None, Storage], Backend]
-
-ENGINES: dict[str, Opener] = {"native": _native, "torch": _torch}
-"""Name -> what opens a checkpoint with (threads, context, storage)."""
-
-
-def open_backend(
-    checkpoint: Checkpoint,
-    *,
-    engine: str = "auto",
-    threads: int | None = None,
-    context: int | None = None,
-    storage: Storage = AS_IT_IS,
-) -> Backend:
-    """The backend called ``engine``; "auto" takes the best one that this machine has."""
-    if engine == "auto":
-        engine = best()
-    if engine not in ENGINES:
-        raise UsageError(f"There is no engine {engine!r}; there are auto, {', '.join(ENGINES)}.")
-    return ENGINES[engine](checkpoint, threads, context, storage)
+ENGINES: dict[str, OpenFunction] = {"native": _open_native, "torch": _open_torch}
+"""Name -> function that opens a checkpoint with (threads, context_length, options)."""

@@ -1,12 +1,12 @@
-"""Packed weights kept on disk, so that the next start maps them instead of packing again.
+"""Cache of packed weights on disk: the next start maps them instead of packing again.
 
-One file for each model, quantisation and layout: a line of JSON padded to a page, then the matrices end to end as the
-kernels read them (``native/src/matrix.hpp``). Which matrices, in which order and of which size follows from the
-checkpoint, so nothing in the file says where to look. Beside it lies a note of where the weights came from and of how
-the file looked when its hash was last known to be right. A file that is not exactly what it should be is packed anew.
+Each model, quantisation and layout has one file: a JSON header padded to a page, then the matrices end to end in the
+layout of the kernels (``native/src``). Names, order and sizes of the matrices follow from the checkpoint, so the
+file has no index. A sidecar file records the source of the weights, and the file's stamp when its hash was last
+verified. A file that fails a check is packed again.
 
-Packing is as fast as a disk, so nobody waits for the disk: until the machine starts again the file's looks are enough,
-and after that it is hashed once.
+Packing is as fast as a disk, so a write does not wait for the disk to flush. Until the machine restarts, the stamp is
+proof enough; after a restart the file is hashed once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,153 +24,159 @@ from typing import Any, BinaryIO
 
 from empu.checkpoint import Checkpoint
 from empu.engine import _native
-from empu.engine.backends.storage import PackedPlace
+from empu.engine.backends.options import WeightCacheLocation
 from empu.errors import EmpuError
 from empu.system import durable
+from empu.system.file_stamp import FileStamp, boot_id
+from empu.system.files import load_json_object
+from empu.system.json import JsonError, parse_json_object
 
 _MAGIC = "empu packed weights"
 _HEADER_BYTES = 4096
-_CHUNK_BYTES = 4 << 20
+_HASH_CHUNK_BYTES = 4 << 20
 _HUGE_PAGE_BYTES = 2 << 20
-_LEAST_BYTES = 8 << 20
-"""Smaller models are packed faster than they are looked up."""
-_LARGE_BYTES = 500_000_000
-_SPARE_BYTES = 1 << 30
-"""Of the disk, which a file must leave free."""
-_SETTLED_NS = 50_000_000
-"""File clocks are coarse: a source that changed less than this ago may change again and look the same."""
+_MIN_BYTES = 8 << 20
+"""Smaller models are packed faster than a cache file is found."""
+_ANNOUNCE_BYTES = 500_000_000
+"""Writing this much takes so long that the user is told."""
+_RESERVED_DISK_BYTES = 1 << 30
+"""Disk space that must stay free."""
 
 
 @dataclass(frozen=True, slots=True)
-class MatrixPlan:
-    """One matrix of the model: ``kind`` is ``q4``, ``q4-symmetric``, ``q8`` or ``float32``."""
+class MatrixSpec:
+    """Name, packed format and shape of one matrix; ``format`` is ``q4``, ``q4-symmetric``, ``q8`` or ``float32``."""
 
     name: str
-    kind: str
+    format: str
     rows: int
     cols: int
 
     @property
-    def bytes(self) -> int:
-        """Its size in memory and in the file."""
-        return _native.matrix_bytes(self.kind, self.rows, self.cols)
+    def size_bytes(self) -> int:
+        """Size in memory and in the file."""
+        return _native.matrix_bytes(self.format, self.rows, self.cols)
 
 
-class PackedFile:
-    """The file of one model's packed weights, there or not."""
+class WeightCacheFile:
+    """The cache file of one model, whether or not it exists."""
 
-    def __init__(self, place: PackedPlace, source: Mapping[str, Any], plan: Sequence[MatrixPlan]) -> None:
-        self._place, self._source, self._plan = place, source, plan
-        self.payload_bytes = sum(matrix.bytes for matrix in plan)
-        kinds = [[m.name, m.kind, m.rows, m.cols] for m in plan]
-        identity = {"layout": _native.layout_version, "source": source, "matrices": kinds}
+    def __init__(self, location: WeightCacheLocation, source: Mapping[str, Any], specs: Sequence[MatrixSpec]) -> None:
+        self._location, self._source, self._specs = location, source, specs
+        self.payload_bytes = sum(spec.size_bytes for spec in specs)
+        matrices = [[spec.name, spec.format, spec.rows, spec.cols] for spec in specs]
+        identity = {"layout": _native.layout_version, "source": source, "matrices": matrices}
         self.key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        self.path = place.folder / f"{self.key}.bin"
-        self.note = place.folder / f"{self.key}.json"
+        self.path = location.folder / f"{self.key}.bin"
+        self.sidecar_path = location.folder / f"{self.key}.json"
 
     @classmethod
-    def of(cls, place: PackedPlace, checkpoint: Checkpoint, plan: Sequence[MatrixPlan]) -> PackedFile | None:
-        """``None`` where the weights are too few to be worth it, or the model's files have only just changed."""
-        source = place.source if place.source is not None else _looks(checkpoint.files)
-        found = None if source is None else cls(place, source, plan)
-        return found if found is not None and found.payload_bytes >= _LEAST_BYTES else None
+    def for_checkpoint(
+        cls, location: WeightCacheLocation, checkpoint: Checkpoint, specs: Sequence[MatrixSpec]
+    ) -> WeightCacheFile | None:
+        """Return ``None`` where caching does not pay, or the checkpoint's files have changed a moment ago."""
+        source = location.source if location.source is not None else _stamps(checkpoint.files)
+        if source is None:
+            return None
+        cache_file = cls(location, source, specs)
+        return cache_file if cache_file.payload_bytes >= _MIN_BYTES else None
 
     def map_into(self, model: _native.Model) -> bool:
-        """Give ``model`` its matrices out of the file; ``False``, and nothing done, where there is no good file."""
+        """Map the matrices of ``model`` from the file. Return ``False``, and do nothing, without a valid file."""
         try:
-            if not self.path.is_file():  # opening a pipe would wait for ever
+            if not self.path.is_file():  # opening a pipe would block
                 return False
             with self.path.open("rb") as file:
-                if not self._is_good(file):
+                if not self._is_valid(file):
                     return False
                 mapped, offset = _native.FileMemory(file.fileno()), _HEADER_BYTES
-                for matrix in self._plan:
-                    model.map(matrix.name, matrix.kind, matrix.rows, matrix.cols, mapped, offset)
-                    offset += matrix.bytes
+                for spec in self._specs:
+                    model.map(spec.name, spec.format, spec.rows, spec.cols, mapped, offset)
+                    offset += spec.size_bytes
         except (OSError, _native.Error):
             return False
         return True
 
-    def keep(self, model: _native.Model) -> None:
-        """Write the matrices of ``model``. What prevents it is one warning: the model is open all the same."""
-        folder = self._place.folder
+    def save(self, model: _native.Model) -> None:
+        """Write the matrices of ``model``. A failure is only a message: the model works without the cache."""
+        folder, on_message = self._location.folder, self._location.on_message
         try:
-            with durable.writing(folder):
+            with durable.explain_write_errors(folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 free = shutil.disk_usage(folder).free
-            if free < self.payload_bytes + _SPARE_BYTES:
+            if free < self.payload_bytes + _RESERVED_DISK_BYTES:
                 raise EmpuError(
-                    f"{free / 2**30:.1f} GiB are free under {folder}; {self.payload_bytes / 2**30:.1f} GiB, and "
-                    f"{_SPARE_BYTES / 2**30:.0f} to spare, are needed."
+                    f"{folder} has {free / 2**30:.1f} GiB free; the cache needs {self.payload_bytes / 2**30:.1f} GiB, "
+                    f"and {_RESERVED_DISK_BYTES / 2**30:.0f} GiB to spare."
                 )
-            if self.payload_bytes >= _LARGE_BYTES:
-                self._place.tell(f"Writing {self.payload_bytes / 1e9:.1f} GB of packed weights, for quick starts …")
-            boot = _boot()
-            with durable.replacing(self.path, flush=boot is None) as file:
+            if self.payload_bytes >= _ANNOUNCE_BYTES:
+                on_message(f"Writing {self.payload_bytes / 1e9:.1f} GB of packed weights, for faster starts …")
+            boot = boot_id()
+            with durable.atomic_file(self.path, flush=boot is None) as file:
                 self._write(file, model)
-            with durable.writing(folder):
-                self._write_note(_look(self.path.stat()), boot)
-            self._place.tidy()
+            with durable.explain_write_errors(folder):
+                self._write_sidecar(FileStamp.of(self.path), boot)
+            self._location.on_added()
         except EmpuError as error:
-            self._place.tell(f"The packed weights are not kept, so the next start takes as long: {error}")
+            on_message(f"The packed weights were not cached, so the next start takes as long as this one: {error}")
 
     def _write(self, file: BinaryIO, model: _native.Model) -> None:
         digest = hashlib.sha256()
-        pages = _HugePages(file)
-        pages.write(memoryview(bytes(_HEADER_BYTES)))
-        with ThreadPoolExecutor(1) as beside:
-            for matrix in self._plan:
-                packed = model.packed(matrix.name)
-                if packed.size != matrix.bytes:
-                    raise EmpuError(f"{matrix.name} was packed in another form than planned.")
-                hashed = beside.submit(digest.update, packed.data)
-                pages.write(packed.data)
+        writer = _HugePageWriter(file)
+        writer.write(memoryview(bytes(_HEADER_BYTES)))
+        with ThreadPoolExecutor(1) as hash_thread:
+            for spec in self._specs:
+                packed = model.packed(spec.name)
+                if packed.size != spec.size_bytes:
+                    raise EmpuError(f"{spec.name} was packed in another format than planned.")
+                hashed = hash_thread.submit(digest.update, packed.data)
+                writer.write(packed.data)
                 hashed.result()
-        pages.flush()
+        writer.flush()
         file.seek(0)
         file.write(json.dumps(self._header(digest.hexdigest())).encode().ljust(_HEADER_BYTES, b"\0"))
 
     def _header(self, sha256: str) -> dict[str, Any]:
         return {"what": _MAGIC, "key": self.key, "bytes": self.payload_bytes, "sha256": sha256}
 
-    def _is_good(self, file: BinaryIO) -> bool:
-        """Whether the open file holds what its name says: by hash, or by how it looked when that was last right."""
-        stat = os.fstat(file.fileno())
-        if stat.st_size != _HEADER_BYTES + self.payload_bytes:
+    def _is_valid(self, file: BinaryIO) -> bool:
+        """Return whether the open file has the expected content: by its stamp, or else by its hash."""
+        stamp = FileStamp.of(file.fileno())
+        if stamp.size != _HEADER_BYTES + self.payload_bytes:
             return False
         try:
-            header = json.loads(file.read(_HEADER_BYTES).rstrip(b"\0"))
+            header = parse_json_object(file.read(_HEADER_BYTES).rstrip(b"\0"))
             sha256 = str(header["sha256"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (JsonError, KeyError):
             return False
         if header != self._header(sha256):
             return False
-        look = _look(stat)
-        if self._is_noted(look):
-            _touch(self.note)
+        if self._is_verified(stamp):
+            _touch(self.sidecar_path)
             return True
-        if _hash_rest(file) != sha256 or _look(os.fstat(file.fileno())) != look:
+        if _hash_rest(file) != sha256 or FileStamp.of(file.fileno()) != stamp:
             return False
-        with suppress(OSError):  # a folder that cannot be written: hashed again next time
+        with suppress(OSError):  # in a read-only folder the file is hashed at each start
             os.fsync(file.fileno())
-            self._write_note(look, None)
+            self._write_sidecar(stamp, None)
         return True
 
-    def _is_noted(self, look: list[int]) -> bool:
+    def _is_verified(self, stamp: FileStamp) -> bool:
+        """Return whether the sidecar says that a file with this stamp had the right hash."""
         try:
-            note = json.loads(self.note.read_text(encoding="utf-8")) if self.note.is_file() else None
-        except (OSError, ValueError, RecursionError):
+            sidecar = load_json_object(self.sidecar_path)
+        except (OSError, JsonError):
             return False
-        return isinstance(note, dict) and note.get("look") == look and note.get("boot", "") in (None, _boot())
+        return FileStamp.from_json(sidecar.get("look")) == stamp and sidecar.get("boot", "") in (None, boot_id())
 
-    def _write_note(self, look: list[int], boot: str | None) -> None:
-        """``boot``: the note holds only until the machine starts again; ``None``: the disk has the file."""
-        note = {"source": self._source, "look": look, "boot": boot}
-        durable.write_atomically(self.note, json.dumps(note).encode())
+    def _write_sidecar(self, stamp: FileStamp, boot: str | None) -> None:
+        """``boot``: the stamp is proof until the machine restarts; ``None``: for ever, since the disk has the file."""
+        sidecar = {"source": self._source, "look": stamp.to_json(), "boot": boot}
+        durable.write_atomically(self.sidecar_path, json.dumps(sidecar).encode())
 
 
-class _HugePages:
-    """Writes a file so that Linux keeps it, and maps it for every process, in huge pages: that much at a time."""
+class _HugePageWriter:
+    """Writes in units of huge pages, so that Linux caches the file in them and maps it in them for every process."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -180,10 +185,10 @@ class _HugePages:
 
     def write(self, data: memoryview) -> None:
         while len(data):
-            taken = min(len(data), _HUGE_PAGE_BYTES - self._filled)
-            self._page[self._filled : self._filled + taken] = data[:taken]
-            self._filled += taken
-            data = data[taken:]
+            count = min(len(data), _HUGE_PAGE_BYTES - self._filled)
+            self._page[self._filled : self._filled + count] = data[:count]
+            self._filled += count
+            data = data[count:]
             if self._filled == _HUGE_PAGE_BYTES:
                 self.flush()
 
@@ -194,38 +199,26 @@ class _HugePages:
 
 def _hash_rest(file: BinaryIO) -> str:
     digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
+    while chunk := file.read(_HASH_CHUNK_BYTES):
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def _look(stat: os.stat_result) -> list[int]:
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-
-
-def _looks(files: Sequence[Path]) -> dict[str, Any] | None:
-    """Paths and looks of a model's files; ``None`` when one is missing or was changed a moment ago."""
-    looks = {}
+def _stamps(files: Sequence[Path]) -> dict[str, Any] | None:
+    """Return paths and stamps of a model's files; ``None`` when one is missing or changed a moment ago."""
+    stamps = {}
     for path in files:
         try:
-            look = _look(path.stat())
+            stamp = FileStamp.of(path)
         except OSError:
             return None
-        if time.time_ns() - max(look[1], look[2]) < _SETTLED_NS:
+        if not stamp.is_settled():
             return None
-        looks[str(path.absolute())] = look
-    return {"files": looks}
-
-
-def _boot() -> str | None:
-    """What is another one after each start of the machine; ``None`` where the system does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return None
+        stamps[str(path.absolute())] = stamp.to_json()
+    return {"files": stamps}
 
 
 def _touch(path: Path) -> None:
-    """The note's time says when the weights were last used."""
+    """Set the file's time to now. The sidecar's time says when the weights were last used."""
     with suppress(OSError):
         os.utime(path)

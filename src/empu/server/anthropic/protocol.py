@@ -1,198 +1,228 @@
-"""The requests of Anthropic's messages, property by property; facts after Anthropic's API reference."""
+"""Requests of Anthropic's messages. Source: Anthropic's API reference."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from empu.engine.sampling import SamplingParams
-from empu.server.openai.protocol import MAX_MESSAGES, MAX_STOP_LENGTH
-from empu.server.openai.tool_protocol import MAX_PARTS, MAX_TOOLS, Body, Name, Strict, choose, tool
-from empu.serving.errors import ProblemError
-from empu.serving.sampling_defaults import drawing
-from empu.serving.tools.dialects import Choice, Tool
+from empu.server.http.request_model import IgnoredModel, LenientModel, RequestBody
+from empu.server.http.request_variants import MAX_TEMPERATURE, ONLY_TEXT, UNLIMITED_TOKENS, normalise_sampling
+from empu.serving.errors import RequestError
+from empu.serving.sampling_defaults import apply_sampling_defaults
+from empu.serving.tools.request import make_tool, make_tool_set
+from empu.serving.tools.types import ToolSet
 from empu.text.base import Message
 
-IGNORED = (
-    "betas", "cache_control", "diagnostics", "inference_geo", "metadata", "service_tier", "speed", "user_profile_id",
-    "workspace_id",
-)  # fmt: skip
-"""Properties that concern Anthropic's accounts, caches and data centres."""
-REFUSED = ("container", "context_management", "mcp_servers")
-MAX_STOPS = 16
+MAX_MESSAGES = 1000
+MAX_BLOCKS = 1000
+"""Content blocks of one message."""
+MAX_TOOLS = 256
+MAX_STOP_SEQUENCES = 16
+MAX_STOP_LENGTH = 200
+
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+StopSequence = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 
 
-class Block(Strict):
-    """A block of text; what it says of caching is ignored."""
+class TextBlock(LenientModel):
+    """Text."""
 
     type: Literal["text"]
     text: str
-    cache_control: Any = None
-    citations: None = None
 
 
-class ToolUse(Strict):
+def _text_tag(block: Any) -> str | None:
+    kind = block.get("type") if isinstance(block, dict) else getattr(block, "type", None)
+    return "text" if kind == "text" else None
+
+
+ResultBlock = Annotated[
+    Annotated[TextBlock, Tag("text")],
+    Discriminator(_text_tag, custom_error_type="content_block", custom_error_message=ONLY_TEXT),
+]
+
+
+class ToolUseBlock(LenientModel):
     """A call that the assistant made."""
 
     type: Literal["tool_use"]
     id: str = Field(min_length=1, max_length=200)
-    name: Name
+    name: ToolName
     input: dict[str, Any]
-    cache_control: Any = None
-    caller: Any = None
 
 
-class ToolResult(Strict):
-    """What a call gave. An error says so in its own words."""
+class ToolResultBlock(LenientModel):
+    """The result of a call. The text of an error gets a prefix."""
 
     type: Literal["tool_result"]
     tool_use_id: str = Field(min_length=1, max_length=200)
-    content: str | Annotated[list[Block], Field(max_length=MAX_PARTS, fail_fast=True)] = ""
+    content: str | Annotated[list[ResultBlock], Field(max_length=MAX_BLOCKS, fail_fast=True)] = ""
     is_error: bool | None = None
-    cache_control: Any = None
+
+    @property
+    def text(self) -> str:
+        """The result as text."""
+        return ("Error: " if self.is_error else "") + _join_text(self.content)
 
 
-AnyBlock = Annotated[Block | ToolUse | ToolResult, Field(discriminator="type")]
+def _block_tag(block: Any) -> str | None:
+    kind = block.get("type") if isinstance(block, dict) else getattr(block, "type", None)
+    if kind in ("text", "tool_use", "tool_result"):
+        return str(kind)
+    return "ignored" if kind in ("thinking", "redacted_thinking") else None
 
 
-class Turn(Strict):
+ContentBlock = Annotated[
+    Annotated[TextBlock, Tag("text")]
+    | Annotated[ToolUseBlock, Tag("tool_use")]
+    | Annotated[ToolResultBlock, Tag("tool_result")]
+    | Annotated[IgnoredModel, Tag("ignored")],
+    Discriminator(_block_tag, custom_error_type="content_block", custom_error_message=ONLY_TEXT),
+]
+
+
+class InputMessage(LenientModel):
     """One message."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | Annotated[list[AnyBlock], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
+    content: str | Annotated[list[ContentBlock], Field(max_length=MAX_BLOCKS, fail_fast=True)]
 
-    def plain(self) -> list[Message]:
-        """As chat templates take it: results of tools are messages of their own. Raises :class:`ProblemError`."""
+    def to_template(self) -> list[Message]:
+        """Return the messages in the form that chat templates expect: each tool result is a message of its own.
+
+        Raises :class:`RequestError` for blocks that do not belong to the role.
+        """
         if isinstance(self.content, str):
             return [{"role": self.role, "content": self.content}]
-        text = "".join(block.text for block in self.content if isinstance(block, Block))
-        used = [block for block in self.content if isinstance(block, ToolUse)]
-        results = [block for block in self.content if isinstance(block, ToolResult)]
-        if (used and self.role != "assistant") or (results and self.role != "user"):
+        text = "".join(block.text for block in self.content if isinstance(block, TextBlock))
+        uses = [block for block in self.content if isinstance(block, ToolUseBlock)]
+        results = [block for block in self.content if isinstance(block, ToolResultBlock)]
+        if (uses and self.role != "assistant") or (results and self.role != "user"):
             message = "messages: tool_use belongs to the assistant, and tool_result to the user."
-            raise ProblemError(400, message, param="messages", code="invalid_value")
-        if used:
+            raise RequestError(400, message, param="messages", code="invalid_value")
+        if uses:
             calls = [
-                {"id": one.id, "type": "function", "function": {"name": one.name, "arguments": one.input}}
-                for one in used
+                {"id": use.id, "type": "function", "function": {"name": use.name, "arguments": use.input}}
+                for use in uses
             ]
             return [{"role": "assistant", "content": text, "tool_calls": calls}]
-        answered: list[Message] = [
-            {
-                "role": "tool",
-                "tool_call_id": one.tool_use_id,
-                "content": ("Error: " * bool(one.is_error)) + _plain(one.content),
-            }
-            for one in results
+        messages: list[Message] = [
+            {"role": "tool", "tool_call_id": result.tool_use_id, "content": result.text} for result in results
         ]
-        return [*answered, {"role": self.role, "content": text}] if text or not answered else answered
+        if text or not results:
+            messages.append({"role": self.role, "content": text})
+        return messages
 
 
-class AnthropicTool(Strict):
-    """A function that may be called. Its schema is always kept, whatever ``strict`` says."""
+class ToolDefinition(LenientModel):
+    """A function that the model may call. Its schema is always enforced, whatever ``strict`` says."""
 
-    name: Name
+    name: ToolName
     input_schema: dict[str, Any]
     type: Literal["custom"] | None = None
     description: str | None = None
     strict: bool | None = None
-    cache_control: Any = None
-    eager_input_streaming: bool | None = None
 
 
-class AnthropicChoice(Strict):
-    """Which tools are to be called."""
+def _tool_tag(tool: Any) -> str:
+    kind = tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None)
+    return "ignored" if isinstance(kind, str) and kind != "custom" else "custom"
+
+
+AnyTool = Annotated[
+    Annotated[ToolDefinition, Tag("custom")] | Annotated[IgnoredModel, Tag("ignored")], Discriminator(_tool_tag)
+]
+"""A function, or a tool of Anthropic's servers, which is ignored: the model cannot call it."""
+
+
+class ToolChoiceField(LenientModel):
+    """Which tools must be called."""
 
     type: Literal["auto", "any", "tool", "none"]
-    name: Name | None = None
+    name: ToolName | None = None
     disable_parallel_tool_use: bool | None = None
 
 
-class Thinking(Strict):
-    """Only that there is none."""
-
-    type: Literal["disabled"]
-
-
-class JsonOutput(Strict):
-    """JSON of a schema."""
+class SchemaFormat(LenientModel):
+    """JSON that matches a schema."""
 
     type: Literal["json_schema"]
     schema_: dict[str, Any] = Field(alias="schema")
 
 
-class OutputConfig(Strict):
-    """The form of the answer. Nothing here thinks with more or less effort."""
+class OutputConfig(LenientModel):
+    """Format of the answer. ``effort`` is ignored: the models here do not think."""
 
-    format: JsonOutput | None = None
-    effort: None = None
+    format: SchemaFormat | None = None
 
 
-class CountRequest(Body):
+class CountTokensRequest(RequestBody):
     """``POST /v1/messages/count_tokens``."""
 
-    ignored = IGNORED
-    refused = REFUSED
+    ignored = (
+        "betas", "cache_control", "context_management", "diagnostics", "inference_geo", "metadata", "service_tier",
+        "speed", "thinking", "user_profile_id", "workspace_id",
+    )  # fmt: skip
+    """Properties about Anthropic's accounts, caches, data centres and thinking models."""
+    refused = ("container", "mcp_servers")
 
     model: str = Field(min_length=1, max_length=256)
-    messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
-    system: str | Annotated[list[Block], Field(max_length=MAX_PARTS, fail_fast=True)] | None = None
-    thinking: Thinking | None = None
-    tools: Annotated[list[AnthropicTool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
-    tool_choice: AnthropicChoice | None = None
+    messages: list[InputMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    system: str | Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS, fail_fast=True)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
+    tool_choice: ToolChoiceField | None = None
     output_config: OutputConfig | None = None
-    output_format: JsonOutput | None = None
-    """The name that ``output_config.format`` had before."""
+    output_format: SchemaFormat | None = None
+    """The former name of ``output_config.format``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_common_variants(cls, value: Any) -> Any:
+        return normalise_sampling(value) if isinstance(value, dict) else value
 
     @property
-    def dialogue(self) -> list[Message]:
-        """As chat templates take it. Raises :class:`ProblemError` when there is nothing to answer."""
-        if self.messages[-1].role != "user":
-            message = "messages ends with the assistant; an answer cannot be begun for the model, so end with the user."
-            raise ProblemError(400, message, param="messages", code="unsupported")
-        system: list[Message] = [{"role": "system", "content": _plain(self.system)}] if self.system else []
-        return [*system, *(message for turn in self.messages for message in turn.plain())]
+    def template_messages(self) -> list[Message]:
+        """The dialogue in the form that chat templates expect. Raises :class:`RequestError`."""
+        system: list[Message] = [{"role": "system", "content": _join_text(self.system)}] if self.system else []
+        return [*system, *(item for message in self.messages for item in message.to_template())]
 
     @property
-    def schema_(self) -> dict[str, Any] | None:
-        """The schema that the answer must keep."""
-        form = self.output_format or (self.output_config and self.output_config.format)
-        return form.schema_ if form else None
+    def answer_schema(self) -> dict[str, Any] | None:
+        """The JSON Schema of the answer."""
+        answer_format = self.output_format or (self.output_config and self.output_config.format)
+        return answer_format.schema_ if answer_format else None
 
     @property
-    def offered(self) -> tuple[list[Tool], Choice]:
-        """The tools, and the choice among them. Raises :class:`ProblemError`."""
-        made = [tool(one.name, one.description, one.input_schema) for one in self.tools or []]
-        if self.tool_choice is None:
-            return choose(made, "auto", None, None)
-        if (self.tool_choice.name is not None) != (self.tool_choice.type == "tool"):
-            message = "tool_choice has a name where its type is tool, and only there."
-            raise ProblemError(400, message, param="tool_choice", code="invalid_value")
-        mode = {"auto": "auto", "none": "none"}.get(self.tool_choice.type, "required")
-        return choose(made, mode, self.tool_choice.name, not self.tool_choice.disable_parallel_tool_use)
+    def tool_set(self) -> ToolSet:
+        """The tools with the choice among them. Raises :class:`RequestError`."""
+        definitions = [tool for tool in self.tools or [] if isinstance(tool, ToolDefinition)]
+        tools = [make_tool(tool.name, tool.description, tool.input_schema) for tool in definitions]
+        choice = self.tool_choice
+        if choice is None:
+            return make_tool_set(tools, "auto", None, None)
+        if (choice.name is not None) != (choice.type == "tool"):
+            message = "tool_choice: a name belongs to the type tool, and to no other."
+            raise RequestError(400, message, param="tool_choice", code="invalid_value")
+        mode = {"auto": "auto", "none": "none"}.get(choice.type, "required")
+        return make_tool_set(tools, mode, choice.name, not choice.disable_parallel_tool_use)
 
 
-class MessagesRequest(CountRequest):
+class MessagesRequest(CountTokensRequest):
     """``POST /v1/messages``."""
 
-    max_tokens: int = Field(ge=1, le=1 << 30)
-    stop_sequences: (
-        Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]],
-            Field(max_length=MAX_STOPS, fail_fast=True),
-        ]
-        | None
-    ) = None
+    max_tokens: int = Field(ge=1, le=UNLIMITED_TOKENS)
+    stop_sequences: Annotated[list[StopSequence], Field(max_length=MAX_STOP_SEQUENCES, fail_fast=True)] | None = None
     stream: bool | None = None
-    temperature: float | None = Field(default=None, ge=0, le=1)
+    temperature: float | None = Field(default=None, ge=0, le=MAX_TEMPERATURE)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=1, le=1 << 30)
 
     @property
-    def sampling(self) -> SamplingParams:
-        """The parameters that the request means."""
-        temperature, top_p = drawing(self.temperature, self.top_p)
+    def sampling_params(self) -> SamplingParams:
+        """The sampling parameters, with defaults."""
+        temperature, top_p = apply_sampling_defaults(self.temperature, self.top_p)
         return SamplingParams(
             temperature=temperature,
             top_p=top_p,
@@ -202,5 +232,5 @@ class MessagesRequest(CountRequest):
         )
 
 
-def _plain(content: str | list[Block]) -> str:
+def _join_text(content: str | list[TextBlock]) -> str:
     return content if isinstance(content, str) else "".join(block.text for block in content)

@@ -1,57 +1,76 @@
-"""What a request's handlers need of the server, and what the log learns from them."""
+"""State shared by all handlers of a server, and the fields that a handler adds to the request log."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
 
-from empu.engine.generation import Completion
-from empu.server.http.auth import Keys, Sessions
+from empu.engine.outputs import Completion
+from empu.server.http.api_keys import ApiKeys
 from empu.server.http.metrics import Metrics
-from empu.serving.encoders import Encoders
-from empu.serving.registry import Catalogue
+from empu.server.http.sessions import Sessions
+from empu.serving.encoders import EncoderService
+from empu.serving.registry import ModelRegistry
+
+MAX_IGNORED = 20
+"""Ignored properties that are reported."""
+MAX_IGNORED_LENGTH = 64
+"""Characters of the path of one."""
 
 
 @dataclass(frozen=True)
-class Context:
-    """One server's parts."""
+class AppState:
+    """The parts of one server."""
 
-    catalogue: Catalogue
-    keys: Keys
+    registry: ModelRegistry
+    keys: ApiKeys
     hosts: frozenset[str]
-    """The Host headers that mean this server."""
+    """Allowed ``Host`` headers."""
     sessions: Sessions = field(default_factory=Sessions)
     metrics: Metrics = field(default_factory=Metrics)
-    encoders: Encoders = field(default_factory=Encoders)
-    """Embedding models."""
+    encoders: EncoderService = field(default_factory=EncoderService)
 
 
-def context_of(request: Request) -> Context:
-    """The server's parts, for a handler."""
-    context = request.app.state.context
-    assert isinstance(context, Context)
-    return context
+def app_state_of(request: Request) -> AppState:
+    """Return the server's state."""
+    state = request.app.state.app_state
+    assert isinstance(state, AppState)
+    return state
 
 
-def note(request: Request, **facts: Any) -> None:
-    """Facts for the line that the log gets about this request: never text of a prompt or an answer."""
-    request.scope.setdefault("empu.facts", {}).update(facts)
+def add_log_fields(request: Request, **fields: Any) -> None:
+    """Add fields to the log line of this request: never text of a prompt or an answer."""
+    request.scope.setdefault("empu.log_fields", {}).update(fields)
 
 
-def note_usage(request: Request, completions: list[Completion], n: int = 1) -> None:
-    """The true counts of finished answers, for the log; a prompt that ``n`` answers share is counted once."""
+def report_ignored(request: Request, paths: Iterable[str]) -> None:
+    """Report properties that were ignored: in the log line, and in the response header ``x-empu-ignored``."""
+    names: list[str] = request.scope.setdefault("empu.ignored", [])
+    for path in paths:
+        name = re.sub(r"[^\w.*-]", "?", path, flags=re.ASCII)[:MAX_IGNORED_LENGTH]
+        if name not in names and len(names) < MAX_IGNORED:
+            names.append(name)
+    if names:
+        add_log_fields(request, ignored=names)
+
+
+def record_usage(request: Request, completions: list[Completion], n: int = 1) -> None:
+    """Log and count finished completions. A prompt that ``n`` of them share is counted once."""
     prompts = completions[::n]
-    note(
+    add_log_fields(
         request,
-        prompt_tokens=sum(one.prompt_tokens for one in prompts),
-        cached_tokens=sum(one.cached_tokens for one in prompts),
-        completion_tokens=sum(one.completion_tokens for one in completions),
-        finish_reason=",".join(sorted({one.finish_reason for one in completions})),
+        prompt_tokens=sum(completion.prompt_tokens for completion in prompts),
+        cached_tokens=sum(completion.cached_tokens for completion in prompts),
+        completion_tokens=sum(completion.completion_tokens for completion in completions),
+        finish_reason=",".join(sorted({completion.finish_reason for completion in completions})),
     )
-    metrics = context_of(request).metrics
-    model = str(request.scope["empu.facts"].get("model", "unknown"))
-    metrics.answers.update((model, one.finish_reason) for one in completions)
-    if firsts := [one.timings.first_token_s for one in completions if one.timings.first_token_s > 0]:
-        metrics.first_token.observe(min(firsts))
+    metrics = app_state_of(request).metrics
+    model = str(request.scope["empu.log_fields"].get("model", "unknown"))
+    metrics.answers.update((model, completion.finish_reason) for completion in completions)
+    durations = [completion.timings.first_token_s for completion in completions]
+    if measured := [duration for duration in durations if duration > 0]:
+        metrics.first_token_durations.observe(min(measured))

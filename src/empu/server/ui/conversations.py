@@ -1,269 +1,228 @@
-"""``/api/conversations``: what the page keeps and asks. What was written of an answer is kept, whoever leaves."""
+"""``/api/conversations``: conversations, and their answers as streams.
+
+An answer is saved while it is generated, even if the client disconnects.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
-from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from empu.chat.conversations import Heading, Message
-from empu.engine.generation import Completion, Piece
-from empu.engine.sampling import SamplingParams
+from empu.chat.conversations import ChatMessage, Conversation
+from empu.engine.outputs import Completion, TextDelta
 from empu.errors import UsageError
-from empu.server.http.app_state import context_of, note, note_usage
+from empu.server.http.app_state import add_log_fields, app_state_of, record_usage
 from empu.server.http.body import read_body
-from empu.server.openai.common import data, event_stream
-from empu.server.openai.protocol import Common
-from empu.server.openai.tool_protocol import Strict
-from empu.server.ui.persistence import Ongoing
-from empu.server.ui.state import desk_of, owner_of
-from empu.serving.completions import AnyAnswers
-from empu.serving.errors import ProblemError
-from empu.serving.service import ask, confidence
+from empu.server.http.disconnect import disconnect_of
+from empu.server.http.sse import format_event
+from empu.server.openai.streaming import completion_stream
+from empu.server.ui.active_answers import ActiveAnswer
+from empu.server.ui.protocol import AskQuestion, ChatSettings, CreateConversation, UpdateConversation
+from empu.server.ui.state import owner_of, ui_state_of
+from empu.serving.completions import AnyStream
+from empu.serving.errors import RequestError
+from empu.serving.service import ChatInput, confidence_fields, start_chat
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
-LABELS_SHOWN = 5
-PAGE = 50
-LONGEST = 400_000
-"""Characters of one message."""
-
-
-class Settings(Strict):
-    """How answers are drawn. ``system`` is the system prompt; empty: the model's own."""
-
-    system: str = Field(default="", max_length=LONGEST)
-    temperature: float = Field(default=0.5, ge=0, le=2)
-    top_p: float = Field(default=0.9, gt=0, le=1)
-    repetition_penalty: float = Field(default=1.1, gt=0, le=10)
-    max_tokens: int = Field(default=1024, ge=1, le=1 << 30)
-    seed: int | None = Field(default=None, ge=0, lt=1 << 53)
-
-    def sampling(self, *, logprobs: int | None) -> SamplingParams:
-        """As the engine takes them."""
-        drawn = self.model_dump(exclude={"system", "max_tokens"})
-        return Common(model="-", **drawn).sampling(max_tokens=self.max_tokens, logprobs=logprobs)
+NUM_LABELS = 5
+"""Labels with their probability, for a label specialist."""
+PAGE_SIZE = 50
 
 
-class Begin(Strict):
-    """``POST /api/conversations``."""
+async def list_conversations(request: Request) -> Response:
+    """``GET /api/conversations``: newest first; query parameters ``search`` and ``before``."""
+    query, store, owner = request.query_params, ui_state_of(request).conversations, owner_of(request)
 
-    model: str = Field(min_length=1, max_length=256)
-    title: str = Field(default="", max_length=200)
-    settings: Settings = Field(default_factory=Settings)
-
-
-class Change(Strict):
-    """``PATCH /api/conversations/{id}``."""
-
-    model: str | None = Field(default=None, min_length=1, max_length=256)
-    title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    settings: Settings | None = None
-    leaf: int | None = None
-
-
-class Ask(Strict):
-    """``POST /api/conversations/{id}/answers``: a question behind ``parent``; without one, another answer to it."""
-
-    parent: int | None = None
-    content: Annotated[str, Field(min_length=1, max_length=LONGEST)] | None = None
-
-
-async def listed(request: Request) -> Response:
-    """``GET /api/conversations``: newest first; ``search``, ``before``."""
-    query, desk, owner = request.query_params, desk_of(request), owner_of(request)
-
-    def read() -> tuple[list[Heading], bool]:
+    def read() -> tuple[list[Conversation], bool]:
         search, before = query.get("search", ""), query.get("before")
-        return desk.conversations.headings(owner, search=search, before=before, limit=PAGE)
+        return store.list_conversations(owner, search=search, before=before, limit=PAGE_SIZE)
 
-    headings, more = await asyncio.to_thread(read)
-    return JSONResponse({"conversations": [dataclasses.asdict(one) for one in headings], "more": more})
+    conversations, has_more = await asyncio.to_thread(read)
+    listed = [conversation.to_json() for conversation in conversations]
+    return JSONResponse({"conversations": listed, "more": has_more})
 
 
-async def begin(request: Request) -> Response:
+async def create(request: Request) -> Response:
     """``POST /api/conversations``."""
-    wanted = await read_body(request, Begin)
-    kept = desk_of(request).conversations
-    settings = wanted.settings.model_dump()
-    made = await asyncio.to_thread(kept.begin, owner_of(request), wanted.model, settings, wanted.title)
-    return JSONResponse(_whole(made, []), 201)
+    body = await read_body(request, CreateConversation)
+    store, settings = ui_state_of(request).conversations, body.settings.model_dump()
+    conversation = await asyncio.to_thread(store.create, owner_of(request), body.model, settings, body.title)
+    return JSONResponse(_to_json(conversation, []), 201)
 
 
-async def one(request: Request) -> Response:
-    """``GET /api/conversations/{id}``: with every message of all its branches."""
+async def retrieve(request: Request) -> Response:
+    """``GET /api/conversations/{id}``: with the messages of all branches."""
     return JSONResponse(await asyncio.to_thread(_read, request, request.path_params["id"]))
 
 
-async def change(request: Request) -> Response:
+async def update(request: Request) -> Response:
     """``PATCH /api/conversations/{id}``."""
-    wanted = await read_body(request, Change)
-    given = wanted.model_dump(exclude_none=True)
-    kept, identity = desk_of(request).conversations, request.path_params["id"]
-    heading = await _found(lambda: kept.change(owner_of(request), identity, **given))
-    return JSONResponse(dataclasses.asdict(heading))
+    body = await read_body(request, UpdateConversation)
+    changes = body.model_dump(exclude_none=True)
+    store, conversation_id = ui_state_of(request).conversations, request.path_params["id"]
+    conversation = await _or_not_found(lambda: store.update(owner_of(request), conversation_id, **changes))
+    return JSONResponse(conversation.to_json())
 
 
 async def delete(request: Request) -> Response:
-    """``DELETE /api/conversations/{id}``, and of all: ``DELETE /api/conversations``."""
-    desk, identity = desk_of(request), request.path_params.get("id")
-    gone = await _found(lambda: desk.conversations.delete(owner_of(request), identity))
-    desk.writing.stop(owner_of(request), identity)  # nobody will read them
-    return JSONResponse({"deleted": gone})
+    """``DELETE /api/conversations/{id}``; all: ``DELETE /api/conversations``."""
+    state, conversation_id = ui_state_of(request), request.path_params.get("id")
+    num_deleted = await _or_not_found(lambda: state.conversations.delete(owner_of(request), conversation_id))
+    state.active_answers.stop(owner_of(request), conversation_id)  # nobody will read them
+    return JSONResponse({"deleted": num_deleted})
 
 
 async def export(request: Request) -> Response:
-    """``GET /api/conversations/{id}/export`` and ``GET /api/export``: as a JSON file."""
-    identity = request.path_params.get("id")
+    """``GET /api/conversations/{id}/export`` and ``GET /api/export``: a JSON file."""
+    conversation_id = request.path_params.get("id")
 
     def read() -> list[Json]:
-        kept, owner = desk_of(request).conversations, owner_of(request)
-        if identity is not None:
-            return [_read(request, identity)]
-        found, before, more = [], None, True
-        while more:
-            page, more = kept.headings(owner, before=before, limit=PAGE)
-            found += [_read(request, heading.id) for heading in page]
+        store, owner = ui_state_of(request).conversations, owner_of(request)
+        if conversation_id is not None:
+            return [_read(request, conversation_id)]
+        exported: list[Json] = []
+        before, has_more = None, True
+        while has_more:
+            page, has_more = store.list_conversations(owner, before=before, limit=PAGE_SIZE)
+            exported += [_read(request, conversation.id) for conversation in page]
             before = page[-1].updated_at if page else None
-        return found
+        return exported
 
     def write() -> str:
-        whole = {"format": "empu-conversations", "version": 1, "conversations": read()}
-        return json.dumps(whole, ensure_ascii=False, indent=1)
+        document = {"format": "empu-conversations", "version": 1, "conversations": read()}
+        return json.dumps(document, ensure_ascii=False, indent=1)
 
     text = await asyncio.to_thread(write)
-    name = f"conversation-{identity}.json" if identity is not None else "conversations.json"
+    name = f"conversation-{conversation_id}.json" if conversation_id is not None else "conversations.json"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(text, media_type="application/json", headers=headers)
 
 
 async def answer(request: Request) -> Response:
-    """``POST /api/conversations/{id}/answers``: events ``begin``, ``text``…, ``end``."""
-    asked = await read_body(request, Ask)
-    desk, owner, identity = desk_of(request), owner_of(request), request.path_params["id"]
-    kept = desk.conversations
-    heading = await _found(lambda: kept.heading(owner, identity))
-    path = await _found(lambda: kept.path_to(owner, identity, asked.parent))
-    if asked.content is None and (not path or path[-1].role != "user"):
-        raise ProblemError(400, "content is missing, and parent is no question to answer again.", param="content")
-    settings = Settings.model_validate(heading.settings)
-    turns: list[Json] = [{"role": "system", "content": settings.system}] if settings.system else []
-    turns += [{"role": message.role, "content": message.content} for message in path]
-    if asked.content is not None:
-        turns.append({"role": "user", "content": asked.content})
-    ongoing = desk.writing.begin((owner_of(request), identity))
+    """``POST /api/conversations/{id}/answers``: a stream of the events ``begin``, ``text``…, ``end``."""
+    body = await read_body(request, AskQuestion)
+    state, owner, conversation_id = ui_state_of(request), owner_of(request), request.path_params["id"]
+    store = state.conversations
+    conversation = await _or_not_found(lambda: store.get(owner, conversation_id))
+    path = await _or_not_found(lambda: store.path_to(owner, conversation_id, body.parent))
+    if body.content is None and (not path or path[-1].role != "user"):
+        message = "content is missing, and parent is not a question that can be answered again."
+        raise RequestError(400, message, param="content")
+    settings = ChatSettings.model_validate(conversation.settings)
+    messages: list[Json] = [{"role": "system", "content": settings.system}] if settings.system else []
+    messages += [{"role": message.role, "content": message.content} for message in path]
+    if body.content is not None:
+        messages.append({"role": "user", "content": body.content})
+    active = state.active_answers.add((owner, conversation_id))
     try:
-        served = await context_of(request).catalogue.get(heading.model)
-        note(request, model=heading.model, stream=True)
-        logprobs = LABELS_SHOWN if served.label_task is not None else None
-        answers, _ = await ask(request, served, turns, settings.sampling(logprobs=logprobs))
-        ongoing.begin(answers)
-        question = path[-1] if asked.content is None else None
-        if asked.content is not None:
-            text = asked.content
-            question = await asyncio.to_thread(kept.add, owner, identity, asked.parent, "user", text)
-        assert question is not None
+        served = await app_state_of(request).registry.get(conversation.model)
+        add_log_fields(request, model=conversation.model, stream=True)
+        logprobs = NUM_LABELS if served.label_task is not None else None
+        chat = ChatInput(messages, settings.sampling_params(logprobs=logprobs))
+        stream = (await start_chat(disconnect_of(request), served, chat)).stream
+        active.start(stream)
+        if body.content is None:
+            question = path[-1]
+        else:
+            question = await asyncio.to_thread(
+                store.add_message, owner, conversation_id, body.parent, "user", body.content
+            )
     except BaseException:
-        desk.writing.end((owner_of(request), identity), ongoing)
+        state.active_answers.remove((owner, conversation_id), active)
         raise
-    return event_stream(_events(request, heading, question, answers, ongoing))
+    return completion_stream(_events(request, conversation, question, stream, active))
 
 
 async def stop(request: Request) -> Response:
-    """``POST /api/conversations/{id}/stop``: end the answers that are being written; what there is of them is kept."""
-    desk, identity = desk_of(request), request.path_params["id"]
-    await _found(lambda: desk.conversations.heading(owner_of(request), identity))
-    return JSONResponse({"stopped": desk.writing.stop(owner_of(request), identity)})
+    """``POST /api/conversations/{id}/stop``: stops the answers in progress; their text so far is kept."""
+    state, conversation_id = ui_state_of(request), request.path_params["id"]
+    await _or_not_found(lambda: state.conversations.get(owner_of(request), conversation_id))
+    return JSONResponse({"stopped": state.active_answers.stop(owner_of(request), conversation_id)})
 
 
 async def _events(
-    request: Request, heading: Heading, question: Message, answers: AnyAnswers, ongoing: Ongoing
+    request: Request, conversation: Conversation, question: ChatMessage, stream: AnyStream, active: ActiveAnswer
 ) -> AsyncIterator[str]:
-    writing = desk_of(request).writing
-    draft = writing.draft(owner_of(request), heading.id, question.id)
+    state, owner = ui_state_of(request), owner_of(request)
+    draft = state.writer.draft(owner, conversation.id, question.id)
     texts: list[str] = []
-    written, labels, done = 0, [], None
+    labels: list[Json] = []
+    num_tokens, completion = 0, None
     try:
-        yield data({"type": "begin", "question": dataclasses.asdict(question), "prompt_tokens": answers.prompt_tokens})
-        async for _, update in answers:
-            if isinstance(update, Piece):
-                written += len(update.tokens)
-                labels += [{"label": top.text, "logprob": top.logprob} for one in update.logprobs for top in one.top]
+        begin = {"type": "begin", "question": dataclasses.asdict(question), "prompt_tokens": stream.prompt_tokens}
+        yield format_event(begin)
+        async for _, update in stream:
+            if isinstance(update, TextDelta):
+                num_tokens += len(update.tokens)
+                labels += [
+                    {"label": top.text, "logprob": top.logprob} for token in update.logprobs for top in token.top
+                ]
                 if update.text:
                     texts.append(update.text)
                     if draft.is_due():
-                        draft.keep("".join(texts), _facts(heading, answers, None, written))
-                    yield data({"type": "text", "text": update.text, "tokens": written})
+                        draft.save("".join(texts), _facts(conversation, stream, None, num_tokens))
+                    yield format_event({"type": "text", "text": update.text, "tokens": num_tokens})
             else:
-                done = update
-        if done is not None:
-            note_usage(request, [done])
-    finally:  # reached by a stream that was torn too, so nothing here waits
-        writing.end((owner_of(request), heading.id), ongoing)
-        facts = _facts(heading, answers, done, written)
-        if answers.confidence is not None:
+                completion = update
+        if completion is not None:
+            record_usage(request, [completion])
+    finally:  # also runs when the client disconnects, so nothing here may wait
+        state.active_answers.remove((owner, conversation.id), active)
+        facts = _facts(conversation, stream, completion, num_tokens)
+        if stream.confidence is not None:
             facts["labels"] = labels
-        text = "".join(texts) if done is None else done.text
-        kept = draft.keep(text, facts)
-    message = await asyncio.wrap_future(kept)
-    yield data({"type": "end", "answer": dataclasses.asdict(message)})
+        text = "".join(texts) if completion is None else completion.text
+        saving = draft.save(text, facts)
+    message = await asyncio.wrap_future(saving)
+    yield format_event({"type": "end", "answer": dataclasses.asdict(message)})
 
 
-def _facts(heading: Heading, answers: AnyAnswers, done: Completion | None, written: int) -> Json:
-    """What is kept of an answer beside its words."""
-    facts: Json = {"model": heading.model, "prompt_tokens": answers.prompt_tokens, "settings": heading.settings}
-    if done is None:
-        return facts | {"completion_tokens": written, "finish_reason": "cancelled"}
+def _facts(conversation: Conversation, stream: AnyStream, completion: Completion | None, num_tokens: int) -> Json:
+    """Return what is stored with an answer besides its text. Without a completion the answer was cancelled."""
+    facts: Json = {
+        "model": conversation.model,
+        "prompt_tokens": stream.prompt_tokens,
+        "settings": conversation.settings,
+    }
+    if completion is None:
+        return facts | {"completion_tokens": num_tokens, "finish_reason": "cancelled"}
     facts |= {
-        "completion_tokens": done.completion_tokens,
-        "cached_tokens": done.cached_tokens,
-        "finish_reason": done.finish_reason,
+        "completion_tokens": completion.completion_tokens,
+        "cached_tokens": completion.cached_tokens,
+        "finish_reason": completion.finish_reason,
     }
-    if answers.confidence is not None:
-        return facts | confidence(answers)
+    if stream.confidence is not None:
+        return facts | confidence_fields(stream)
     return facts | {
-        "seed": done.seed,
-        "first_token_s": round(done.timings.first_token_s, 4),
-        "tokens_per_s": done.timings.decode_tokens_per_s,
+        "seed": completion.seed,
+        "first_token_s": round(completion.timings.first_token_s, 4),
+        "tokens_per_s": completion.timings.decode_tokens_per_s,
     }
 
 
-def _read(request: Request, identity: str) -> Json:
-    kept, owner = desk_of(request).conversations, owner_of(request)
+def _read(request: Request, conversation_id: str) -> Json:
+    store, owner = ui_state_of(request).conversations, owner_of(request)
     try:
-        return _whole(kept.heading(owner, identity), kept.messages(owner, identity))
+        return _to_json(store.get(owner, conversation_id), store.messages(owner, conversation_id))
     except UsageError as error:
-        raise ProblemError(404, str(error), code="conversation_not_found") from None
+        raise RequestError(404, str(error), code="conversation_not_found") from None
 
 
-def _whole(heading: Heading, messages: list[Message]) -> Json:
-    return dataclasses.asdict(heading) | {"messages": [dataclasses.asdict(message) for message in messages]}
+def _to_json(conversation: Conversation, messages: list[ChatMessage]) -> Json:
+    return conversation.to_json() | {"messages": [dataclasses.asdict(message) for message in messages]}
 
 
-async def _found(work: Any) -> Any:
-    """``work`` in a thread; what is not there is a 404."""
+async def _or_not_found(read: Callable[[], T]) -> T:
+    """Run ``read`` in a thread. Raises :class:`RequestError` (404) for a :class:`UsageError`."""
     try:
-        return await asyncio.to_thread(work)
+        return await asyncio.to_thread(read)
     except UsageError as error:
-        raise ProblemError(404, str(error), code="not_found") from None
-
-
-ROUTES = [
-    Route("/api/conversations", listed, methods=["GET"]),
-    Route("/api/conversations", begin, methods=["POST"]),
-    Route("/api/conversations", delete, methods=["DELETE"]),
-    Route("/api/conversations/{id}", one, methods=["GET"]),
-    Route("/api/conversations/{id}", change, methods=["PATCH"]),
-    Route("/api/conversations/{id}", delete, methods=["DELETE"]),
-    Route("/api/conversations/{id}/export", export, methods=["GET"]),
-    Route("/api/conversations/{id}/answers", answer, methods=["POST"]),
-    Route("/api/conversations/{id}/stop", stop, methods=["POST"]),
-    Route("/api/export", export, methods=["GET"]),
-]
+        raise RequestError(404, str(error), code="not_found") from None

@@ -1,4 +1,4 @@
-"""What the page's addresses share, and whose things a request may see."""
+"""State shared by the page's handlers."""
 
 from __future__ import annotations
 
@@ -6,34 +6,41 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from empu.chat.conversations import Conversations
-from empu.server.ui.persistence import Writing
+from empu.chat.conversations import ConversationStore
+from empu.server.ui.active_answers import ActiveAnswers
+from empu.server.ui.persistence import AnswerWriter
 from empu.store.store import Store
-from empu.store.unfinished_runs import Runs
+from empu.store.unfinished_runs import UnfinishedRuns
 
-ONE_PERSON = frozenset({"first", "link", "unattended"})
-"""Keys that only whoever started the server has: they share their conversations under the name of the first."""
+FIRST_KEY = "first"
+SERVER_OWNER_KEYS = frozenset({FIRST_KEY, "link", "unattended"})
+"""Keys of the person who started the server; they share their conversations."""
 
 
-class Desk:
-    """What the page's addresses share: the files below the store's folder, and the answers that are being written."""
+class UiState:
+    """The files below the store's folder, and the answers in progress."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.store = Store(home)
-        self.runs = Runs(self.store)
-        self.conversations = Conversations(home)
-        self.writing = Writing(self.conversations)
+        self.runs = UnfinishedRuns(self.store)
+        self.conversations = ConversationStore(home)
+        self.active_answers = ActiveAnswers()
+        self.writer = AnswerWriter(self.conversations)
+
+    def close(self) -> None:
+        """Finish writing and close the files."""
+        self.writer.close()
 
 
-def desk_of(request: Request) -> Desk:
-    """The page's parts, for a handler."""
-    desk = request.app.state.desk
-    assert isinstance(desk, Desk)
-    return desk
+def ui_state_of(request: Request) -> UiState:
+    """Return the page's state."""
+    state = request.app.state.ui_state
+    assert isinstance(state, UiState)
+    return state
 
 
 def owner_of(request: Request) -> str:
-    """Whose conversations a request may see: those of its key."""
+    """Return the owner of the conversations that the request's key may see."""
     key = request.scope["empu.key"]
-    return "first" if key in ONE_PERSON else str(key)
+    return FIRST_KEY if key in SERVER_OWNER_KEYS else str(key)

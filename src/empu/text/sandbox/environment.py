@@ -1,7 +1,7 @@
-"""The Jinja environment of chat templates: what transformers offers to a template, within a budget.
+"""The Jinja environment of chat templates: the functions that transformers provides, within a budget.
 
-Jinja's immutable sandbox keeps templates from Python's insides and from changing values. It bounds neither time nor
-memory; here every call, lookup, output and turn of a loop passes a meter.
+Jinja's immutable sandbox keeps templates away from Python's internals and from changing values, but limits neither time
+nor memory. Here every call, lookup, output and loop iteration is metered.
 """
 
 from __future__ import annotations
@@ -24,66 +24,68 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
 
 from empu.errors import TemplateError
-from empu.text.sandbox.budget import MOST_PLACES, Budget, LimitError, weigh
-from empu.text.sandbox.metering import Generation, Meters
+from empu.text.sandbox.budget import MAX_ITEMS, Budget, BudgetExceededError, measure
+from empu.text.sandbox.metering import GenerationTag, MeterInserter
 
-MOST_OUTPUT = 8 * 1024 * 1024
+MAX_OUTPUT = 8 * 1024 * 1024
 """Characters of a rendered dialogue."""
-_LONGEST_RANGE = 100_000
-_LONGEST_DATE = 200
-_MOST_NODES = 20_000
-"""Parts of a parsed template; the longest in use have some thousands."""
+_MAX_RANGE = 100_000
+_MAX_DATE_FORMAT = 200
+_MAX_NODES = 20_000
+"""Nodes of a parsed template. The longest in use have some thousands."""
 
 _budget: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 
 def compile_template(source: str, where: str) -> jinja2.Template:
-    """Compile once, render often; raises :class:`TemplateError`."""
+    """Compile a template. ``where`` begins the error messages. Raises :class:`TemplateError`."""
     try:
         return _environment().from_string(source)
     except jinja2.TemplateSyntaxError as error:
-        raise TemplateError(f"{where}: line {error.lineno} of the chat template is wrong: {_sentence(error)}") from None
-    except LimitError as error:
-        raise TemplateError(f"{where}: the chat template {error}; it is not taken.") from None
-    except Exception as error:  # nesting beyond what Python's compiler takes comes as several kinds
-        raise TemplateError(f"{where}: the chat template cannot be compiled: {_sentence(error)}") from None
+        raise TemplateError(
+            f"{where}: line {error.lineno} of the chat template is wrong: {_error_text(error)}"
+        ) from None
+    except BudgetExceededError as error:
+        raise TemplateError(f"{where}: the chat template {error}; it is refused.") from None
+    except Exception as error:  # Python's compiler has several errors for too much nesting
+        raise TemplateError(f"{where}: the chat template cannot be compiled: {_error_text(error)}") from None
 
 
 def render(template: jinja2.Template, variables: Mapping[str, Any], where: str) -> str:
-    """The template's text; whatever goes wrong in it becomes a :class:`TemplateError`."""
+    """Render a template. Every failure inside it becomes a :class:`TemplateError`."""
     budget = Budget()
     token = _budget.set(budget)
     try:
-        pieces, length = [], 0
-        for piece in template.generate(variables):
+        parts, length = [], 0
+        for part in template.generate(variables):
             budget.step()
-            length += len(piece)
-            if length > MOST_OUTPUT:
-                raise LimitError(f"writes more than {MOST_OUTPUT:,} characters")
-            pieces.append(piece)
-        return "".join(pieces)
-    except LimitError as error:
+            length += len(part)
+            if length > MAX_OUTPUT:
+                raise BudgetExceededError(f"writes more than {MAX_OUTPUT:,} characters")
+            parts.append(part)
+        return "".join(parts)
+    except BudgetExceededError as error:
         raise TemplateError(f"{where}: the chat template {error}; it was stopped.") from None
     except _RefusedError as error:
-        raise TemplateError(f"The chat template of {where} refuses this dialogue: {_sentence(error)}") from None
+        raise TemplateError(f"The chat template of {where} refuses this dialogue: {_error_text(error)}") from None
     except Exception as error:  # a template can fail in every way in which Python can
-        raise TemplateError(f"{where}: the chat template failed: {_sentence(error)}") from None
+        raise TemplateError(f"{where}: the chat template failed: {_error_text(error)}") from None
     finally:
         _budget.reset(token)
 
 
-def _sentence(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     text = text if len(text) <= 300 else text[:299] + "…"
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
 class _RefusedError(Exception):
-    """What ``raise_exception`` raises."""
+    """Raised by ``raise_exception`` of a template."""
 
 
 class MeteredEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with the meter in every place where a template can do work."""
+    """Jinja's sandbox, metered everywhere a template can do work."""
 
     intercepted_binops = frozenset({"*", "**", "+", "%"})
 
@@ -92,7 +94,7 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             optimized=False,
-            extensions=[loopcontrols, Generation],
+            extensions=[loopcontrols, GenerationTag],
             finalize=_metered_output,
         )
         self.filters["tojson"] = _to_json
@@ -109,44 +111,44 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         template = Parser(self, source, name, filename).parse()
-        if sum(1 for _ in template.find_all(nodes.Node)) > _MOST_NODES:
-            raise LimitError(f"has more than {_MOST_NODES:,} parts")
-        metered: nodes.Template = Meters().visit(template)
+        if sum(1 for _ in template.find_all(nodes.Node)) > _MAX_NODES:
+            raise BudgetExceededError(f"has more than {_MAX_NODES:,} parts")
+        metered: nodes.Template = MeterInserter().visit(template)
         metered.set_environment(self)
         return metered
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         if getattr(__obj, "__self__", None) is __self:
-            return __obj(*args)  # a meter; the keywords are the compiler's own
-        budget = _current()
+            return __obj(*args)  # a meter; the keywords come from the compiler
+        budget = _current_budget()
         budget.step()
-        args = tuple(map(_listed, args))
+        args = tuple(map(_materialise, args))
         target = getattr(__obj, "__wrapped__", __obj)  # the sandbox wraps str.format
         owner = getattr(target, "__self__", None)
         if isinstance(owner, (str, bytes, int, float)):
-            budget.operation(target.__name__, owner, args, _given(kwargs))
+            budget.check_call(target.__name__, owner, args, _template_kwargs(kwargs))
         elif isinstance(__obj, Macro):
-            weigh([args, _given(kwargs)])
+            measure([args, _template_kwargs(kwargs)])
         result = super().call(__context, __obj, *args, **kwargs)
         budget.charge(result)
         if isinstance(result, dict):
-            weigh(result)
+            measure(result)
         return result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        budget = _current()
+        budget = _current_budget()
         budget.step()
-        budget.arithmetic(operator, left, right)
+        budget.check_arithmetic(operator, left, right)
         result = super().call_binop(context, operator, left, right)
         budget.charge(result)
         return result
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        _current().step()
+        _current_budget().step()
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        budget = _current()
+        budget = _current_budget()
         budget.step()
         result = super().getitem(obj, argument)
         if isinstance(argument, slice):
@@ -154,63 +156,63 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         return result
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
-        """Jinja would give something that fails when it is used; no template has a reason to ask."""
+        """Fail at once. Jinja would return a value that fails when used, but no template has a reason to ask."""
         raise jinja2.exceptions.SecurityError(f"{attribute!r} of a {type(obj).__name__} is not for templates")
 
-    def turn(self, characters: int) -> None:
-        """One turn of a loop or one run of a macro whose own text has so many characters."""
-        budget = _current()
+    def count_iteration(self, n_characters: int) -> None:
+        """Charge one loop iteration or macro call whose constant text has ``n_characters``."""
+        budget = _current_budget()
         budget.step()
-        budget.spend(characters)
+        budget.spend(n_characters)
 
     def concatenate(self, *values: Any) -> str:
-        """The operator ``~``."""
-        budget = _current()
+        """Concatenate values: the operator ``~``."""
+        budget = _current_budget()
         budget.step()
-        budget.spend(weigh(values, spelled=True))
+        budget.spend(measure(values, include_text=True))
         return "".join(map(str, values))
 
-    def made(self, value: Any) -> Any:
-        """A list, tuple or object that the template wrote down."""
-        budget = _current()
+    def charge_literal(self, value: Any) -> Any:
+        """Charge a list, tuple or object literal of the template."""
+        budget = _current_budget()
         budget.step()
         budget.charge(value)
-        weigh(value)
+        measure(value)
         return value
 
 
-def _current() -> Budget:
-    """The budget of this rendering; constants that the compiler tries out have one of their own."""
+def _current_budget() -> Budget:
+    """Return the budget of this rendering. Constants that the compiler evaluates get their own."""
     return _budget.get() or Budget()
 
 
 @cache
 def _environment() -> MeteredEnvironment:
-    """One environment for all templates; making one takes longer than most renderings."""
+    """Return the environment for all templates. Creating one takes longer than most renderings."""
     return MeteredEnvironment()
 
 
 @pass_context
 def _metered_output(context: Context, value: Any) -> Any:
-    budget = _current()
+    budget = _current_budget()
     budget.step()
     if isinstance(value, str):
         budget.spend(len(value))
     else:
-        budget.spend(weigh(value, spelled=True))
+        budget.spend(measure(value, include_text=True))
     return value
 
 
 def _metered_filter(name: str, filter: Callable[..., Any]) -> Callable[..., Any]:
-    """``filter`` behind the meter; some filters take Jinja's context before the value."""
-    at = 1 if hasattr(filter, "jinja_pass_arg") else 0
+    """Wrap ``filter`` with the meter. Some filters take Jinja's context before the value."""
+    value_index = 1 if hasattr(filter, "jinja_pass_arg") else 0
 
     @wraps(filter)
     def metered(*args: Any, **kwargs: Any) -> Any:
-        budget = _current()
+        budget = _current_budget()
         budget.step()
-        args = (*args[:at], *map(_listed, args[at:]))
-        budget.operation(name, args[at], args[at + 1 :], kwargs)
+        args = (*args[:value_index], *map(_materialise, args[value_index:]))
+        budget.check_call(name, args[value_index], args[value_index + 1 :], kwargs)
         result = filter(*args, **kwargs)
         budget.charge(result)
         return result
@@ -218,26 +220,26 @@ def _metered_filter(name: str, filter: Callable[..., Any]) -> Callable[..., Any]
     return metered
 
 
-def _listed(value: Any) -> Any:
-    """Iterators and views as lists, so that they can be weighed."""
+def _materialise(value: Any) -> Any:
+    """Convert iterators and views to lists, so that they can be measured."""
     if isinstance(value, LoopContext) or not isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
         return value
-    items = list(islice(value, MOST_PLACES + 1))
-    weigh(items)
+    items = list(islice(value, MAX_ITEMS + 1))
+    measure(items)
     return items
 
 
-def _given(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords of the template, without those of the compiler."""
+def _template_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of the template without those of the compiler."""
     return {key: value for key, value in kwargs.items() if not key.startswith("_")}
 
 
 class _Namespace(Namespace):
-    """Jinja's, but its values show up nowhere else, and names with underscores are refused."""
+    """Jinja's namespace, but its ``repr`` hides the values, and names that begin with underscores are refused."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
-        self, *given = args
-        values = dict(*given, **kwargs)
+        self, *positional = args
+        values = dict(*positional, **kwargs)
         for name in values:
             _check_name(name)
         Namespace.__init__(self, values)
@@ -256,18 +258,18 @@ def _check_name(name: object) -> None:
 
 
 def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
-    return dict(*args, **_given(kwargs))
+    return dict(*args, **_template_kwargs(kwargs))
 
 
 def _range(*args: int) -> range:
-    numbers = range(*args)
+    result = range(*args)
     try:
-        length = len(numbers)
+        length = len(result)
     except OverflowError:
-        length = _LONGEST_RANGE + 1
-    if length > _LONGEST_RANGE:
-        raise LimitError(f"counts further than {_LONGEST_RANGE:,}")
-    return numbers
+        length = _MAX_RANGE + 1
+    if length > _MAX_RANGE:
+        raise BudgetExceededError(f"counts further than {_MAX_RANGE:,}")
+    return result
 
 
 def _raise_exception(message: object) -> None:
@@ -275,8 +277,8 @@ def _raise_exception(message: object) -> None:
 
 
 def _strftime_now(format: str) -> str:
-    if len(format) > _LONGEST_DATE or re.search(r"%[^a-zA-Z%]*\d", format):
-        raise LimitError("writes a date at great length")
+    if len(format) > _MAX_DATE_FORMAT or re.search(r"%[^a-zA-Z%]*\d", format):
+        raise BudgetExceededError("formats a date at great length")
     return datetime.now().strftime(format)
 
 
@@ -287,5 +289,5 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON as transformers writes it: no escapes for HTML, other scripts as they are."""
+    """Return JSON as transformers writes it: without HTML escapes, and non-ASCII text unchanged."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

@@ -1,4 +1,4 @@
-"""Tokenizers that the ``tokenizers`` library runs: ``tokenizer.json`` files and the byte-level BPE of GGUF files."""
+"""Tokenizers of the ``tokenizers`` library: ``tokenizer.json`` files, and the byte-level BPE of GGUF files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from empu.errors import TokenizerError, UnsupportedError
 from empu.text.tokenizers.byte_decoder import ByteDecoder
-from empu.text.tokenizers.special_tokens import ending_ids, well_formed
+from empu.text.tokenizers.special_tokens import end_token_ids, to_well_formed
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -17,79 +17,82 @@ if TYPE_CHECKING:
 SPACE = "▁"
 
 
-class FastTokenizer(ByteDecoder):
-    """Wraps a ``tokenizers.Tokenizer``. Tokens that were added as *special* are parsed on request only; other added
-    tokens are text that has a token of its own, and are always found.
+class HuggingFaceTokenizer(ByteDecoder):
+    """Wraps a ``tokenizers.Tokenizer``.
+
+    Added tokens that are *special* are parsed on request only. Other added tokens are text with a token of its own and
+    are always parsed.
     """
 
     def __init__(self, backend: Backend, where: str, *, bos_id: int | None = None, eos_ids: Iterable[int] = ()) -> None:
-        """``where`` names the file in messages; ``eos_ids`` add to the specials that end an answer by their name.
+        """``where`` begins the error messages; ``eos_ids`` are the end tokens that the model's files declare.
 
-        Raises :class:`UnsupportedError` for a vocabulary that is neither bytes nor pieces with ``▁``.
+        Raises :class:`UnsupportedError` for a vocabulary that is neither byte-level nor SentencePiece (with ``▁``).
         """
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
-        self._lock = Lock()  # whether specials are parsed is a switch of the backend
+        self._lock = Lock()  # parsing of special tokens is state of the backend
         self._added = backend.get_added_tokens_decoder()
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
-        self.set_special({token.content: i for i, token in self._added.items() if token.special})
+        self.set_special_tokens({token.content: i for i, token in self._added.items() if token.special})
         self.bos_id = bos_id
-        self.eos_ids = ending_ids(self.special_tokens) | frozenset(eos_ids)
-        self._byte_level, self.drops_leading_space = _decoding(backend, where)
-        self._known_bytes: dict[int, bytes] = {}
-        self._unparsed: Backend | None = None
+        self.eos_ids = end_token_ids(self.special_tokens, eos_ids)
+        self._byte_level, self.drops_leading_space = _describe_decoder(backend, where)
+        self._token_bytes: dict[int, bytes] = {}
+        self._marker_backend: Backend | None = None
 
     def encode(self, text: str, *, parse_special: bool = False, add_bos: bool = False) -> list[int]:
         """As in :class:`~empu.text.base.Tokenizer`."""
-        text = well_formed(text)
+        text = to_well_formed(text)
         with self._lock:
             self._backend.encode_special_tokens = not parse_special
             ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
-        return self.start(add_bos) + ids
+        return self.bos_prefix(add_bos) + ids
 
-    def encode_marked(self, text: str, marker: str) -> list[int]:
-        """As in :class:`~empu.text.base.MarkedEncoder`: the marker goes when specials have been found already and
-        nothing else has happened to the text, so that what it stood in is tokenized as if it had never been there.
+    def encode_with_marker(self, text: str, marker: str) -> list[int]:
+        """As in :class:`~empu.text.base.MarkerAwareTokenizer`.
+
+        The normalizer removes the marker, after special tokens were found and before anything else happens.
         """
         from tokenizers import normalizers
 
-        text = well_formed(text)
+        text = to_well_formed(text)
         with self._lock:
-            if self._unparsed is None:
-                self._unparsed = _with_unnormalized_specials(self._backend)
-            own = self._backend.normalizer
-            remove = normalizers.Replace(marker, "")
-            self._unparsed.normalizer = normalizers.Sequence([remove, own]) if own is not None else remove
-            ids: list[int] = self._unparsed.encode(text, add_special_tokens=False).ids
+            if self._marker_backend is None:
+                self._marker_backend = _with_unnormalized_specials(self._backend)
+            normalizer = self._backend.normalizer
+            remove_marker = normalizers.Replace(marker, "")
+            self._marker_backend.normalizer = (
+                normalizers.Sequence([remove_marker, normalizer]) if normalizer is not None else remove_marker
+            )
+            ids: list[int] = self._marker_backend.encode(text, add_special_tokens=False).ids
         return ids
 
     def to_json(self, *, add_bos: bool = False) -> str:
-        """The whole tokenizer as the content of a ``tokenizer.json``; with ``add_bos`` it begins every text with that
-        token, for programs that know of it from nowhere else.
-        """
+        """Return the content of a ``tokenizer.json``. With ``add_bos`` it adds the BOS token to every text itself."""
         from tokenizers import Tokenizer, processors
 
         bos = self._backend.id_to_token(self.bos_id) if add_bos and self.bos_id is not None else None
         if bos is None or self._backend.encode("", add_special_tokens=True).ids:
             return str(self._backend.to_str(pretty=False))
         backend = Tokenizer.from_str(self._backend.to_str(pretty=False))
-        begin = processors.TemplateProcessing(
+        add_bos_processor = processors.TemplateProcessing(
             single=[bos, "$A"], pair=[bos, "$A", "$B:1"], special_tokens=[(bos, self.bos_id)]
         )
         own = backend.post_processor
-        backend.post_processor = processors.Sequence([own, begin]) if own is not None else begin
+        backend.post_processor = processors.Sequence([own, add_bos_processor]) if own is not None else add_bos_processor
         return str(backend.to_str(pretty=False))
 
     def token_bytes(self, token: int) -> bytes:
         """As in :class:`~empu.text.base.Tokenizer`."""
-        known = self._known_bytes.get(token)
-        if known is None:
-            known = self._known_bytes[token] = self._bytes_of(token)
-        return known
+        data = self._token_bytes.get(token)
+        if data is None:
+            data = self._token_bytes[token] = self._compute_bytes(token)
+        return data
 
-    def _bytes_of(self, token: int) -> bytes:
-        self.check(token)
+    def _compute_bytes(self, token: int) -> bytes:
+        self.check_token(token)
         if token in self._names:
             return b""
         if token in self._added:
@@ -104,15 +107,16 @@ class FastTokenizer(ByteDecoder):
         return piece.replace(SPACE, " ").encode("utf-8")
 
     def begins_with_bos(self) -> bool:
-        """Whether the file itself puts the BOS token before every text."""
+        """Return whether the file itself adds the BOS token to every text."""
         with self._lock:
             ids = self._backend.encode("", add_special_tokens=True).ids
         return self.bos_id is not None and ids[:1] == [self.bos_id]
 
 
 def byte_alphabet() -> dict[str, int]:
-    """Character -> byte in byte-level vocabularies: printable Latin-1 stands for itself, the others for the characters
-    from U+0100 on, in order (GPT-2's convention).
+    """Return character -> byte of byte-level vocabularies (GPT-2's convention).
+
+    Printable Latin-1 characters are themselves. The other bytes are the characters from U+0100 on, in order.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -123,29 +127,29 @@ _BYTES = byte_alphabet()
 
 
 def piece_bytes(piece: str) -> bytes:
-    """Bytes of a byte-level piece; characters outside the alphabet mean themselves."""
+    """Return the bytes of a byte-level token; text outside the alphabet stands for itself."""
     try:
         return bytes(_BYTES[char] for char in piece)
     except KeyError:
         return piece.encode("utf-8")
 
 
-def _decoding(backend: Backend, where: str) -> tuple[bool, bool]:
-    """Whether pieces are byte-level, and whether decoding drops one leading space."""
+def _describe_decoder(backend: Backend, where: str) -> tuple[bool, bool]:
+    """Return whether the vocabulary is byte-level, and whether decoding drops one leading space."""
     decoder = backend.decoder
     steps = _flatten(json.loads(decoder.__getstate__())) if decoder is not None else []
-    kinds = [step["type"] for step in steps]
-    if kinds == ["ByteLevel"]:
+    types = [step["type"] for step in steps]
+    if types == ["ByteLevel"]:
         return True, False
-    spaces = any(step.get("content") == " " and SPACE in str(step.get("pattern")) for step in steps)
-    if "Metaspace" in kinds:
-        metaspace = steps[kinds.index("Metaspace")]
+    replaces_space = any(step.get("content") == " " and SPACE in str(step.get("pattern")) for step in steps)
+    if "Metaspace" in types:
+        metaspace = steps[types.index("Metaspace")]
         return False, metaspace.get("prepend_scheme", "always") != "never"
-    if spaces and set(kinds) <= {"Replace", "ByteFallback", "Fuse", "Strip"}:
+    if replaces_space and set(types) <= {"Replace", "ByteFallback", "Fuse", "Strip"}:
         return False, any(step["type"] == "Strip" and step.get("start", 0) > 0 for step in steps)
     raise UnsupportedError(
-        f"{where}: a vocabulary that is decoded by {' + '.join(kinds) or 'nothing'} is not supported; byte-level and "
-        "SentencePiece vocabularies are."
+        f"{where}: a vocabulary that is decoded by {' + '.join(types) or 'no decoder'} is not supported; byte-level "
+        "and SentencePiece vocabularies are."
     )
 
 
@@ -154,24 +158,24 @@ def _flatten(step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _with_unnormalized_specials(backend: Backend) -> Backend:
-    """A copy that looks for special tokens before the normalizer has run, never after it."""
+    """Return a copy that finds special tokens before the normalizer runs, never after it."""
     from tokenizers import Tokenizer
 
-    form = json.loads(backend.to_str())
-    for token in form["added_tokens"]:
+    content = json.loads(backend.to_str())
+    for token in content["added_tokens"]:
         if token["special"]:
             token["normalized"] = False
-    return Tokenizer.from_str(json.dumps(form))
+    return Tokenizer.from_str(json.dumps(content))
 
 
-def read_backend(form: str, where: str) -> Backend:
-    """Parse the text of a ``tokenizer.json``; raises :class:`TokenizerError`."""
+def parse_tokenizer_json(content: str, where: str) -> Backend:
+    """Parse the content of a ``tokenizer.json``. Raises :class:`TokenizerError`."""
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_str(form)
+        return Tokenizer.from_str(content)
     except BaseException as error:  # the library raises bare Exception, and a panic is not even that
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
         reason = " ".join(str(error).split())
-        raise TokenizerError(f"{where} is no tokenizer that the tokenizers library can read ({reason}).") from None
+        raise TokenizerError(f"{where} is not a tokenizer that the tokenizers library can read ({reason}).") from None

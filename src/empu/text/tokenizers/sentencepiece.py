@@ -1,6 +1,6 @@
-"""SentencePiece models: Llama 2's ``tokenizer.model``, and the same vocabulary written out in a GGUF file.
+"""SentencePiece models: Llama 2's ``tokenizer.model``, and the same vocabulary in the metadata of a GGUF file.
 
-The second is put back into the form that the library reads (field numbers from ``sentencepiece_model.proto``), so one
+The latter is serialized to the format that the library reads (field numbers from ``sentencepiece_model.proto``), so one
 implementation serves both.
 """
 
@@ -12,14 +12,14 @@ from enum import IntEnum
 from typing import Any
 
 from empu.errors import TokenizerError
-from empu.text.tokenizers.byte_decoder import RunTokenizer
-from empu.text.tokenizers.special_tokens import ending_ids
+from empu.text.tokenizers.byte_decoder import PlainTextTokenizer
+from empu.text.tokenizers.special_tokens import end_token_ids
 
 SPACE = "▁"
 
 
 class PieceType(IntEnum):
-    """Kinds of tokens; the numbers are the same in SentencePiece files and in GGUF."""
+    """Token types. The numbers are the same in SentencePiece files and in GGUF."""
 
     NORMAL = 1
     UNKNOWN = 2
@@ -29,12 +29,13 @@ class PieceType(IntEnum):
     BYTE = 6
 
 
-class SentencePieceTokenizer(RunTokenizer):
-    """A SentencePiece model. The space that it puts before each run of text vanishes again at the start of a text."""
+class SentencePieceTokenizer(PlainTextTokenizer):
+    """A SentencePiece model. The space that it adds before a text is removed again when decoding."""
 
     def __init__(self, model: bytes, where: str, *, bos_id: int | None = None, eos_ids: Iterable[int] = ()) -> None:
-        """``model`` is a serialized model; ``bos_id`` and ``eos_ids`` add to its own. Raises
-        :class:`TokenizerError`.
+        """``model`` is a serialized model. ``bos_id`` replaces its own and ``eos_ids`` are additional end tokens.
+
+        Raises :class:`TokenizerError`.
         """
         import sentencepiece
 
@@ -47,20 +48,20 @@ class SentencePieceTokenizer(RunTokenizer):
         self._pieces = pieces
         self.vocab_size = int(pieces.GetPieceSize())
         special = (i for i in range(self.vocab_size) if pieces.IsControl(i) or pieces.IsUnknown(i))
-        self.set_special({pieces.IdToPiece(i): i for i in special})
+        self.set_special_tokens({pieces.IdToPiece(i): i for i in special})
         own_bos, own_eos = int(pieces.bos_id()), int(pieces.eos_id())
         self.bos_id = bos_id if bos_id is not None else own_bos if own_bos >= 0 else None
-        own_ends = {own_eos} if own_eos >= 0 else set()
-        self.eos_ids = ending_ids(self.special_tokens) | own_ends | frozenset(eos_ids)
-        # The library tells a dummy prefix only by its effect.
+        own_eos_ids = {own_eos} if own_eos >= 0 else set()
+        self.eos_ids = end_token_ids(self.special_tokens, own_eos_ids.union(eos_ids))
+        # The library shows whether there is a dummy prefix only by its effect.
         first = pieces.EncodeAsPieces("a")
         self.drops_leading_space = bool(first) and first[0].startswith(SPACE)
 
-    def encode_run(self, text: str) -> list[int]:
+    def encode_plain(self, text: str) -> list[int]:
         return list(self._pieces.EncodeAsIds(text))
 
     def token_bytes(self, token: int) -> bytes:
-        self.check(token)
+        self.check_token(token)
         if token in self._names:
             return b""
         piece: str = self._pieces.IdToPiece(token)
@@ -70,33 +71,40 @@ class SentencePieceTokenizer(RunTokenizer):
 
 
 def is_sentencepiece(data: bytes) -> bool:
-    """Whether a ``tokenizer.model`` is a SentencePiece file: its first field is a piece; tiktoken's is base64 text."""
+    """Return whether a ``tokenizer.model`` is a SentencePiece file, which begins with a piece; tiktoken's is base64."""
     return data[:1] == b"\n" and data[2:3] == b"\n"
 
 
 def serialize(tokens: Sequence[str], scores: Sequence[float], types: Sequence[int], *, add_space_prefix: bool) -> bytes:
-    """A SentencePiece BPE model that changes nothing in the text but spaces to ``▁``."""
+    """Return a serialized SentencePiece BPE model that only replaces spaces by ``▁`` before encoding."""
     pieces = [
-        _field(1, _field(1, token.encode("utf-8")) + _float(2, score) + _varint(3, kind))
-        for token, score, kind in zip(tokens, scores, types, strict=True)
+        _bytes_field(1, _bytes_field(1, token.encode("utf-8")) + _float_field(2, score) + _varint_field(3, type_))
+        for token, score, type_ in zip(tokens, scores, types, strict=True)
     ]
     bpe, byte_fallback = 2, int(PieceType.BYTE in types)
-    trainer = _varint(3, bpe) + _varint(35, byte_fallback)
-    # The ids of <s> and </s> come from the GGUF file, so the library is told of none.
-    trainer += b"".join(_varint(number, -1) for number in (41, 42, 43))
-    normalizer = _field(1, b"identity") + _varint(3, int(add_space_prefix)) + _varint(4, 0) + _varint(5, 1)
-    return b"".join(pieces) + _field(2, trainer) + _field(3, normalizer)
+    trainer = _varint_field(3, bpe) + _varint_field(35, byte_fallback)
+    # The ids of <s> and </s> come from the GGUF file, so the model itself has none.
+    trainer += b"".join(_varint_field(number, -1) for number in (41, 42, 43))
+    normalizer = (
+        _bytes_field(1, b"identity")
+        + _varint_field(3, int(add_space_prefix))
+        + _varint_field(4, 0)
+        + _varint_field(5, 1)
+    )
+    return b"".join(pieces) + _bytes_field(2, trainer) + _bytes_field(3, normalizer)
 
 
 def added_pieces(tokens: Iterable[tuple[str, bool]]) -> bytes:
-    """More tokens (spelling, special) to put after a serialized model: repeated fields go on where they stopped."""
-    kinds = ((name, PieceType.CONTROL if special else PieceType.USER_DEFINED) for name, special in tokens)
-    return b"".join(
-        _field(1, _field(1, name.encode("utf-8")) + _float(2, 0.0) + _varint(3, kind)) for name, kind in kinds
-    )
+    """Serialize tokens (text, is special) to append to a serialized model, which extends its repeated field."""
+    data = b""
+    for name, is_special in tokens:
+        type_ = PieceType.CONTROL if is_special else PieceType.USER_DEFINED
+        piece = _bytes_field(1, name.encode("utf-8")) + _float_field(2, 0.0) + _varint_field(3, type_)
+        data += _bytes_field(1, piece)
+    return data
 
 
-def _number(value: int) -> bytes:
+def _encode_varint(value: int) -> bytes:
     value &= (1 << 64) - 1
     out = bytearray()
     while value > 0x7F:
@@ -106,13 +114,13 @@ def _number(value: int) -> bytes:
     return bytes(out)
 
 
-def _varint(field: int, value: Any) -> bytes:
-    return _number(field << 3) + _number(int(value))
+def _varint_field(field: int, value: Any) -> bytes:
+    return _encode_varint(field << 3) + _encode_varint(int(value))
 
 
-def _float(field: int, value: float) -> bytes:
-    return _number(field << 3 | 5) + struct.pack("<f", value)
+def _float_field(field: int, value: float) -> bytes:
+    return _encode_varint(field << 3 | 5) + struct.pack("<f", value)
 
 
-def _field(field: int, data: bytes) -> bytes:
-    return _number(field << 3 | 2) + _number(len(data)) + data
+def _bytes_field(field: int, data: bytes) -> bytes:
+    return _encode_varint(field << 3 | 2) + _encode_varint(len(data)) + data

@@ -1,25 +1,47 @@
-"""Special tokens as they are spelled: finding them in text. Knows no vocabulary and no model."""
+"""Special tokens by name: finding them in text, and which of them end an answer. Knows no vocabulary and no model."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-ENDINGS = (
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end_of_text|>",
-    "<|endoftext|>",
+from empu.errors import ConfigError
+
+if TYPE_CHECKING:
+    from empu.text.base import Tokenizer
+
+END_OF_TURN_TOKENS = (
     "<|im_end|>",
+    "<|eot_id|>",
     "<|end|>",
     "<end_of_turn>",
     "</s>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
 )
-"""Spellings with which the model families end a turn, a message or a text."""
+"""Tokens with which the model families end a turn, preferred ones first; those that end a whole text come last."""
+END_TOKENS = frozenset({*END_OF_TURN_TOKENS, "<|eom_id|>"})
+"""All tokens that end an answer. ``<|eom_id|>`` ends a message that calls a tool."""
 
 
-def well_formed(text: str) -> str:
-    """``text`` as UTF-8 can hold it: surrogate pairs become their character, a lone surrogate becomes U+FFFD."""
+def end_token_ids(special_tokens: Mapping[str, int], declared: Iterable[int] = ()) -> frozenset[int]:
+    """Return the ids that end an answer: the known end tokens by name, and those that the model's files declare."""
+    return frozenset(declared).union(i for name, i in special_tokens.items() if name in END_TOKENS)
+
+
+def end_of_turn_id(tokenizer: Tokenizer) -> int:
+    """Return the token with which the model ends its own answers. Raises :class:`~empu.errors.ConfigError` if none."""
+    for name in END_OF_TURN_TOKENS:
+        if tokenizer.special_tokens.get(name) in tokenizer.eos_ids:
+            return tokenizer.special_tokens[name]
+    if tokenizer.eos_ids:
+        return min(tokenizer.eos_ids)
+    raise ConfigError("The model has no token that ends an answer, so it cannot be tuned to give one.")
+
+
+def to_well_formed(text: str) -> str:
+    """Return ``text`` as UTF-8 can encode it: surrogate pairs become one character, lone surrogates U+FFFD."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -27,8 +49,8 @@ def well_formed(text: str) -> str:
     return text
 
 
-class Spellings:
-    """Splits text at the spellings of special tokens; where two begin at one place, the longer one wins."""
+class SpecialTokenSplitter:
+    """Splits text at the names of special tokens. Where two begin at the same position, the longer one wins."""
 
     def __init__(self, special_tokens: Mapping[str, int]) -> None:
         self._ids = special_tokens
@@ -36,13 +58,8 @@ class Spellings:
         self._pattern = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
 
     def split(self, text: str) -> list[str | int]:
-        """Runs of plain text, none empty, and the ids of the special tokens between them."""
+        """Return the non-empty plain texts and, between them, the ids of the special tokens."""
         if self._pattern is None:
             return [text] if text else []
-        pieces = self._pattern.split(text)
-        return [self._ids[piece] if i % 2 else piece for i, piece in enumerate(pieces) if piece]
-
-
-def ending_ids(special_tokens: Mapping[str, int]) -> frozenset[int]:
-    """Ids of those special tokens that end an answer in some family."""
-    return frozenset(special_tokens[name] for name in ENDINGS if name in special_tokens)
+        parts = self._pattern.split(text)
+        return [self._ids[part] if i % 2 else part for i, part in enumerate(parts) if part]

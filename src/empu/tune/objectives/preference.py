@@ -1,12 +1,13 @@
-"""Direct preference optimisation (Rafailov et al. 2023): raise a chosen answer over a rejected one, held to the base.
+"""Direct preference optimisation (DPO, Rafailov et al. 2023).
 
-The loss of a pair is -log sigmoid(beta ((log p(chosen) - log p(rejected)) - the same under the base)), each log p a sum
-over an answer's tokens. The base's part does not change, so it is computed once, before the first step.
+The loss of a pair is -log sigmoid(beta (margin - reference margin)). A margin is log p(chosen) - log p(rejected), each
+a sum over the tokens of a completion; the reference margin is the base model's. It does not change, so it is computed
+once, before the first step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,57 +15,54 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from empu.model.transformer import Transformer
-from empu.tune.batches import Batch, Example
+from empu.tune.batches import Batch
 from empu.tune.cross_entropy import cross_entropy
-from empu.tune.trainer import Trainer
+from empu.tune.examples import PreferenceExample
+from empu.tune.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Pair(Example):
-    """Two answers to one prompt; ``answer`` is the chosen one."""
+class PreferenceObjective:
+    """Mean DPO loss per pair. ``beta``: how strongly the model is kept close to its base."""
 
-    rejected: tuple[int, ...] = ()
-    reference: float = 0.0
-    """log p(chosen) - log p(rejected) under the base."""
+    beta: float
 
-    def __len__(self) -> int:
-        return 2 * len(self.prompt) + len(self.answer) + len(self.rejected)
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, train: Sequence[PreferenceExample]) -> PreferenceObjective:
+        """Return the objective of ``recipe``."""
+        return cls(recipe.dpo_beta)
 
-    def sides(self) -> tuple[Example, Example]:
-        """The two answers as examples, chosen first."""
-        return Example(self.prompt, self.answer), Example(self.prompt, self.rejected)
+    def prepare(self, model: Transformer, examples: Sequence[PreferenceExample]) -> Sequence[PreferenceExample]:
+        """Return the examples with the margins of ``model``, which must still be the base.
+
+        Each example is computed alone, so that its margin does not depend on the others.
+        """
+        with torch.no_grad():
+            return [replace(pair, reference_margin=float(margins(model, [pair])[0])) for pair in examples]
+
+    def normaliser(self, examples: Sequence[PreferenceExample]) -> int:
+        """Return the number of pairs."""
+        return len(examples)
+
+    def summed_loss(
+        self,
+        model: Transformer,
+        examples: Sequence[PreferenceExample],
+        prefix: Sequence[int],
+        noise: torch.Generator | None,
+    ) -> tuple[Tensor, int]:
+        """Return the summed loss, and the number of tokens computed."""
+        pair_margins, tokens = margins(model, examples, prefix)
+        reference = torch.tensor([pair.reference_margin for pair in examples])
+        return -F.logsigmoid(self.beta * (pair_margins - reference)).sum(), tokens
 
 
-def margins(model: Transformer, pairs: Sequence[Pair], prefix: Sequence[int] = ()) -> tuple[Tensor, int]:
-    """(N,) log p(chosen) - log p(rejected) of each pair, and the tokens computed."""
-    sides = [side for pair in pairs for side in pair.sides()]
-    batch = Batch.of(sides, prefix)
-    hidden = model.hidden(batch.tokens, batch.attend.positions(), batch.attend)
-    losses = cross_entropy(hidden[batch.read], model.output_weight, batch.targets)
-    answers = torch.split(losses, [len(side.answer) for side in sides])
-    sums = torch.stack([-answer.sum() for answer in answers])
-    return sums[0::2] - sums[1::2], len(batch.tokens)
-
-
-def with_references(model: Transformer, pairs: Sequence[Pair]) -> Iterator[Pair]:
-    """The pairs with what ``model``, which must still be the base, says of them; each alone, so that it does not matter
-    which others there are.
-    """
-    with torch.no_grad():
-        for pair in pairs:
-            yield replace(pair, reference=float(margins(model, [pair])[0]))
-
-
-class PreferenceTrainer(Trainer):
-    """The loop with the loss of pairs; all its rows are :class:`Pair`."""
-
-    def weight(self, rows: Sequence[Example]) -> int:
-        """Pairs."""
-        return len(rows)
-
-    def sum_of_losses(self, rows: Sequence[Example], *, training: bool = False) -> tuple[Tensor, int]:
-        """The sum of the pairs' losses, and the tokens computed."""
-        pairs = [row for row in rows if isinstance(row, Pair)]
-        found, tokens = margins(self.model, pairs, self.prefix)
-        reference = torch.tensor([pair.reference for pair in pairs])
-        return -F.logsigmoid(self.recipe.preference_beta * (found - reference)).sum(), tokens
+def margins(model: Transformer, pairs: Sequence[PreferenceExample], prefix: Sequence[int] = ()) -> tuple[Tensor, int]:
+    """(N,) log p(chosen) - log p(rejected) of each pair, and the number of tokens computed."""
+    examples = [example for pair in pairs for example in pair.completions()]
+    batch = Batch.of(examples, prefix)
+    hidden = model.hidden_states(batch.tokens, batch.documents.positions(), batch.documents)
+    losses = cross_entropy(hidden[batch.completion_positions], model.output_weight, batch.completion_targets)
+    by_completion = torch.split(losses, [len(example.completion) for example in examples])
+    log_probabilities = torch.stack([-tokens.sum() for tokens in by_completion])
+    return log_probabilities[0::2] - log_probabilities[1::2], len(batch.tokens)

@@ -1,68 +1,51 @@
-// Where one writes. Enter sends; what could not be sent stays.
+// The message field. Enter sends its text, Shift+Enter starts a new line, Escape stops an answer.
 
 import { ArrowUp, Square } from "lucide-react";
-import { useEffect, useRef, useState, type KeyboardEvent } from "react";
-import { draftOf, keepDraft } from "../lib/drafts";
-import { useSay } from "../lib/say";
-import { editLast } from "./turn";
+import { useEffect, useRef, type KeyboardEvent } from "react";
+import { useTranslate } from "../../i18n/translate";
+import { useStore } from "../../lib/store";
+import { draftOf, takeDraft } from "../../stores/drafts";
+import { editLastQuestion } from "./question";
 
 interface Props {
-  /** Which conversation: what is typed stays with it. */
-  place: string;
-  /** Whether there is nothing to write to. */
-  isOff: boolean;
-  draft: string;
-  isWriting: boolean;
+  /** Key of the draft that the field edits: the conversation's id, or that of a new one. */
+  draftKey: string;
+  isDisabled: boolean;
+  isGenerating: boolean;
   isStopping: boolean;
-  onSend: (text: string) => Promise<boolean>;
+  onSend: (text: string) => void;
   onStop: () => void;
 }
 
-export function Composer({ place, isOff, draft, isWriting, isStopping, onSend, onStop }: Props) {
-  const say = useSay();
-  const [text, setNow] = useState(() => draftOf(place) || draft);
-  const field = useRef<HTMLTextAreaElement>(null);
+export function Composer({ draftKey, isDisabled, isGenerating, isStopping, onSend, onStop }: Props) {
+  const t = useTranslate();
+  const draft = draftOf(draftKey);
+  const text = useStore(draft);
+  const textarea = useRef<HTMLTextAreaElement>(null);
 
-  const setText = (words: string): void => {
-    setNow(words);
-    keepDraft(place, words);
-  };
-  // What could not be sent comes back, and goes when it is sent by other means.
-  const returned = useRef("");
   useEffect(() => {
-    const was = returned.current;
-    returned.current = draft;
-    if (draft && !text) setText(draft);
-    else if (!draft && was && text === was) setText("");
-  }, [draft]);
-  useEffect(() => {
-    if (matchMedia("(hover: hover)").matches) field.current?.focus();
+    if (matchMedia("(hover: hover)").matches) textarea.current?.focus();
   }, []);
   useEffect(() => {
-    if (!isWriting) return;
-    const pressed = (event: globalThis.KeyboardEvent): void => {
-      const isElsewhere = event.isComposing || event.target instanceof HTMLInputElement;
-      if (event.key === "Escape" && !event.defaultPrevented && !isElsewhere) onStop();
+    if (!isGenerating) return;
+    const handleKeyDown = (event: globalThis.KeyboardEvent): void => {
+      const isForOthers = event.isComposing || event.target instanceof HTMLInputElement;
+      if (event.key === "Escape" && !event.defaultPrevented && !isForOthers) onStop();
     };
-    addEventListener("keydown", pressed);
-    return () => removeEventListener("keydown", pressed);
-  }, [isWriting, onStop]);
+    addEventListener("keydown", handleKeyDown);
+    return () => removeEventListener("keydown", handleKeyDown);
+  }, [isGenerating, onStop]);
 
   const send = (): void => {
-    const words = text.trim();
-    if (!words || isWriting) return;
-    setText("");
-    void onSend(words).then((sent) => {
-      if (!sent) setText(words);
-    });
+    if (text.trim() && !isGenerating) onSend(takeDraft(draftKey));
   };
-  const pressed = (event: KeyboardEvent): void => {
+  const handleKeyDown = (event: KeyboardEvent): void => {
     if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
       event.preventDefault();
       send();
     } else if (event.key === "ArrowUp" && !text) {
       event.preventDefault();
-      editLast();
+      editLastQuestion();
     }
   };
   return (
@@ -73,38 +56,43 @@ export function Composer({ place, isOff, draft, isWriting, isStopping, onSend, o
         send();
       }}
     >
-      <div className="grow" data-text={`${text}\n`}>
+      <div className="auto-grow" data-text={`${text}\n`}>
         <textarea
-          id="ask"
-          ref={field}
+          id="composer-input"
+          ref={textarea}
           rows={1}
           value={text}
-          placeholder={say("ask")}
-          aria-label={say("ask")}
+          placeholder={t("messagePlaceholder")}
+          aria-label={t("messagePlaceholder")}
           enterKeyHint="send"
-          disabled={isOff}
-          onChange={(event) => setText(event.target.value)}
-          onKeyDown={pressed}
+          disabled={isDisabled}
+          onChange={(event) => draft.set(event.target.value)}
+          onKeyDown={handleKeyDown}
         />
       </div>
-      {isWriting ? (
+      {isGenerating ? (
         <button
           type="button"
-          className="send"
-          aria-label={say("stop")}
+          className="send-button"
+          aria-label={t("stop")}
           disabled={isStopping}
           onClick={() => {
             onStop();
-            field.current?.focus();
+            textarea.current?.focus();
           }}
         >
           <Square fill="currentColor" />
         </button>
       ) : (
-        <button type="submit" className="send" aria-label={say("send")} disabled={!text.trim()}>
+        <button type="submit" className="send-button" aria-label={t("send")} disabled={!text.trim()}>
           <ArrowUp />
         </button>
       )}
     </form>
   );
+}
+
+/** Send what is in the message field, as its button does. */
+export function submitComposer(): void {
+  document.querySelector<HTMLFormElement>("form.composer")?.requestSubmit();
 }

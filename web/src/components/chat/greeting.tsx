@@ -1,62 +1,73 @@
-// Before the first question: which model will answer, and what it is for.
+// Shown in a new conversation: the model that answers, its labels, and examples to try.
 
-import { briefs } from "../lib/briefs";
-import { useWatched } from "../lib/external";
-import { useLoaded } from "../lib/load";
-import { paths } from "../lib/router";
-import { useNumbers, useSay } from "../lib/say";
-import type { Card, Row } from "../lib/types";
-import { about } from "../pages/models";
-import { Mark } from "./mark";
-import { Tags } from "./page";
+import { useFormat } from "../../i18n/format";
+import { modelSummary } from "../../i18n/model-summary";
+import { useTranslate } from "../../i18n/translate";
+import type { DataRow, ModelCard } from "../../lib/api-types";
+import { paths } from "../../lib/router";
+import { useStore } from "../../lib/store";
+import { useFetch } from "../../lib/use-fetch";
+import { modelList } from "../../stores/model-list";
+import { Logo } from "../ui/logo";
+import { TagList } from "../ui/tag-list";
 
-export function Greeting({ model, onTry }: { model: string; onTry: (text: string) => void }) {
-  const say = useSay();
-  const numbers = useNumbers();
-  const known = useWatched(briefs).find((one) => one.name === model);
-  const namesLabels = known?.task === "label";
+interface Props {
+  model: string;
+  onSendExample: (text: string) => void;
+}
+
+export function Greeting({ model, onSendExample }: Props) {
+  const t = useTranslate();
+  const format = useFormat();
+  const known = useStore(modelList).find(({ name }) => name === model);
+  const isClassifier = known?.task === "label";
   return (
     <div className="greeting">
-      <Mark size={44} />
-      <p className="large">{namesLabels ? say("greetingLabel", numbers.count(known.labels ?? 0)) : say("greeting")}</p>
+      <Logo size={44} />
+      <p className="greeting-title">
+        {isClassifier ? t("labelGreeting", format.integer(known.labels ?? 0)) : t("greeting")}
+      </p>
       {known && (
         <p className="small">
-          {about(known, say, numbers)}
+          {modelSummary(known, t, format)}
           {known.kind !== "path" && (
             <>
               {" · "}
-              <a href={`#${paths.model(model)}`}>{say("aboutModel")}</a>
+              <a href={`#${paths.model(model)}`}>{t("aboutModel")}</a>
             </>
           )}
         </p>
       )}
-      {namesLabels && <LabelsAndExamples key={model} model={model} onTry={onTry} />}
+      {isClassifier && <LabelsAndExamples key={model} model={model} onSendExample={onSendExample} />}
     </div>
   );
 }
 
-const EXAMPLES = 3;
-const LONGEST = 240;
-/** Labels that are listed; a task may have hundreds. */
-const SHOWN = 24;
+const NUM_EXAMPLES = 3;
+const MAX_EXAMPLE_LENGTH = 240;
+/** A task may have hundreds of labels. */
+const MAX_LABELS = 24;
 
-/** What it can say, and rows of its own that it was not tuned on. */
-function LabelsAndExamples({ model, onTry }: { model: string; onTry: (text: string) => void }) {
-  const say = useSay();
-  const numbers = useNumbers();
-  const address = `/api/models/${encodeURIComponent(model)}`;
-  const labels = useLoaded<Card>(address).value?.label_names ?? [];
-  const rows = useLoaded<{ rows: Row[] }>(`${address}/rows?part=test`).value?.rows ?? [];
-  const examples = differing(rows).slice(0, EXAMPLES);
-  const rest = labels.length - SHOWN;
+/** The model's labels, and test rows to try. */
+function LabelsAndExamples({ model, onSendExample }: Props) {
+  const t = useTranslate();
+  const format = useFormat();
+  const path = `/api/models/${encodeURIComponent(model)}`;
+  const labels = useFetch<ModelCard>(path).data?.label_names ?? [];
+  const rows = useFetch<{ rows: DataRow[] }>(`${path}/rows?part=test`).data?.rows ?? [];
+  const examples = pickExamples(rows);
+  const numHidden = labels.length - MAX_LABELS;
   return (
     <>
-      <Tags names={labels.slice(0, SHOWN)} more={rest > 0 ? say("andMore", numbers.count(rest)) : undefined} />
+      <TagList
+        tags={labels.slice(0, MAX_LABELS)}
+        more={numHidden > 0 ? t("andMore", format.integer(numHidden)) : undefined}
+      />
       {examples.length > 0 && (
         <section className="examples">
-          <h2>{say("examples")}</h2>
+          <h2>{t("examples")}</h2>
           {examples.map((text) => (
-            <button key={text} type="button" onClick={() => onTry(text)}>
+            <button key={text} type="button" onClick={() => onSendExample(text)}>
               {text}
             </button>
           ))}
@@ -66,14 +77,16 @@ function LabelsAndExamples({ model, onTry }: { model: string; onTry: (text: stri
   );
 }
 
-/** Texts of rows of different labels first; overlong ones are no examples. */
-function differing(rows: Row[]): string[] {
-  const seen = new Set<unknown>();
-  const texts = rows.flatMap(({ fields: { text, label } }) => {
-    if (typeof text !== "string" || text.length > LONGEST) return [];
-    const isNew = !seen.has(label);
-    seen.add(label);
-    return [{ text, isNew }];
-  });
-  return [...texts.filter((one) => one.isNew), ...texts.filter((one) => !one.isNew)].map((one) => one.text);
+/** Short texts of rows, those with different labels first. */
+function pickExamples(rows: DataRow[]): string[] {
+  const seenLabels = new Set<unknown>();
+  const first: string[] = [];
+  const rest: string[] = [];
+  for (const { fields } of rows) {
+    const { text, label } = fields;
+    if (typeof text !== "string" || text.length > MAX_EXAMPLE_LENGTH) continue;
+    (seenLabels.has(label) ? rest : first).push(text);
+    seenLabels.add(label);
+  }
+  return [...first, ...rest].slice(0, NUM_EXAMPLES);
 }

@@ -1,29 +1,31 @@
-// The answer of a specialist for labels: the label, how sure it is, and what else it might be.
+// The answer of a classification specialist: the label, its confidence, and the next likely labels.
 
-import { useNumbers, useSay } from "../lib/say";
-import type { Facts } from "../lib/types";
+import { useFormat } from "../../i18n/format";
+import { useTranslate } from "../../i18n/translate";
+import type { AnswerFacts } from "../../lib/api-types";
 
-const OTHERS = 3;
+const MAX_OTHER_LABELS = 3;
 
-export function Labels({ answer, facts }: { answer: string; facts: Facts }) {
-  const say = useSay();
-  const numbers = useNumbers();
-  const sure = facts.confidence ?? 0;
-  const others = (facts.labels ?? []).filter((one) => one.label !== answer).slice(0, OTHERS);
+export function LabelAnswer({ label, facts }: { label: string; facts: AnswerFacts }) {
+  const t = useTranslate();
+  const format = useFormat();
+  const confidence = facts.confidence ?? 0;
+  const isInScope = facts.out_of_scope !== true;
+  const others = (facts.labels ?? []).filter((other) => other.label !== label).slice(0, MAX_OTHER_LABELS);
   return (
-    <div className="labels">
-      <p className="label">
-        <strong>{answer}</strong> {facts.out_of_scope !== true && <span>{say("sure", numbers.percent(sure))}</span>}
+    <div className="label-answer">
+      <p className="predicted-label">
+        <strong>{label}</strong> {isInScope && <span>{t("confidence", format.percent(confidence))}</span>}
       </p>
-      {facts.out_of_scope !== true && <Meter share={sure} best />}
+      {isInScope && <Meter fraction={confidence} isBest />}
       {others.length > 0 && (
-        <ul aria-label={say("lessLikely")} title={say("eachByItself")}>
-          {others.map((one) => (
-            <li key={one.label}>
-              <span className="row spread">
-                <span>{one.label}</span> <span>{numbers.percent(Math.exp(one.logprob))}</span>
+        <ul aria-label={t("otherLabels")} title={t("probabilitiesHelp")}>
+          {others.map((other) => (
+            <li key={other.label}>
+              <span className="row space-between">
+                <span>{other.label}</span> <span>{format.percent(Math.exp(other.logprob))}</span>
               </span>
-              <Meter share={Math.exp(one.logprob)} />
+              <Meter fraction={Math.exp(other.logprob)} />
             </li>
           ))}
         </ul>
@@ -32,11 +34,11 @@ export function Labels({ answer, facts }: { answer: string; facts: Facts }) {
   );
 }
 
-export function Meter({ share, best = false }: { share: number; best?: boolean }) {
+function Meter({ fraction, isBest = false }: { fraction: number; isBest?: boolean }) {
   return (
-    <svg className={best ? "meter best" : "meter"} viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
-      <rect className="whole" width="100" height="4" />
-      <rect className="part" width={100 * share} height="4" />
+    <svg className={isBest ? "meter best" : "meter"} viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
+      <rect className="bar-track" width="100" height="4" />
+      <rect className="bar-value" width={100 * fraction} height="4" />
     </svg>
   );
 }

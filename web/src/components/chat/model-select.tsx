@@ -1,13 +1,14 @@
-// Which model answers.
+// Selects the model that answers.
 
 import { Select } from "@base-ui/react/select";
 import { Check, ChevronDown } from "lucide-react";
-import { briefs } from "../lib/briefs";
-import { useWatched } from "../lib/external";
-import { readMe } from "../lib/me";
-import { failed } from "../lib/notice";
-import { useNumbers, useSay } from "../lib/say";
-import { about } from "../pages/models";
+import { useFormat } from "../../i18n/format";
+import { modelSummary } from "../../i18n/model-summary";
+import { useTranslate } from "../../i18n/translate";
+import { useStore } from "../../lib/store";
+import { modelList } from "../../stores/model-list";
+import { refreshSession } from "../../stores/session";
+import { showError } from "../../stores/toast";
 
 interface Props {
   models: string[];
@@ -15,22 +16,22 @@ interface Props {
   onChange: (name: string) => void;
 }
 
-export function ModelPicker({ models, value, onChange }: Props) {
-  const say = useSay();
-  const numbers = useNumbers();
-  const known = new Map(useWatched(briefs).map((one) => [one.name, one]));
-  const said = (name: string): string => {
-    const one = known.get(name);
-    return one ? about(one, say, numbers) : "";
+export function ModelSelect({ models, value, onChange }: Props) {
+  const t = useTranslate();
+  const format = useFormat();
+  const known = new Map(useStore(modelList).map((model) => [model.name, model]));
+  const summaryOf = (name: string): string => {
+    const model = known.get(name);
+    return model ? modelSummary(model, t, format) : "";
   };
-  const offered = models.includes(value) || !value ? models : [value, ...models];
+  const options = models.includes(value) || !value ? models : [value, ...models];
   return (
     <Select.Root
       value={value}
       onValueChange={(name) => name && onChange(name)}
-      onOpenChange={(open) => open && void readMe().catch(failed)}
+      onOpenChange={(open) => open && void refreshSession().catch(showError)}
     >
-      <Select.Trigger className="picker" aria-label={say("model")} id="model">
+      <Select.Trigger className="model-select" aria-label={t("model")} id="model-select">
         <Select.Value />
         <Select.Icon>
           <ChevronDown aria-hidden />
@@ -39,16 +40,16 @@ export function ModelPicker({ models, value, onChange }: Props) {
       <Select.Portal>
         <Select.Positioner sideOffset={4} alignItemWithTrigger={false} align="start">
           <Select.Popup className="menu">
-            {offered.map((name) => (
-              <Select.Item key={name} value={name} className="item">
-                <span className="tick">
+            {options.map((name) => (
+              <Select.Item key={name} value={name} className="menu-item">
+                <span className="menu-check">
                   <Select.ItemIndicator>
                     <Check aria-hidden />
                   </Select.ItemIndicator>
                 </span>
                 <span>
                   <Select.ItemText>{name}</Select.ItemText>
-                  <span className="small block">{said(name)}</span>
+                  <span className="small block">{summaryOf(name)}</span>
                 </span>
               </Select.Item>
             ))}

@@ -1,42 +1,53 @@
-// The system prompt, and how words are drawn.
+// The popover with the system prompt and the sampling settings.
 
 import { Popover } from "@base-ui/react/popover";
 import { SlidersHorizontal } from "lucide-react";
-import { useId, useState, type ReactNode } from "react";
-import { useNumbers, useSay } from "../lib/say";
-import { DEFAULTS, type Settings } from "../lib/types";
+import { useTranslate } from "../../i18n/translate";
+import { DEFAULT_SETTINGS, type GenerationSettings } from "../../lib/api-types";
+import { Field, IntegerInput, SliderField } from "../ui/fields";
 
-/** More than any model has of context, for one of which no more is known. */
-const MOST_TOKENS = 1_000_000;
+/** Limit for a model of unknown context length: more than any has. */
+const MAX_CONTEXT_LENGTH = 1_000_000;
 
 interface Props {
-  settings: Settings;
-  /** Tokens that the model has room for, if that is known. */
-  longest: number | null;
-  /** Whether its words are drawn; a label is not. */
-  isDrawn: boolean;
-  onChange: (changed: Partial<Settings>) => void;
+  settings: GenerationSettings;
+  contextLength: number | null;
+  /** Whether the model samples tokens. One that assigns labels does not. */
+  isSampled: boolean;
+  onChange: (changes: Partial<GenerationSettings>) => void;
 }
 
-export function SettingsPanel({ settings, longest, isDrawn, onChange: set }: Props) {
-  const say = useSay();
-  const changed = (Object.keys(DEFAULTS) as (keyof Settings)[]).some((name) => settings[name] !== DEFAULTS[name]);
+export function SettingsPanel({ settings, contextLength, isSampled, onChange }: Props) {
+  const t = useTranslate();
+  const names = Object.keys(DEFAULT_SETTINGS) as (keyof GenerationSettings)[];
+  const isChanged = names.some((name) => settings[name] !== DEFAULT_SETTINGS[name]);
   return (
     <Popover.Root>
-      <Popover.Trigger className="quiet settings" aria-label={say("settings")}>
-        <SlidersHorizontal aria-hidden /> <span className="wide">{say("settings")}</span>
-        {changed && isDrawn && <span className="dot" />}
+      <Popover.Trigger className="subtle settings-button" aria-label={t("settings")}>
+        <SlidersHorizontal aria-hidden /> <span className="hide-on-phone">{t("settings")}</span>
+        {isChanged && isSampled && <span className="changed-dot" />}
       </Popover.Trigger>
       <Popover.Portal>
         <Popover.Positioner sideOffset={6} align="end">
           <Popover.Popup className="panel">
-            <Popover.Title>{say("settings")}</Popover.Title>
-            <Popover.Description>{say(isDrawn ? "settingsHelp" : "settingsOfLabels")}</Popover.Description>
-            {isDrawn && <Drawing settings={settings} most={longest ?? MOST_TOKENS} onChange={set} />}
-            {isDrawn && (
-              <button type="button" className="quiet" disabled={!changed} onClick={() => set(DEFAULTS)}>
-                {say("reset")}
-              </button>
+            <Popover.Title>{t("settings")}</Popover.Title>
+            <Popover.Description>{t(isSampled ? "settingsHelp" : "noSettingsForLabels")}</Popover.Description>
+            {isSampled && (
+              <>
+                <SettingsFields
+                  settings={settings}
+                  maxTokens={contextLength ?? MAX_CONTEXT_LENGTH}
+                  onChange={onChange}
+                />
+                <button
+                  type="button"
+                  className="subtle"
+                  disabled={!isChanged}
+                  onClick={() => onChange(DEFAULT_SETTINGS)}
+                >
+                  {t("reset")}
+                </button>
+              </>
             )}
           </Popover.Popup>
         </Popover.Positioner>
@@ -45,167 +56,80 @@ export function SettingsPanel({ settings, longest, isDrawn, onChange: set }: Pro
   );
 }
 
-interface DrawingProps {
-  settings: Settings;
-  most: number;
-  onChange: (changed: Partial<Settings>) => void;
+interface FieldsProps {
+  settings: GenerationSettings;
+  maxTokens: number;
+  onChange: (changes: Partial<GenerationSettings>) => void;
 }
 
-function Drawing({ settings, most, onChange: set }: DrawingProps) {
-  const say = useSay();
+function SettingsFields({ settings, maxTokens, onChange }: FieldsProps) {
+  const t = useTranslate();
   return (
     <>
-      <Field label={say("systemPrompt")}>
-        {(name) => (
+      <Field label={t("systemPrompt")}>
+        {(id) => (
           <textarea
-            id={name}
+            id={id}
             rows={4}
             value={settings.system}
-            placeholder={say("systemHint")}
-            onChange={(event) => set({ system: event.target.value })}
+            placeholder={t("systemPromptPlaceholder")}
+            onChange={(event) => onChange({ system: event.target.value })}
           />
         )}
       </Field>
-      <Slide
-        label={say("temperature")}
-        help={say("temperatureHelp")}
+      <SliderField
+        label={t("temperature")}
+        help={t("temperatureHelp")}
         value={settings.temperature}
         min={0}
         max={2}
         step={0.1}
-        onChange={(temperature) => set({ temperature })}
+        onChange={(temperature) => onChange({ temperature })}
       />
-      <Slide
-        label={say("topP")}
-        help={say("topPHelp")}
+      <SliderField
+        label={t("topP")}
+        help={t("topPHelp")}
         value={settings.top_p}
         min={0.05}
         max={1}
         step={0.05}
-        onChange={(top_p) => set({ top_p })}
+        onChange={(top_p) => onChange({ top_p })}
       />
-      <Slide
-        label={say("penalty")}
-        help={say("penaltyHelp")}
+      <SliderField
+        label={t("repetitionPenalty")}
+        help={t("repetitionPenaltyHelp")}
         value={settings.repetition_penalty}
         min={1}
         max={1.5}
         step={0.05}
-        onChange={(repetition_penalty) => set({ repetition_penalty })}
+        onChange={(repetition_penalty) => onChange({ repetition_penalty })}
       />
-      <div className="pair">
-        <Field label={say("maxTokens")}>
-          {(name) => (
-            <WholeNumber
-              id={name}
+      <div className="two-columns">
+        <Field label={t("maxTokens")}>
+          {(id) => (
+            <IntegerInput
+              id={id}
               value={settings.max_tokens}
               min={1}
-              max={most}
+              max={maxTokens}
               required
-              onChange={(value) => value !== null && set({ max_tokens: value })}
+              onChange={(max_tokens) => max_tokens !== null && onChange({ max_tokens })}
             />
           )}
         </Field>
-        <Field label={say("seed")}>
-          {(name) => (
-            <WholeNumber
-              id={name}
+        <Field label={t("seed")}>
+          {(id) => (
+            <IntegerInput
+              id={id}
               value={settings.seed}
               min={0}
               max={Number.MAX_SAFE_INTEGER}
-              hint={say("seedHint")}
-              onChange={(seed) => set({ seed })}
+              placeholder={t("seedPlaceholder")}
+              onChange={(seed) => onChange({ seed })}
             />
           )}
         </Field>
       </div>
-    </>
-  );
-}
-
-function Field({ label, children }: { label: string; children: (id: string) => ReactNode }) {
-  const id = useId();
-  return (
-    <div className="field">
-      <label htmlFor={id}>{label}</label>
-      {children(id)}
-    </div>
-  );
-}
-
-interface SlideProps {
-  label: string;
-  help: string;
-  value: number;
-  min: number;
-  max: number;
-  step: number;
-  onChange: (value: number) => void;
-}
-
-function Slide({ label, help, value, min, max, step, onChange }: SlideProps) {
-  const id = useId();
-  const numbers = useNumbers();
-  return (
-    <div className="field">
-      <div className="row spread">
-        <label htmlFor={id}>{label}</label>
-        <output htmlFor={id}>{numbers.fixed(value, step < 0.1 ? 2 : 1)}</output>
-      </div>
-      <input
-        id={id}
-        type="range"
-        {...{ min, max, step, value }}
-        aria-describedby={`${id}-help`}
-        onChange={(event) => onChange(Number(event.target.value))}
-      />
-      <p className="small" id={`${id}-help`}>
-        {help}
-      </p>
-    </div>
-  );
-}
-
-interface NumberProps {
-  id: string;
-  value: number | null;
-  min: number;
-  max: number;
-  required?: boolean;
-  hint?: string;
-  onChange: (value: number | null) => void;
-}
-
-function WholeNumber({ id, value, min, max, required = false, hint, onChange }: NumberProps) {
-  const say = useSay();
-  const numbers = useNumbers();
-  const [wrong, setWrong] = useState(false);
-  return (
-    <>
-      <input
-        id={id}
-        type="number"
-        inputMode="numeric"
-        min={min}
-        max={max}
-        step={1}
-        key={value}
-        defaultValue={value ?? ""}
-        placeholder={hint}
-        title={hint}
-        aria-invalid={wrong || undefined}
-        aria-describedby={wrong ? `${id}-wrong` : undefined}
-        onChange={(event) => setWrong(!event.target.validity.valid || (required && event.target.value === ""))}
-        onBlur={(event) => {
-          const { value: words, validity, valueAsNumber } = event.target;
-          if (validity.valid && !(required && words === "")) onChange(words === "" ? null : valueAsNumber);
-        }}
-      />
-      {wrong && (
-        <p className="error" id={`${id}-wrong`} role="alert">
-          {say("wholeNumber", numbers.count(min), numbers.count(max))}
-        </p>
-      )}
     </>
   );
 }

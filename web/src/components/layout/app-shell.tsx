@@ -1,63 +1,61 @@
-// What stands around every page: the list of conversations, and the keys that work everywhere.
+// The frame around every page: sidebar, toast, and the keyboard shortcuts that work everywhere.
 
-import { useEffect, useState, type ReactNode } from "react";
-import { Watched, useWatched } from "../lib/external";
-import { go, paths, usePlace } from "../lib/router";
-import { useSay } from "../lib/say";
-import { Notice } from "./notice";
-import { Shortcuts } from "./shortcuts";
+import { useEffect, useState, type MouseEvent, type ReactNode } from "react";
+import { useTranslate } from "../../i18n/translate";
+import { navigate, paths, useRoute } from "../../lib/router";
+import { useStore } from "../../lib/store";
+import { isDrawerOpen } from "../../stores/drawer";
+import { Toast } from "../ui/toast";
+import { ShortcutsDialog } from "./shortcuts-dialog";
 import { Sidebar } from "./sidebar";
 
-/** Whether the list is open where it does not fit beside the page. */
-export const drawer = new Watched(false);
+export function AppShell({ children }: { children: ReactNode }) {
+  const t = useTranslate();
+  const isOpen = useStore(isDrawerOpen);
+  const route = useRoute();
+  const [showsShortcuts, setShowsShortcuts] = useState(false);
 
-export function Shell({ children }: { children: ReactNode }) {
-  const say = useSay();
-  const open = useWatched(drawer);
-  const place = usePlace();
-  const [help, setHelp] = useState(false);
-
-  useEffect(() => drawer.set(false), [place]);
+  useEffect(() => isDrawerOpen.set(false), [route]);
   useEffect(() => {
-    const pressed = (event: KeyboardEvent): void => {
+    const handleKeyDown = (event: KeyboardEvent): void => {
       const mod = event.ctrlKey || event.metaKey;
-      const writes = event.target instanceof HTMLElement && event.target.matches("input, textarea, select");
-      const done = (): void => event.preventDefault();
+      const isTyping = event.target instanceof HTMLElement && event.target.matches("input, textarea, select");
       if (mod && event.key.toLowerCase() === "k") {
-        done();
-        drawer.set(true);
-        requestAnimationFrame(() => document.getElementById("search")?.focus());
+        event.preventDefault();
+        isDrawerOpen.set(true);
+        requestAnimationFrame(() => document.getElementById("conversation-search")?.focus());
       } else if (mod && event.shiftKey && event.key.toLowerCase() === "o") {
-        done();
-        go(paths.fresh);
-        requestAnimationFrame(() => document.getElementById("ask")?.focus());
-      } else if ((mod && event.key === "/") || (event.key === "?" && !writes && !mod)) {
-        done();
-        setHelp(true);
-      } else if (event.key === "/" && !writes && !mod) {
-        done();
-        document.getElementById("ask")?.focus();
-      } else if (event.key === "Escape") drawer.set(false);
+        event.preventDefault();
+        navigate(paths.newConversation);
+        requestAnimationFrame(() => document.getElementById("composer-input")?.focus());
+      } else if ((mod && event.key === "/") || (event.key === "?" && !isTyping && !mod)) {
+        event.preventDefault();
+        setShowsShortcuts(true);
+      } else if (event.key === "/" && !isTyping && !mod) {
+        event.preventDefault();
+        document.getElementById("composer-input")?.focus();
+      } else if (event.key === "Escape") isDrawerOpen.set(false);
     };
-    addEventListener("keydown", pressed);
-    return () => removeEventListener("keydown", pressed);
+    addEventListener("keydown", handleKeyDown);
+    return () => removeEventListener("keydown", handleKeyDown);
   }, []);
 
   return (
-    <div className="shell" data-drawer={open || undefined}>
-      <a className="skip" href="#ask" onClick={(event) => skip(event.nativeEvent)}>
-        {say("skip")}
+    <div className="app-shell" data-drawer={isOpen || undefined}>
+      <a className="skip-link" href="#main" onClick={skipToContent}>
+        {t("skipToContent")}
       </a>
-      <Sidebar onShortcuts={() => setHelp(true)} />
-      {open && <div className="shade" onClick={() => drawer.set(false)} />}
+      <Sidebar onShowShortcuts={() => setShowsShortcuts(true)} />
+      {isOpen && <div className="drawer-backdrop" onClick={() => isDrawerOpen.set(false)} />}
       <main id="main">{children}</main>
-      <Notice />
-      <Shortcuts open={help} onOpenChange={setHelp} />
+      <Toast />
+      <ShortcutsDialog open={showsShortcuts} onOpenChange={setShowsShortcuts} />
     </div>
   );
 }
 
-function skip(event: MouseEvent): void {
+/** Focus the message field or the page's title. A plain anchor would change the hash, and so the route. */
+function skipToContent(event: MouseEvent): void {
   event.preventDefault();
-  (document.getElementById("ask") ?? document.querySelector<HTMLElement>("main h1"))?.focus();
+  (document.getElementById("composer-input") ?? document.querySelector<HTMLElement>("main h1"))?.focus();
 }

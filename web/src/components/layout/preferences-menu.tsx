@@ -1,18 +1,18 @@
-// Language, light and dark, the keys, everything out, everything gone, and the way out.
+// The preferences menu: language, theme, shortcuts, export, deleting everything, signing out.
 
 import { Menu } from "@base-ui/react/menu";
 import { Check, Download, Keyboard, LogOut, Settings2, Trash2 } from "lucide-react";
 import { useState, type ReactNode } from "react";
-import { call } from "../lib/api";
-import { forgetDrafts } from "../lib/drafts";
-import { useWatched } from "../lib/external";
-import { me, ownerOf } from "../lib/me";
-import { failed } from "../lib/notice";
-import { language, theme, type Language, type Theme } from "../lib/prefs";
-import { go, paths } from "../lib/router";
-import { useSay } from "../lib/say";
-import { removeAll } from "../lib/talk";
-import { Confirm } from "./dialogs";
+import { useTranslate } from "../../i18n/translate";
+import { request } from "../../lib/api";
+import { navigate, paths } from "../../lib/router";
+import { useStore } from "../../lib/store";
+import { deleteAllConversations } from "../../stores/conversations";
+import { clearDrafts } from "../../stores/drafts";
+import { language, theme, type Language, type Theme } from "../../stores/preferences";
+import { ownerOf, session } from "../../stores/session";
+import { showError } from "../../stores/toast";
+import { ConfirmDialog } from "../ui/confirm-dialog";
 
 const LANGUAGES: [Language, string][] = [
   ["en", "English"],
@@ -20,79 +20,82 @@ const LANGUAGES: [Language, string][] = [
 ];
 const THEMES: Theme[] = ["system", "light", "dark"];
 
-export function PreferencesMenu({ onShortcuts }: { onShortcuts: () => void }) {
-  const say = useSay();
-  const chosenLanguage = useWatched(language);
-  const chosenTheme = useWatched(theme);
-  const who = ownerOf(useWatched(me).key);
-  const [asks, setAsks] = useState(false);
+export function PreferencesMenu({ onShowShortcuts }: { onShowShortcuts: () => void }) {
+  const t = useTranslate();
+  const currentLanguage = useStore(language);
+  const currentTheme = useStore(theme);
+  const owner = ownerOf(useStore(session).key);
+  const [isDeleting, setIsDeleting] = useState(false);
   return (
     <>
       <Menu.Root modal={false}>
-        <Menu.Trigger className="place">
-          <Settings2 aria-hidden /> {say("preferences")}
+        <Menu.Trigger className="nav-link">
+          <Settings2 aria-hidden /> {t("preferences")}
         </Menu.Trigger>
         <Menu.Portal>
           <Menu.Positioner side="top" align="start" sideOffset={6}>
             <Menu.Popup className="menu">
-              <Menu.RadioGroup value={chosenLanguage} onValueChange={(value: Language) => language.set(value)}>
-                <Menu.GroupLabel className="group">{say("language")}</Menu.GroupLabel>
+              <Menu.RadioGroup value={currentLanguage} onValueChange={(value: Language) => language.set(value)}>
+                <Menu.GroupLabel className="menu-label">{t("language")}</Menu.GroupLabel>
                 {LANGUAGES.map(([value, name]) => (
-                  <Choice key={value} value={value}>
+                  <RadioItem key={value} value={value}>
                     <span lang={value}>{name}</span>
-                  </Choice>
+                  </RadioItem>
                 ))}
               </Menu.RadioGroup>
-              <Menu.RadioGroup value={chosenTheme} onValueChange={(value: Theme) => theme.set(value)}>
-                <Menu.GroupLabel className="group">{say("theme")}</Menu.GroupLabel>
+              <Menu.RadioGroup value={currentTheme} onValueChange={(value: Theme) => theme.set(value)}>
+                <Menu.GroupLabel className="menu-label">{t("theme")}</Menu.GroupLabel>
                 {THEMES.map((value) => (
-                  <Choice key={value} value={value}>
-                    {say(value)}
-                  </Choice>
+                  <RadioItem key={value} value={value}>
+                    {t(value)}
+                  </RadioItem>
                 ))}
               </Menu.RadioGroup>
-              <Menu.Separator className="line" />
-              <Menu.Item className="item" onClick={onShortcuts}>
-                <Keyboard aria-hidden /> {say("shortcuts")}
+              <Menu.Separator className="menu-separator" />
+              <Menu.Item className="menu-item" onClick={onShowShortcuts}>
+                <Keyboard aria-hidden /> {t("shortcuts")}
               </Menu.Item>
-              <Menu.LinkItem closeOnClick className="item" href="/api/export" download>
-                <Download aria-hidden /> {say("exportAll")}
+              <Menu.LinkItem closeOnClick className="menu-item" href="/api/export" download>
+                <Download aria-hidden /> {t("exportAll")}
               </Menu.LinkItem>
-              <Menu.Item className="item danger" onClick={() => setAsks(true)}>
-                <Trash2 aria-hidden /> {say("deleteAll")}
+              <Menu.Item className="menu-item danger" onClick={() => setIsDeleting(true)}>
+                <Trash2 aria-hidden /> {t("deleteAll")}
               </Menu.Item>
-              <Menu.Separator className="line" />
-              <p className="group">{say("signedInAs", who)}</p>
-              <Menu.Item className="item" onClick={() => void call("POST", "/api/signout").then(gone, failed)}>
-                <LogOut aria-hidden /> {say("signout")}
+              <Menu.Separator className="menu-separator" />
+              <p className="menu-label">{t("signedInAs", owner)}</p>
+              <Menu.Item className="menu-item" onClick={signOut}>
+                <LogOut aria-hidden /> {t("signOut")}
               </Menu.Item>
             </Menu.Popup>
           </Menu.Positioner>
         </Menu.Portal>
       </Menu.Root>
-      <Confirm
-        open={asks}
-        onClose={() => setAsks(false)}
-        title={say("deleteAllAsk")}
-        said={say("deleteAllSaid")}
-        onYes={async () => {
-          await removeAll();
-          go(paths.fresh, true);
+      <ConfirmDialog
+        open={isDeleting}
+        onClose={() => setIsDeleting(false)}
+        title={t("deleteAllTitle")}
+        description={t("deleteAllHelp")}
+        onConfirm={async () => {
+          await deleteAllConversations();
+          navigate(paths.newConversation, true);
         }}
       />
     </>
   );
 }
 
-function gone(): void {
-  forgetDrafts();
-  location.reload();
+function signOut(): void {
+  const reload = (): void => {
+    clearDrafts();
+    location.reload();
+  };
+  void request("POST", "/api/signout").then(reload, showError);
 }
 
-function Choice({ value, children }: { value: string; children: ReactNode }) {
+function RadioItem({ value, children }: { value: string; children: ReactNode }) {
   return (
-    <Menu.RadioItem className="item" value={value} closeOnClick>
-      <span className="tick">
+    <Menu.RadioItem className="menu-item" value={value} closeOnClick>
+      <span className="menu-check">
         <Menu.RadioItemIndicator>
           <Check aria-hidden />
         </Menu.RadioItemIndicator>

@@ -1,45 +1,45 @@
-// Every key that does something, in one list.
+// The dialog that lists all keyboard shortcuts.
 
 import { Dialog } from "@base-ui/react/dialog";
 import { X } from "lucide-react";
-import { useSay } from "../lib/say";
-import type { Words } from "../lib/words";
+import type { MessageKey } from "../../i18n/en";
+import { useTranslate } from "../../i18n/translate";
 
-export const MOD = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘" : "Ctrl";
+const MOD = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘" : "Ctrl";
 
-const KEYS: [keyof Words, string[]][] = [
+const SHORTCUTS: [action: MessageKey, keys: string[]][] = [
   ["send", ["Enter"]],
-  ["keyLine", ["Shift", "Enter"]],
+  ["newLine", ["Shift", "Enter"]],
   ["stop", ["Esc"]],
-  ["keyAsk", ["/"]],
-  ["keyEditLast", ["↑"]],
+  ["focusComposer", ["/"]],
+  ["editLastQuestion", ["↑"]],
   ["regenerate", ["Alt", "R"]],
   ["copyAnswer", ["Alt", "C"]],
-  ["fresh", [MOD, "Shift", "O"]],
-  ["search", [MOD, "K"]],
+  ["newConversation", [MOD, "Shift", "O"]],
+  ["searchConversations", [MOD, "K"]],
   ["shortcuts", ["?"]],
 ];
 
-export function Shortcuts({ open, onOpenChange }: { open: boolean; onOpenChange: (open: boolean) => void }) {
-  const say = useSay();
+export function ShortcutsDialog({ open, onOpenChange }: { open: boolean; onOpenChange: (open: boolean) => void }) {
+  const t = useTranslate();
   return (
     <Dialog.Root open={open} onOpenChange={onOpenChange}>
       <Dialog.Portal>
         <Dialog.Backdrop className="backdrop" />
         <Dialog.Popup className="dialog">
-          <div className="row spread">
-            <Dialog.Title>{say("shortcuts")}</Dialog.Title>
-            <Dialog.Close className="icon" aria-label={say("close")}>
+          <div className="row space-between">
+            <Dialog.Title>{t("shortcuts")}</Dialog.Title>
+            <Dialog.Close className="icon-button" aria-label={t("close")}>
               <X />
             </Dialog.Close>
           </div>
-          <dl className="keys">
-            {KEYS.map(([word, keys]) => (
-              <div key={word}>
-                <dt>{say(word)}</dt>
+          <dl className="shortcut-list">
+            {SHORTCUTS.map(([action, keys]) => (
+              <div key={action}>
+                <dt>{t(action)}</dt>
                 <dd>
-                  {keys.map((one) => (
-                    <kbd key={one}>{one}</kbd>
+                  {keys.map((key) => (
+                    <kbd key={key}>{key}</kbd>
                   ))}
                 </dd>
               </div>

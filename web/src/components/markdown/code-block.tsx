@@ -1,52 +1,58 @@
-// A block of code with its language and a button that copies it.
+// A code block with syntax highlighting, its language and a copy button.
 
 import { useEffect, useState, type ReactNode } from "react";
-import type { Tree } from "../lib/highlight";
-import { useSay } from "../lib/say";
-import { CopyButton } from "./copy-button";
+import { useTranslate } from "../../i18n/translate";
+import type { HighlightTree } from "../../lib/highlight";
+import { CopyButton } from "../ui/copy-button";
 
-const LONGEST = 50_000;
+/** Longer code is shown without highlighting. */
+const MAX_HIGHLIGHTED = 50_000;
 
-type Node = Tree["children"][number];
+type HighlightNode = HighlightTree["children"][number];
+
+interface Highlighted {
+  code: string;
+  tree: HighlightTree | null;
+}
 
 export function CodeBlock({ code, language }: { code: string; language: string }) {
-  const say = useSay();
-  const name = /^[\w+#.-]{1,30}/.exec(language)?.[0] ?? "";
-  const [tree, setTree] = useState<{ code: string; tree: Tree | null } | null>(null);
+  const t = useTranslate();
+  const languageName = /^[\w+#.-]{1,30}/.exec(language)?.[0] ?? "";
+  const [highlighted, setHighlighted] = useState<Highlighted | null>(null);
 
   useEffect(() => {
-    if (!name || code.length > LONGEST) return;
-    let left = false;
-    void import("../lib/highlight").then(({ highlight }) => {
-      if (!left) setTree({ code, tree: highlight(code, name.toLowerCase()) });
+    if (!languageName || code.length > MAX_HIGHLIGHTED) return;
+    let cancelled = false;
+    void import("../../lib/highlight").then(({ highlight }) => {
+      if (!cancelled) setHighlighted({ code, tree: highlight(code, languageName.toLowerCase()) });
     });
     return () => {
-      left = true;
+      cancelled = true;
     };
-  }, [code, name]);
+  }, [code, languageName]);
 
-  // While a block grows, the part that was coloured stays so, and what came since stands behind it.
-  const known = tree?.tree && code.startsWith(tree.code) ? tree : null;
+  // While a block grows, its highlighted part stays, followed by the new text.
+  const prefix = highlighted?.tree && code.startsWith(highlighted.code) ? highlighted : null;
   return (
-    <figure className="code">
+    <figure className="code-block">
       <figcaption>
-        <span>{name || say("code")}</span>
+        <span>{languageName || t("code")}</span>
         <CopyButton text={code} />
       </figcaption>
       <pre tabIndex={0}>
-        <code>{known?.tree ? [...known.tree.children.map(draw), code.slice(known.code.length)] : code}</code>
+        <code>{prefix?.tree ? [...prefix.tree.children.map(renderNode), code.slice(prefix.code.length)] : code}</code>
       </pre>
     </figure>
   );
 }
 
-function draw(node: Node, key: number): ReactNode {
+function renderNode(node: HighlightNode, key: number): ReactNode {
   if (node.type === "text") return node.value;
   if (node.type !== "element") return null;
-  const names = node.properties.className;
+  const classNames = node.properties.className;
   return (
-    <span key={key} className={Array.isArray(names) ? names.join(" ") : undefined}>
-      {node.children.map((child, i) => draw(child as Node, i))}
+    <span key={key} className={Array.isArray(classNames) ? classNames.join(" ") : undefined}>
+      {node.children.map((child, i) => renderNode(child as HighlightNode, i))}
     </span>
   );
 }

@@ -1,139 +1,145 @@
-// A model's words on the page. Every element is one of ours, every text a text node; nothing here loads anything.
+// Renders Markdown as React elements. Every text is a text node, and nothing here loads anything.
 
-import { Fragment, memo, type ReactNode } from "react";
 import type { Token, Tokens } from "marked";
-import { blocks, linkTarget, plain, type MathToken } from "../lib/markdown";
+import { Fragment, memo, type ReactNode } from "react";
+import { decodeEntities, parseMarkdown, safeHref, type MathToken } from "../../lib/markdown";
 import { CodeBlock } from "./code-block";
-import { MathText } from "./math-text";
+import { MathFormula } from "./math";
 
-const DEEPEST = 12;
+/** Deeper nesting is shown as its source. */
+const MAX_DEPTH = 12;
+
+type Render = (token: Token, depth: number) => ReactNode;
 
 export const Markdown = memo(function Markdown({ text }: { text: string }) {
-  const tokens = blocks(text);
-  if (!tokens) return <p className="plain">{text}</p>;
+  const tokens = parseMarkdown(text);
+  if (!tokens) return <p className="plain-text">{text}</p>;
   return (
-    <div className="words">
+    <div className="markdown">
       {tokens.map((token, i) => (
-        <Block key={i} raw={token.raw} token={token} />
+        <Block key={i} token={token} />
       ))}
     </div>
   );
 });
 
-/** A block is drawn again only when its source has changed: of a growing answer, only the last one. */
+/** Renders a block again only when its source has changed: of a growing answer, only the last one. */
 const Block = memo(
-  ({ token }: { raw: string; token: Token }) => <>{block(token, 0)}</>,
-  (before, after) => before.raw === after.raw && before.token.type === after.token.type,
+  ({ token }: { token: Token }) => <>{renderBlock(token, 0)}</>,
+  (before, after) => before.token.raw === after.token.raw && before.token.type === after.token.type,
 );
 
-function all(tokens: Token[] | undefined, depth: number, draw: (token: Token, depth: number) => ReactNode): ReactNode {
-  return tokens?.map((token, i) => <Fragment key={i}>{draw(token, depth)}</Fragment>);
+function renderAll(tokens: Token[] | undefined, depth: number, render: Render): ReactNode {
+  return tokens?.map((token, i) => <Fragment key={i}>{render(token, depth)}</Fragment>);
 }
 
-function block(given: Token, depth: number): ReactNode {
-  if (depth > DEEPEST) return <p>{given.raw}</p>;
-  const token = given as Tokens.Generic;
+function renderBlock(source: Token, depth: number): ReactNode {
+  if (depth > MAX_DEPTH) return <p>{source.raw}</p>;
+  const token = source as Tokens.Generic;
   switch (token.type) {
     case "space":
     case "def":
       return null;
     case "heading": {
-      const Level = `h${Math.min(6, (token.depth as number) + 2)}` as "h3";
-      return <Level>{all(token.tokens, depth, inline)}</Level>;
+      const Heading = `h${Math.min(6, (token.depth as number) + 2)}` as "h3"; // h1 and h2 belong to the page
+      return <Heading>{renderAll(token.tokens, depth, renderInline)}</Heading>;
     }
     case "paragraph":
-      return <p>{all(token.tokens, depth, inline)}</p>;
+      return <p>{renderAll(token.tokens, depth, renderInline)}</p>;
     case "code":
       return <CodeBlock code={token.text as string} language={(token.lang as string | undefined) ?? ""} />;
     case "blockquote":
-      return <blockquote>{all(token.tokens, depth + 1, block)}</blockquote>;
+      return <blockquote>{renderAll(token.tokens, depth + 1, renderBlock)}</blockquote>;
     case "hr":
       return <hr />;
     case "list":
-      return list(given as Tokens.List, depth);
+      return renderList(source as Tokens.List, depth);
     case "table":
-      return table(given as Tokens.Table, depth);
+      return renderTable(source as Tokens.Table, depth);
     case "math":
-      return mathOf(given);
+      return renderMath(source);
     case "html":
-      return <p className="plain">{token.raw.trimEnd()}</p>;
+      return <p className="plain-text">{token.raw.trimEnd()}</p>;
     default:
-      return inline(given, depth);
+      return renderInline(source, depth);
   }
 }
 
-function inline(given: Token, depth: number): ReactNode {
-  if (depth > DEEPEST) return given.raw;
-  const token = given as Tokens.Generic;
+function renderInline(source: Token, depth: number): ReactNode {
+  if (depth > MAX_DEPTH) return source.raw;
+  const token = source as Tokens.Generic;
   switch (token.type) {
     case "strong":
-      return <strong>{all(token.tokens, depth + 1, inline)}</strong>;
+      return <strong>{renderAll(token.tokens, depth + 1, renderInline)}</strong>;
     case "em":
-      return <em>{all(token.tokens, depth + 1, inline)}</em>;
+      return <em>{renderAll(token.tokens, depth + 1, renderInline)}</em>;
     case "del":
-      return <del>{all(token.tokens, depth + 1, inline)}</del>;
+      return <del>{renderAll(token.tokens, depth + 1, renderInline)}</del>;
     case "codespan":
       return <code>{token.text as string}</code>;
     case "br":
       return <br />;
     case "link":
     case "image":
-      return link(token, depth);
+      return renderLink(token, depth);
     case "math":
-      return mathOf(given);
+      return renderMath(source);
     case "checkbox":
-      return null; // drawn by its list
+      return null; // rendered by its list item
     case "html":
       return token.raw;
     default:
       return token.tokens
-        ? all(token.tokens, depth + 1, inline)
-        : plain((token.text as string | undefined) ?? token.raw);
+        ? renderAll(token.tokens, depth + 1, renderInline)
+        : decodeEntities((token.text as string | undefined) ?? token.raw);
   }
 }
 
-/** A picture would be fetched from elsewhere, so that it becomes a link; a link is followed when it is clicked. */
-function link(token: Tokens.Generic, depth: number): ReactNode {
-  const target = linkTarget(plain(token.href as string));
-  if (target === null) return token.raw;
-  const label = token.type === "link" ? all(token.tokens, depth + 1, inline) : (token.text as string) || target;
+/** Render a link. An image becomes a link too: showing it would fetch it from elsewhere. */
+function renderLink(token: Tokens.Generic, depth: number): ReactNode {
+  const href = safeHref(decodeEntities(token.href as string));
+  if (href === null) return token.raw;
+  const label =
+    token.type === "link" ? renderAll(token.tokens, depth + 1, renderInline) : (token.text as string) || href;
   return (
-    <a href={target} target="_blank" rel="noopener noreferrer nofollow" title={target}>
+    <a href={href} target="_blank" rel="noopener noreferrer nofollow" title={href}>
       {label}
     </a>
   );
 }
 
-function mathOf(token: Token): ReactNode {
+function renderMath(token: Token): ReactNode {
   const { text, raw, display } = token as unknown as MathToken;
-  return <MathText source={text} raw={raw} display={display} />;
+  return <MathFormula source={text} raw={raw} display={display} />;
 }
 
-function list(token: Tokens.List, depth: number): ReactNode {
-  const items = token.items.map((item, i) => (
-    <li key={i} className={item.task ? "task" : undefined}>
-      {item.task && <input type="checkbox" checked={item.checked ?? false} disabled aria-label={plain(item.text)} />}
-      {all(item.tokens, depth + 1, block)}
+function renderList(list: Tokens.List, depth: number): ReactNode {
+  const items = list.items.map((item, i) => (
+    <li key={i} className={item.task ? "task-item" : undefined}>
+      {item.task && (
+        <input type="checkbox" checked={item.checked ?? false} disabled aria-label={decodeEntities(item.text)} />
+      )}
+      {renderAll(item.tokens, depth + 1, renderBlock)}
     </li>
   ));
-  return token.ordered ? <ol start={token.start === "" ? 1 : token.start}>{items}</ol> : <ul>{items}</ul>;
+  return list.ordered ? <ol start={list.start === "" ? 1 : list.start}>{items}</ol> : <ul>{items}</ul>;
 }
 
-function table(token: Tokens.Table, depth: number): ReactNode {
-  const cell = (one: Tokens.TableCell, i: number, Tag: "th" | "td"): ReactNode => (
-    <Tag key={i} className={one.align ?? undefined} scope={Tag === "th" ? "col" : undefined}>
-      {all(one.tokens, depth + 1, inline)}
+function renderTable(table: Tokens.Table, depth: number): ReactNode {
+  const renderCell = (cell: Tokens.TableCell, key: number, Tag: "th" | "td"): ReactNode => (
+    <Tag key={key} className={cell.align ?? undefined} scope={Tag === "th" ? "col" : undefined}>
+      {renderAll(cell.tokens, depth + 1, renderInline)}
     </Tag>
   );
   return (
-    <div className="table" tabIndex={0} role="group">
+    <div className="table-scroll" tabIndex={0} role="group">
       <table>
         <thead>
-          <tr>{token.header.map((one, i) => cell(one, i, "th"))}</tr>
+          <tr>{table.header.map((cell, i) => renderCell(cell, i, "th"))}</tr>
         </thead>
         <tbody>
-          {token.rows.map((row, i) => (
-            <tr key={i}>{row.map((one, j) => cell(one, j, "td"))}</tr>
+          {table.rows.map((row, i) => (
+            <tr key={i}>{row.map((cell, j) => renderCell(cell, j, "td"))}</tr>
           ))}
         </tbody>
       </table>

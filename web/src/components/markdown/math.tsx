@@ -1,45 +1,45 @@
-// A formula. KaTeX is loaded when the first one is shown; what it cannot read stays as it was written.
+// A formula, rendered by KaTeX, which loads with the first one. Invalid formulas show their source.
 
 import { useEffect, useRef, useState } from "react";
 
 type Katex = typeof import("katex").default;
 
-let loaded: Katex | null = null;
-let loading: Promise<Katex> | null = null;
+let katexModule: Katex | null = null;
+let katexPromise: Promise<Katex> | null = null;
 
-function load(): Promise<Katex> {
-  loading ??= Promise.all([import("katex"), import("katex/dist/katex.min.css")]).then(
-    ([module]) => (loaded = module.default),
+function loadKatex(): Promise<Katex> {
+  katexPromise ??= Promise.all([import("katex"), import("katex/dist/katex.min.css")]).then(
+    ([module]) => (katexModule = module.default),
   );
-  return loading;
+  return katexPromise;
 }
 
-export function MathText({ source, raw, display }: { source: string; raw: string; display: boolean }) {
-  const place = useRef<HTMLSpanElement>(null);
-  const [katex, setKatex] = useState(() => loaded);
-  const [failed, setFailed] = useState(false);
+export function MathFormula({ source, raw, display }: { source: string; raw: string; display: boolean }) {
+  const container = useRef<HTMLSpanElement>(null);
+  const [katex, setKatex] = useState(() => katexModule);
+  const [isInvalid, setIsInvalid] = useState(false);
 
   useEffect(() => {
-    if (!katex) void load().then((found) => setKatex(() => found));
+    if (!katex) void loadKatex().then((module) => setKatex(() => module));
   }, [katex]);
 
   useEffect(() => {
-    if (!katex || !place.current) return;
+    if (!katex || !container.current) return;
     try {
-      // Without trust, commands that name addresses or styles are refused. Nodes are made, not HTML.
-      katex.render(source, place.current, {
+      // Without trust, KaTeX refuses commands with URLs or styles. It creates nodes, not HTML strings.
+      katex.render(source, container.current, {
         displayMode: display,
         trust: false,
         maxSize: 20,
         maxExpand: 500,
         strict: false,
       });
-      setFailed(false);
+      setIsInvalid(false);
     } catch {
-      setFailed(true);
+      setIsInvalid(true);
     }
   }, [katex, source, display]);
 
-  if (!katex || failed) return <code className="formula">{raw.trim()}</code>;
-  return <span ref={place} className={display ? "math display" : "math"} />;
+  if (!katex || isInvalid) return <code className="math-source">{raw.trim()}</code>;
+  return <span ref={container} className={display ? "math display" : "math"} />;
 }

@@ -1,105 +1,106 @@
-// The rows that went into a model, a page at a time.
+// Browses the rows of a model's data, page by page. Nothing is fetched before it is opened.
 
 import { useState } from "react";
-import { useLoaded } from "../lib/load";
-import { useNumbers, useSay } from "../lib/say";
-import type { Row } from "../lib/types";
-import { Waiting } from "./page";
+import { useFormat } from "../../i18n/format";
+import { SPLIT_NAME, SPLITS, type Split } from "../../i18n/splits";
+import { useTranslate } from "../../i18n/translate";
+import type { DataRow } from "../../lib/api-types";
+import { useFetch } from "../../lib/use-fetch";
+import { WhenLoaded } from "../ui/when-loaded";
 
-const ANSWERS = new Set(["completion", "label", "chosen", "rejected"]);
-const PARTS = ["train", "dev", "test"] as const;
+const DEFAULT_PAGE_SIZE = 25;
+const ANSWER_FIELDS = new Set(["completion", "label", "chosen", "rejected"]);
 
 interface Props {
   model: string;
-  /** Rows of each part. */
-  total: Record<string, number>;
+  numRows: Record<Split, number>;
 }
 
-export function RowBrowser({ model, total }: Props) {
-  const say = useSay();
-  const [open, setOpen] = useState(false);
+export function RowBrowser(props: Props) {
+  const t = useTranslate();
+  const [isOpen, setIsOpen] = useState(false);
   return (
-    <details onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary>{say("lookAtRows")}</summary>
-      {open && <Rows model={model} total={total} />}
+    <details onToggle={(event) => setIsOpen(event.currentTarget.open)}>
+      <summary>{t("browseRows")}</summary>
+      {isOpen && <RowPages {...props} />}
     </details>
   );
 }
 
-function Rows({ model, total }: Props) {
-  const say = useSay();
-  const numbers = useNumbers();
-  const [part, setPart] = useState<(typeof PARTS)[number]>("train");
+function RowPages({ model, numRows }: Props) {
+  const t = useTranslate();
+  const format = useFormat();
+  const [split, setSplit] = useState<Split>("train");
   const [offset, setOffset] = useState(0);
-  const loaded = useLoaded<{ rows: Row[]; page: number }>(
-    `/api/models/${encodeURIComponent(model)}/rows?part=${part}&offset=${offset}`,
+  const result = useFetch<{ rows: DataRow[]; page: number }>(
+    `/api/models/${encodeURIComponent(model)}/rows?part=${split}&offset=${offset}`,
   );
-  const page = loaded.value?.page ?? 25;
-  const all = total[part] ?? 0;
+  const pageSize = result.data?.page ?? DEFAULT_PAGE_SIZE;
+  const total = numRows[split];
+  const end = Math.min(offset + pageSize, total);
   return (
     <>
-      <div className="row">
-        <span className="tabs" role="group" aria-label={say("part")}>
-          {PARTS.map((one) => (
+      <div className="row wrap">
+        <span className="tabs" role="group" aria-label={t("split")}>
+          {SPLITS.map((name) => (
             <button
-              key={one}
+              key={name}
               type="button"
-              aria-pressed={one === part}
+              aria-pressed={name === split}
               onClick={() => {
-                setPart(one);
+                setSplit(name);
                 setOffset(0);
               }}
             >
-              {say(one)}
+              {t(SPLIT_NAME[name])}
             </button>
           ))}
         </span>
         <button
           type="button"
-          className="quiet"
+          className="subtle"
           disabled={offset === 0}
-          onClick={() => setOffset(Math.max(0, offset - page))}
+          onClick={() => setOffset(Math.max(0, offset - pageSize))}
         >
-          {say("before")}
+          {t("previousPage")}
         </button>
         <button
           type="button"
-          className="quiet"
-          disabled={offset + page >= all}
-          onClick={() => setOffset(offset + page)}
+          className="subtle"
+          disabled={offset + pageSize >= total}
+          onClick={() => setOffset(offset + pageSize)}
         >
-          {say("after")}
+          {t("nextPage")}
         </button>
         <span className="small" role="status">
-          {all > 0 &&
-            say("rowsOf", numbers.count(offset + 1), numbers.count(Math.min(offset + page, all)), numbers.count(all))}
+          {total > 0 && t("rowRange", format.integer(offset + 1), format.integer(end), format.integer(total))}
         </span>
       </div>
-      <Waiting loaded={loaded}>
+      <WhenLoaded result={result}>
         {({ rows }) => (
-          <ol className="rows" start={offset + 1}>
+          <ol className="data-rows" start={offset + 1}>
             {rows.map((row) => (
               <li key={row.id + row.number}>
-                <Fields fields={row.fields} />
+                <RowFields fields={row.fields} />
                 <p className="small">
-                  {row.source}:{numbers.count(row.number)} · {row.licence} · sha256:{row.id.slice(0, 12)}…
+                  {row.source}:{format.integer(row.number)} · {row.licence} · sha256:{row.id.slice(0, 12)}…
                 </p>
               </li>
             ))}
           </ol>
         )}
-      </Waiting>
+      </WhenLoaded>
     </>
   );
 }
 
-function Fields({ fields }: { fields: Record<string, unknown> }) {
+function RowFields({ fields }: { fields: Record<string, unknown> }) {
   return (
     <>
-      {inOrder(fields).map(([name, value]) => (
-        <div key={name} className="field">
+      {inputsFirst(fields).map(([name, value]) => (
+        <div key={name} className="row-field">
           <span className="small">{name}</span>
-          <p className="plain" tabIndex={0}>
+          <p className="plain-text" tabIndex={0}>
             {typeof value === "string" ? value : JSON.stringify(value, null, 1)}
           </p>
         </div>
@@ -108,8 +109,8 @@ function Fields({ fields }: { fields: Record<string, unknown> }) {
   );
 }
 
-/** What is asked comes before what is answered; fields are kept in the order of their names. */
-function inOrder(fields: Record<string, unknown>): [string, unknown][] {
-  const place = (name: string): number => (ANSWERS.has(name) ? 1 : 0);
-  return Object.entries(fields).sort(([a], [b]) => place(a) - place(b));
+/** The server sorts fields by name; show the inputs before the answers. */
+function inputsFirst(fields: Record<string, unknown>): [string, unknown][] {
+  const rank = (name: string): number => (ANSWER_FIELDS.has(name) ? 1 : 0);
+  return Object.entries(fields).sort(([a], [b]) => rank(a) - rank(b));
 }

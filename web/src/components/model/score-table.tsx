@@ -1,77 +1,64 @@
-// Scores side by side, each with its interval: a table whose bars are drawn.
+// The scores of all systems in one table, with a bar and an interval each.
 
 import { useState } from "react";
-import { contestantName, measureName, measures } from "../lib/contestants";
-import { useNumbers, useSay } from "../lib/say";
-import type { Score } from "../lib/types";
+import { metricName, metricNames, systemName } from "../../i18n/evaluation";
+import { useFormat } from "../../i18n/format";
+import { useTranslate } from "../../i18n/translate";
+import type { MetricValue, SystemScore } from "../../lib/api-types";
 
-export function ScoreChart({ scores, own }: { scores: Score[]; own: string }) {
-  const say = useSay();
-  const numbers = useNumbers();
-  const metrics = measures(scores);
-  const [chosen, setChosen] = useState("");
-  const name = metrics.includes(chosen) ? chosen : (metrics[0] ?? "");
-  const rows = scores.at(-1)?.metrics[name]?.rows ?? 0;
+export function ScoreTable({ scores, specialist }: { scores: SystemScore[]; specialist: string }) {
+  const t = useTranslate();
+  const format = useFormat();
+  const metrics = metricNames(scores);
+  const [selected, setSelected] = useState("");
+  const metric = metrics.includes(selected) ? selected : (metrics[0] ?? "");
+  const numRows = scores.at(-1)?.metrics[metric]?.rows ?? 0;
   return (
-    <figure className="scores">
+    <figure className="score-table">
       <figcaption className="legend">
-        <span className="tabs" role="group" aria-label={say("measure")}>
-          {metrics.map((metric) => (
-            <button key={metric} type="button" aria-pressed={metric === name} onClick={() => setChosen(metric)}>
-              {measureName(metric, say)}
+        <span className="tabs" role="group" aria-label={t("metric")}>
+          {metrics.map((name) => (
+            <button key={name} type="button" aria-pressed={name === metric} onClick={() => setSelected(name)}>
+              {metricName(name, t)}
             </button>
           ))}
         </span>
-        <span>{say("heldOut", numbers.count(rows))}</span>
+        <span>{t("onTestRows", format.integer(numRows))}</span>
       </figcaption>
-      <div className="table" tabIndex={0} role="group" aria-label={say("scores")}>
+      <div className="table-scroll" tabIndex={0} role="group" aria-label={t("scores")}>
         <table>
           <thead>
             <tr>
-              <th scope="col">{say("model")}</th>
-              <th scope="col" className="bars">
-                <span className="hidden">{measureName(name, say)}</span>
+              <th scope="col">{t("model")}</th>
+              <th scope="col" className="bar-column">
+                <span className="visually-hidden">{metricName(metric, t)}</span>
               </th>
               <th scope="col" className="right">
-                {measureName(name, say)}
-                <span className="small block">{say("interval")}</span>
+                {metricName(metric, t)}
+                <span className="small block">{t("interval")}</span>
               </th>
               <th scope="col" className="right">
-                {say("perAnswer")}
+                {t("timePerAnswer")}
               </th>
             </tr>
           </thead>
           <tbody>
             {scores.map((score) => {
-              const metric = score.metrics[name];
+              const value = score.metrics[metric];
               return (
-                <tr key={score.name} className={score.name === own ? "own" : undefined}>
-                  <th scope="row">{contestantName(score.name, say)}</th>
-                  <td className="bars">
-                    {metric && (
-                      <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
-                        <rect className="whole" width="100" height="10" />
-                        <rect className="part" width={100 * metric.value} height="10" />
-                        <rect
-                          className="range"
-                          x={100 * metric.low}
-                          y="4.2"
-                          width={100 * (metric.high - metric.low)}
-                          height="1.6"
-                        />
-                      </svg>
-                    )}
-                  </td>
+                <tr key={score.name} className={score.name === specialist ? "specialist" : undefined}>
+                  <th scope="row">{systemName(score.name, t)}</th>
+                  <td className="bar-column">{value && <Bar {...value} />}</td>
                   <td className="right">
-                    {metric ? numbers.percent(metric.value) : "–"}
-                    {metric && (
+                    {value ? format.percent(value.value) : "–"}
+                    {value && (
                       <span className="small block">
-                        {numbers.fixed(100 * metric.low, 1)}–{numbers.fixed(100 * metric.high, 1)}
+                        {format.decimal(100 * value.low, 1)}–{format.decimal(100 * value.high, 1)}
                       </span>
                     )}
                   </td>
                   <td className="right">
-                    {score.ms_per_answer === null ? "" : `${numbers.fixed(score.ms_per_answer, 1)} ms`}
+                    {score.ms_per_answer === null ? "" : `${format.decimal(score.ms_per_answer, 1)} ms`}
                   </td>
                 </tr>
               );
@@ -80,5 +67,15 @@ export function ScoreChart({ scores, own }: { scores: Score[]; own: string }) {
         </table>
       </div>
     </figure>
+  );
+}
+
+function Bar({ value, low, high }: MetricValue) {
+  return (
+    <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
+      <rect className="bar-track" width="100" height="10" />
+      <rect className="bar-value" width={100 * value} height="10" />
+      <rect className="bar-interval" x={100 * low} y="4.2" width={100 * (high - low)} height="1.6" />
+    </svg>
   );
 }

@@ -1,14 +1,18 @@
-// One question to one model, and its answer; nothing of it is kept.
+// One question to a model and its answer. Nothing of it is saved.
 
 import { useState, type FormEvent } from "react";
-import { call } from "../lib/api";
-import { useNumbers, useSay } from "../lib/say";
-import { told } from "../lib/told";
-import type { Facts } from "../lib/types";
-import { Labels } from "./labels";
-import { Markdown } from "./markdown";
+import { errorMessage } from "../../i18n/error-message";
+import { useFormat } from "../../i18n/format";
+import { useTranslate } from "../../i18n/translate";
+import { request } from "../../lib/api";
+import type { AnswerFacts } from "../../lib/api-types";
+import { LabelAnswer } from "../chat/label-answer";
+import { Markdown } from "../markdown/markdown";
+import { FormError } from "../ui/form-error";
 
-interface Completion {
+const MAX_TOKENS = 300;
+
+interface ChatCompletion {
   choices: [
     {
       message: { content: string | null };
@@ -20,77 +24,78 @@ interface Completion {
   usage: { completion_tokens: number };
 }
 
-const LONGEST = 300;
+interface TriedAnswer {
+  text: string;
+  facts: AnswerFacts;
+  seconds: number;
+}
 
-export function TryBox({ model }: { model: string }) {
-  const say = useSay();
-  const numbers = useNumbers();
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState("");
-  const [answer, setAnswer] = useState<{ text: string; facts: Facts; seconds: number } | null>(null);
+export function TryForm({ model }: { model: string }) {
+  const t = useTranslate();
+  const format = useFormat();
+  const [isGenerating, setIsGenerating] = useState(false);
+  const [error, setError] = useState("");
+  const [answer, setAnswer] = useState<TriedAnswer | null>(null);
 
-  async function submit(event: FormEvent<HTMLFormElement>): Promise<void> {
+  async function handleSubmit(event: FormEvent<HTMLFormElement>): Promise<void> {
     event.preventDefault();
     const content = String(new FormData(event.currentTarget).get("text")).trim();
-    if (!content || busy) return;
-    setBusy(true);
-    setProblem("");
-    const began = performance.now();
+    if (!content || isGenerating) return;
+    setIsGenerating(true);
+    setError("");
     try {
-      const messages = [{ role: "user", content }];
-      const asked = {
-        model,
-        messages,
-        temperature: 0,
-        max_tokens: LONGEST,
-        repetition_penalty: 1.1,
-        logprobs: true,
-        top_logprobs: 5,
-      };
-      const { choices, usage } = await call<Completion>("POST", "/v1/chat/completions", asked);
-      const [{ message, confidence, out_of_scope, logprobs }] = choices;
-      const facts: Facts = { completion_tokens: usage.completion_tokens };
-      if (confidence !== undefined) {
-        facts.confidence = confidence;
-        facts.out_of_scope = out_of_scope ?? false;
-        facts.labels = (logprobs?.content[0]?.top_logprobs ?? []).map((one) => ({
-          label: one.token,
-          logprob: one.logprob,
-        }));
-      }
-      setAnswer({ text: message.content ?? "", facts, seconds: (performance.now() - began) / 1000 });
-    } catch (error) {
-      setProblem(told(error, say));
+      setAnswer(await complete(model, content));
+    } catch (caught) {
+      setError(errorMessage(caught, t));
     } finally {
-      setBusy(false);
+      setIsGenerating(false);
     }
   }
 
   return (
-    <form className="try" onSubmit={(event) => void submit(event)}>
-      <textarea name="text" rows={3} aria-label={say("tryText")} placeholder={say("tryText")} required />
+    <form className="try-form" onSubmit={(event) => void handleSubmit(event)}>
+      <textarea name="text" rows={3} aria-label={t("tryPlaceholder")} placeholder={t("tryPlaceholder")} required />
       <div className="row">
-        <button type="submit" className="primary" disabled={busy}>
-          {busy ? say("thinking") : say("askIt")}
+        <button type="submit" className="primary" disabled={isGenerating}>
+          {t(isGenerating ? "generating" : "ask")}
         </button>
         <span className="small" role="status">
           {answer &&
-            !busy &&
-            `${say("tokens", numbers.count(answer.facts.completion_tokens ?? 0))} · ${numbers.seconds(answer.seconds)}`}
+            !isGenerating &&
+            `${t("tokenCount", format.integer(answer.facts.completion_tokens ?? 0))} · ${format.duration(answer.seconds)}`}
         </span>
       </div>
-      <p className="error" role="alert">
-        {problem}
-      </p>
+      <FormError message={error} />
       {answer && (
-        <div className="tried" aria-busy={busy}>
+        <div className="try-answer" aria-busy={isGenerating}>
           {answer.facts.confidence === undefined ? (
             <Markdown text={answer.text} />
           ) : (
-            <Labels answer={answer.text} facts={answer.facts} />
+            <LabelAnswer label={answer.text} facts={answer.facts} />
           )}
         </div>
       )}
     </form>
   );
+}
+
+async function complete(model: string, content: string): Promise<TriedAnswer> {
+  const startedAt = performance.now();
+  const { choices, usage } = await request<ChatCompletion>("POST", "/v1/chat/completions", {
+    model,
+    messages: [{ role: "user", content }],
+    temperature: 0,
+    max_tokens: MAX_TOKENS,
+    repetition_penalty: 1.1,
+    logprobs: true,
+    top_logprobs: 5,
+  });
+  const [{ message, confidence, out_of_scope, logprobs }] = choices;
+  const facts: AnswerFacts = { completion_tokens: usage.completion_tokens };
+  if (confidence !== undefined) {
+    facts.confidence = confidence;
+    facts.out_of_scope = out_of_scope ?? false;
+    facts.labels = (logprobs?.content[0]?.top_logprobs ?? []).map(({ token, logprob }) => ({ label: token, logprob }));
+  }
+  return { text: message.content ?? "", facts, seconds: (performance.now() - startedAt) / 1000 };
 }

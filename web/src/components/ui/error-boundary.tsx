@@ -1,27 +1,27 @@
-// What stands where a page would be that cannot be drawn: a sentence and a way on instead of nothing.
+// Shows a message instead of nothing when rendering a page fails.
 
 import { Component, type ReactNode } from "react";
-import { useSay } from "../lib/say";
+import { useTranslate } from "../../i18n/translate";
 
-export class Boundary extends Component<{ children: ReactNode }, { broken: boolean }> {
-  override state = { broken: false };
+export class ErrorBoundary extends Component<{ children: ReactNode }, { hasError: boolean }> {
+  override state = { hasError: false };
 
-  static getDerivedStateFromError(): { broken: boolean } {
-    return { broken: true };
+  static getDerivedStateFromError(): { hasError: boolean } {
+    return { hasError: true };
   }
 
   override render(): ReactNode {
-    return this.state.broken ? <Broken /> : this.props.children;
+    return this.state.hasError ? <CrashedPage /> : this.props.children;
   }
 }
 
-function Broken() {
-  const say = useSay();
+function CrashedPage() {
+  const t = useTranslate();
   return (
-    <main className="alone">
-      <p role="alert">{say("broken")}</p>
+    <main className="centered-page">
+      <p role="alert">{t("pageCrashed")}</p>
       <button type="button" onClick={() => location.reload()}>
-        {say("again")}
+        {t("retry")}
       </button>
     </main>
   );

@@ -1,4 +1,4 @@
-// A button that shows a picture and says what it does: to screen readers always, to others when they point at it.
+// An icon button whose label shows as a tooltip and is read by screen readers.
 
 import { Tooltip } from "@base-ui/react/tooltip";
 import type { ComponentProps, ReactNode } from "react";
@@ -11,12 +11,12 @@ interface Props extends Omit<ComponentProps<"button">, "children"> {
 export function IconButton({ label, icon, className = "", ...rest }: Props) {
   return (
     <Tooltip.Root>
-      <Tooltip.Trigger type="button" className={`icon ${className}`} aria-label={label} {...rest}>
+      <Tooltip.Trigger type="button" className={`icon-button ${className}`} aria-label={label} {...rest}>
         {icon}
       </Tooltip.Trigger>
       <Tooltip.Portal>
         <Tooltip.Positioner sideOffset={6}>
-          <Tooltip.Popup className="tip">{label}</Tooltip.Popup>
+          <Tooltip.Popup className="tooltip">{label}</Tooltip.Popup>
         </Tooltip.Positioner>
       </Tooltip.Portal>
     </Tooltip.Root>

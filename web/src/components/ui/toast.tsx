@@ -1,20 +1,20 @@
-// A failure that belongs to nothing on the page: said until it is closed.
+// The toast: an error that no part of the page has a place for, until it is closed.
 
 import { X } from "lucide-react";
-import { useWatched } from "../lib/external";
-import { notice } from "../lib/notice";
-import { useSay } from "../lib/say";
-import { told } from "../lib/told";
+import { errorMessage } from "../../i18n/error-message";
+import { useTranslate } from "../../i18n/translate";
+import { useStore } from "../../lib/store";
+import { toastError } from "../../stores/toast";
 import { IconButton } from "./icon-button";
 
-export function Notice() {
-  const say = useSay();
-  const said = useWatched(notice);
-  if (said === null) return null;
+export function Toast() {
+  const t = useTranslate();
+  const error = useStore(toastError);
+  if (error === null) return null;
   return (
-    <div className="notice" role="alert">
-      <p>{told(said, say)}</p>
-      <IconButton label={say("close")} icon={<X />} onClick={() => notice.set(null)} />
+    <div className="toast" role="alert">
+      <p>{errorMessage(error, t)}</p>
+      <IconButton label={t("close")} icon={<X />} onClick={() => toastError.set(null)} />
     </div>
   );
 }

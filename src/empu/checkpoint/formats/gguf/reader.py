@@ -1,7 +1,7 @@
-"""GGUF models: one file with configuration, tokenizer and tensors, all of it memory-mapped.
+"""GGUF models: one memory-mapped file with config, tokenizer and tensors.
 
-The container is ``gguf_format.py``, the configuration ``gguf_config.py``; ``llama`` files keep query and key rows in
-our order already, so every tensor is a view of the file.
+``container.py`` parses the file and ``config.py`` the config. Query and key rows of ``llama`` files are in canonical
+order already, so every tensor is a view of the file.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import numpy as np
 
 from empu.checkpoint.base import Checkpoint, Provenance, StoredTensor
 from empu.checkpoint.formats.gguf.config import ROPE_FACTORS, read_config
-from empu.checkpoint.formats.gguf.container import MAGIC, GgufFile, Place
-from empu.checkpoint.tensor_names import expected_shapes, our_name
+from empu.checkpoint.formats.gguf.container import MAGIC, GgufFile, GgufTensor
+from empu.checkpoint.tensor_names import canonical_name, expected_shapes
 from empu.config import ModelConfig
 from empu.errors import CheckpointError
-from empu.system.json import Bytes, shown
+from empu.system.files import ByteArray
+from empu.system.quoting import quoted
 
-_LONGEST_TEXT = 2000
-_MOST_NAMED = 64
+_MAX_TEXT = 2000
+_MAX_LISTED = 64
 
 
-def is_mine(path: Path) -> bool:
-    """Whether ``path`` is a file that begins as GGUF does."""
+def is_gguf(path: Path) -> bool:
+    """Return whether ``path`` is a file that begins with the magic number of GGUF."""
     try:
         if not path.is_file():
             return False
@@ -37,10 +38,10 @@ def is_mine(path: Path) -> bool:
 
 
 def open_gguf(path: Path) -> Checkpoint:
-    """Open a file, reading its header only.
+    """Open a GGUF file, reading its header only.
 
-    Raises :class:`CheckpointError` for damage, :class:`~empu.errors.UnsupportedError` for other architectures, versions
-    and tensor types.
+    Raises :class:`CheckpointError` for a damaged file and :class:`~empu.errors.UnsupportedError` for other
+    architectures, versions and tensor types.
     """
     file = GgufFile.read(path)
     config = read_config(file)
@@ -52,51 +53,51 @@ def open_gguf(path: Path) -> Checkpoint:
         metadata=file.metadata,
         provenance=read_provenance(file.metadata),
         data=file.data,
-        places=_our_places(file, config),
+        tensors_by_name=_by_canonical_name(file, config),
     )
 
 
 @dataclass
 class GgufCheckpoint(Checkpoint):
-    """An open file; unknown tensors keep their own names, so that the report can show them."""
+    """An open GGUF file. Unknown tensors keep their GGUF names, so that error messages can show them."""
 
-    data: Bytes = field(default_factory=lambda: np.empty(0, np.uint8))
-    places: Mapping[str, Place] = field(default_factory=dict)
+    data: ByteArray = field(default_factory=lambda: np.empty(0, np.uint8))
+    tensors_by_name: Mapping[str, GgufTensor] = field(default_factory=dict)
 
     def names(self) -> tuple[str, ...]:
-        return tuple(self.places)
+        return tuple(self.tensors_by_name)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._place(name).shape
+        return self._entry(name).shape
 
     def tensor(self, name: str) -> StoredTensor:
-        place = self._place(name)
-        return StoredTensor(name, place.shape, place.type, self.data[place.start : place.end])
+        entry = self._entry(name)
+        return StoredTensor(name, entry.shape, entry.type, self.data[entry.start : entry.end])
 
-    def _place(self, name: str) -> Place:
+    def _entry(self, name: str) -> GgufTensor:
         try:
-            return self.places[name]
+            return self.tensors_by_name[name]
         except KeyError:
-            raise CheckpointError(f"{self.path} has no tensor {shown(name)}.") from None
+            raise CheckpointError(f"{self.path} has no tensor {quoted(name)}.") from None
 
 
 def read_provenance(metadata: Mapping[str, Any]) -> Provenance:
-    """What the ``general.*`` keys say: name, licence, source, base models and data sets."""
+    """Return what the ``general.*`` keys say: name, licence, source, base models and data sets."""
 
     def text(*keys: str) -> str | None:
         values = (metadata.get(f"general.{key}") for key in keys)
-        return next((value[:_LONGEST_TEXT] for value in values if isinstance(value, str) and value), None)
+        return next((value[:_MAX_TEXT] for value in values if isinstance(value, str) and value), None)
 
     def listed(kind: str) -> tuple[str, ...]:
-        """Of each base model or data set its address, or its organisation and name."""
+        """Return the URL or name of each base model or data set."""
         count = metadata.get(f"general.{kind}.count")
-        entries = range(min(count, _MOST_NAMED) if type(count) is int else 0)
-        found = (text(f"{kind}.{i}.repo_url", f"{kind}.{i}.url", f"{kind}.{i}.name") for i in entries)
-        return tuple(value for value in found if value)
+        indices = range(min(count, _MAX_LISTED) if type(count) is int else 0)
+        names = (text(f"{kind}.{i}.repo_url", f"{kind}.{i}.url", f"{kind}.{i}.name") for i in indices)
+        return tuple(name for name in names if name)
 
-    named = listed("dataset")
-    if not named and isinstance(datasets := metadata.get("general.datasets"), list):
-        named = tuple(value[:_LONGEST_TEXT] for value in datasets[:_MOST_NAMED] if isinstance(value, str) and value)
+    dataset_names = listed("dataset")
+    if not dataset_names and isinstance(datasets := metadata.get("general.datasets"), list):
+        dataset_names = tuple(value[:_MAX_TEXT] for value in datasets[:_MAX_LISTED] if isinstance(value, str) and value)
     licence = text("license")
     if licence in (None, "other"):
         licence = text("license.name", "license.link") or licence
@@ -107,24 +108,22 @@ def read_provenance(metadata: Mapping[str, Any]) -> Provenance:
             "source.url", "source.repo_url", "repo_url", "url", "source.huggingface.repository", "organization"
         ),
         base_models=listed("base_model"),
-        training_data=f"data sets named in the file: {', '.join(named)}" if named else "not disclosed",
+        training_data=f"data sets named in the file: {', '.join(dataset_names)}" if dataset_names else "not disclosed",
     )
 
 
-def _our_places(file: GgufFile, config: ModelConfig) -> dict[str, Place]:
-    """Places by our names. Tensors that the format does not know keep theirs, unless that would pass them off as
-    ours.
-    """
-    ours = expected_shapes(config)
-    places: dict[str, Place] = {}
-    for foreign, place in file.tensors.items():
-        if foreign == ROPE_FACTORS:
+def _by_canonical_name(file: GgufFile, config: ModelConfig) -> dict[str, GgufTensor]:
+    """Return the tensors by canonical name. Unknown tensors keep their GGUF name, unless it equals a canonical one."""
+    canonical_names = expected_shapes(config)
+    tensors: dict[str, GgufTensor] = {}
+    for stored_name, tensor in file.tensors.items():
+        if stored_name == ROPE_FACTORS:
             continue
-        found = our_name(foreign, "gguf")
-        if found is None and foreign in ours:
+        match = canonical_name(stored_name, "gguf")
+        if match is None and stored_name in canonical_names:
             raise CheckpointError(
-                f"{file.path}: tensor {shown(foreign)} at byte {place.start:,} bears no name of this format; write the "
-                "file anew with a tool that makes GGUF files."
+                f"{file.path}: tensor {quoted(stored_name)} at byte {tensor.start:,} does not have a GGUF name; write "
+                "the file again with a tool that makes GGUF files."
             )
-        places[foreign if found is None else found[0]] = place
-    return places
+        tensors[stored_name if match is None else match[0]] = tensor
+    return tensors

@@ -1,11 +1,12 @@
-"""The pickle inside a ``.pth`` file, read by a machine that can build tensors' descriptions and nothing else.
+"""The pickle inside a ``.pth`` file, read by an interpreter that can build descriptions of tensors and nothing else.
 
-A pickle is a program, and Python's unpickler runs it with every importable function at hand. This interpreter knows
-some forty instructions; each builds a dict, list, tuple, string, number or tensor description. Names of functions
-(``GLOBAL``) are looked up in a table of fixed strings and give markers of our own, so that nothing is imported, and
-"calling" one (``REDUCE``) runs one of three functions of this file. There is no other path: what is not in the tables
-is refused by its name. What each instruction does: CPython's ``pickletools``, from which only names for messages are
-taken; how tensors are described: PyTorch's ``torch/serialization.py`` and ``torch/_utils.py``.
+A pickle is a program, and Python's unpickler runs it with access to every importable function. This interpreter knows
+some forty instructions. Each builds a dict, list, tuple, string, number or tensor description. Names of functions
+(``GLOBAL``) are looked up in a table of fixed strings and become markers, so nothing is imported. "Calling" a marker
+(``REDUCE``) runs one of three functions of this file. Everything that is not in the tables is refused by its name.
+
+Sources: CPython's ``pickletools`` for the instructions; PyTorch's ``torch/serialization.py`` and ``torch/_utils.py``
+for the descriptions of tensors.
 """
 
 from __future__ import annotations
@@ -19,35 +20,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from empu.errors import CheckpointError
-from empu.system.json import shown
+from empu.system.quoting import quoted
 
 PICKLE_LIMIT = 64 << 20
-"""Bytes of one pickle. That of Llama 3.1 405B has about 200 KB."""
+"""Bytes of one pickle. The one of Llama 3.1 405B has about 200 KB."""
 STEP_LIMIT = 1 << 20
-"""Instructions of one pickle; each adds at most a few hundred bytes, so this bounds memory as well."""
+"""Instructions of one pickle. Each allocates at most a few hundred bytes, so this bounds memory as well."""
 MAX_DIMENSIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A flat array in a member of the archive: ``data/<key>`` holds ``values`` values of ``kind``."""
+    """A flat array: ``n_values`` values of ``dtype`` in the archive member ``data/<key>``."""
 
-    kind: str
+    dtype: str
     key: str
-    values: int
+    n_values: int
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """A tensor as the pickle describes it: ``shape`` values of ``storage`` from value ``offset`` on, row by row."""
+class TensorDescription:
+    """A tensor as described by the pickle: ``shape`` values of ``storage`` from ``offset`` on, row by row."""
 
     storage: Storage
     offset: int
     shape: tuple[int, ...]
 
 
-class Function(enum.Enum):
-    """The functions that a tensor pickle names, as markers."""
+class PickleFunction(enum.Enum):
+    """Markers for the functions that a pickle of tensors refers to."""
 
     ORDERED_DICT = "collections.OrderedDict"
     REBUILD_TENSOR = "torch._utils._rebuild_tensor_v2"
@@ -55,77 +56,79 @@ class Function(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class StorageKind:
-    """The marker for one of torch's storage classes, such as ``BFloat16Storage``."""
+class StorageClass:
+    """The marker for a storage class of torch, such as ``BFloat16Storage``."""
 
     name: str
 
 
-_FUNCTIONS = {function.value: function for function in Function}
+_FUNCTIONS = {function.value: function for function in PickleFunction}
 _STORAGES = {
-    f"torch.{kind}Storage": StorageKind(f"{kind}Storage")
-    for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
+    f"torch.{dtype}Storage": StorageClass(f"{dtype}Storage")
+    for dtype in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
 }
 
 
 class _Mark:
-    """The stack's bookmark."""
+    """The mark on the stack that MARK pushes."""
 
 
 _MARK = _Mark()
 
 
-def read_tensor_pickle(data: bytes, where: str) -> dict[str, Description]:
-    """The tensors that ``data`` describes, by name, in their order.
+def read_tensor_pickle(data: bytes, where: str) -> dict[str, TensorDescription]:
+    """Return the descriptions of all tensors by name, in order.
 
-    Raises :class:`CheckpointError` naming the instruction and its byte offset for everything that is not a dict from
-    names to tensors.
+    Raises :class:`CheckpointError`, naming the instruction and its byte offset, for everything but a dict from names to
+    tensors.
     """
     if len(data) > PICKLE_LIMIT:
         raise CheckpointError(f"{where} has {len(data):,} bytes; at most {PICKLE_LIMIT:,} are read.")
-    result = _Machine(data, where).run()
+    result = _Interpreter(data, where).run()
     if type(result) is not dict:
         raise CheckpointError(f"{where} holds a {type(result).__name__}; expected a dict from names to tensors.")
     for name, value in result.items():
-        if type(value) is not Description:
-            raise CheckpointError(f"{where}: {shown(name)} is a {type(value).__name__}; expected a tensor.")
+        if type(value) is not TensorDescription:
+            raise CheckpointError(f"{where}: {quoted(name)} is a {type(value).__name__}; expected a tensor.")
     return result
 
 
 @dataclass
-class _Machine:
+class _Interpreter:
+    """Executes one pickle. Methods are named after the instructions or the stack operations they need."""
+
     data: bytes
     where: str
     position: int = 0
-    at: int = 0
-    """Offset of the instruction that is being executed, for messages."""
+    instruction_at: int = 0
+    """Byte offset of the current instruction, for error messages."""
     stack: list[Any] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
 
     def run(self) -> object:
         for _ in range(STEP_LIMIT):
-            self.at = self.position
+            self.instruction_at = self.position
             code = self.take(1)[0]
             if code == _STOP:
                 return self.finish()
             handler = _HANDLERS.get(code)
             if handler is None:
-                raise self.refuse(f"the instruction {_name(code)} is not among those of tensor files")
+                raise self.refuse(f"the instruction {_opcode_name(code)} is not among those of tensor files")
             handler(self)
         raise self.refuse(f"there are more than {STEP_LIMIT:,} instructions")
 
     def finish(self) -> object:
         value = self.pop()
         if self.stack or self.position != len(self.data):
-            raise self.refuse("something is left over after the end")
+            raise self.refuse("there is data after the end")
         return value
 
-    def refuse(self, why: str) -> CheckpointError:
+    def refuse(self, reason: str) -> CheckpointError:
         return CheckpointError(
-            f"{self.where}, byte {self.at:,}: {why}; a file of weights needs no such thing, so it is not opened."
+            f"{self.where}, byte {self.instruction_at:,}: {reason}; no file of weights needs this, so it is not opened."
         )
 
-    # The tape, the stack and the memo.
+    # Input, stack and memo.
 
     def take(self, count: int) -> bytes:
         chunk = self.data[self.position : self.position + count]
@@ -134,7 +137,7 @@ class _Machine:
         self.position += count
         return chunk
 
-    def number(self, layout: str) -> int:
+    def unpack(self, layout: str) -> int:
         value: int = struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
         return value
 
@@ -160,9 +163,9 @@ class _Machine:
             raise self.refuse("the stack is empty")
         return self.stack.pop()
 
-    def top(self, kind: type, what: str) -> Any:
-        if not self.stack or type(self.stack[-1]) is not kind:
-            raise self.refuse(f"{what} needs a {kind.__name__}")
+    def top(self, type_: type, instruction: str) -> Any:
+        if not self.stack or type(self.stack[-1]) is not type_:
+            raise self.refuse(f"{instruction} needs a {type_.__name__}")
         return self.stack[-1]
 
     def pop_to_mark(self) -> list[Any]:
@@ -173,27 +176,27 @@ class _Machine:
                 return items
         raise self.refuse("there is no mark on the stack")
 
-    def remember(self, index: int) -> None:
+    def put(self, index: int) -> None:
         if index in self.memo:
             raise self.refuse(f"memo {index} is written twice")
         value = self.pop()
         self.push(value)
         self.memo[index] = value
 
-    def recall(self, index: int) -> None:
+    def get(self, index: int) -> None:
         if index not in self.memo:
             raise self.refuse(f"memo {index} was never written")
         self.push(self.memo[index])
 
-    # The instructions that need more than a line.
+    # Instructions that need more than one line.
 
     def protocol(self) -> None:
         version = self.take(1)[0]
-        if self.at != 0 or not 2 <= version <= 5:
-            raise self.refuse(f"protocol {version} at this place is not one that torch.save writes")
+        if self.instruction_at != 0 or not 2 <= version <= 5:
+            raise self.refuse(f"protocol {version} is not one that torch.save writes here")
 
     def frame(self) -> None:
-        if self.number("<Q") > len(self.data) - self.position:
+        if self.unpack("<Q") > len(self.data) - self.position:
             raise self.refuse("a frame is longer than the pickle")
 
     def long1(self) -> None:
@@ -210,7 +213,7 @@ class _Machine:
             if type(key) is not str:
                 raise self.refuse(f"a key is a {type(key).__name__} and not a string")
             if key in target:
-                raise self.refuse(f"the key {shown(key)} is set twice")
+                raise self.refuse(f"the key {quoted(key)} is set twice")
             target[key] = value
 
     def set_item(self) -> None:
@@ -220,26 +223,26 @@ class _Machine:
     def extend(self, items: list[Any]) -> None:
         self.top(list, "APPENDS").extend(items)
 
-    def named(self, module: str, name: str) -> None:
-        full = f"{module}.{name}"
-        marker = _FUNCTIONS.get(full) or _STORAGES.get(full)
+    def push_global(self, module: str, name: str) -> None:
+        full_name = f"{module}.{name}"
+        marker = _FUNCTIONS.get(full_name) or _STORAGES.get(full_name)
         if marker is None:
-            raise self.refuse(f"it asks for {shown(full)}")
+            raise self.refuse(f"it asks for {quoted(full_name)}")
         self.push(marker)
 
     def stack_global(self) -> None:
         name, module = self.pop(), self.pop()
         if type(name) is not str or type(module) is not str:
             raise self.refuse("STACK_GLOBAL needs two strings")
-        self.named(module, name)
+        self.push_global(module, name)
 
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
-        if type(function) is not Function or type(arguments) is not tuple:
+        if type(function) is not PickleFunction or type(arguments) is not tuple:
             raise self.refuse(f"it calls a {type(function).__name__}")
-        if function is Function.ORDERED_DICT:
+        if function is PickleFunction.ORDERED_DICT:
             self.push(self.ordered_dict(arguments))
-        elif function is Function.REBUILD_TENSOR:
+        elif function is PickleFunction.REBUILD_TENSOR:
             self.push(self.rebuild_tensor(arguments))
         else:
             self.push(self.rebuild_parameter(arguments))
@@ -249,7 +252,7 @@ class _Machine:
             raise self.refuse("an OrderedDict is made from arguments")
         return {}
 
-    def rebuild_tensor(self, arguments: tuple[Any, ...]) -> Description:
+    def rebuild_tensor(self, arguments: tuple[Any, ...]) -> TensorDescription:
         if len(arguments) not in (6, 7):
             raise self.refuse(f"a tensor has {len(arguments)} arguments")
         storage, offset, shape, strides, requires_grad, hooks = arguments[:6]
@@ -259,35 +262,35 @@ class _Machine:
             raise self.refuse("a tensor's offset, shape or strides are not whole numbers from 0")
         if not _is_contiguous(shape, strides):
             raise self.refuse("a tensor does not lie row by row; save it again with .contiguous()")
-        if offset + math.prod(shape) > storage.values:
-            raise self.refuse(f"a tensor reaches past the {storage.values:,} values of its storage")
-        return Description(storage, offset, shape)
+        if offset + math.prod(shape) > storage.n_values:
+            raise self.refuse(f"a tensor reaches past the {storage.n_values:,} values of its storage")
+        return TensorDescription(storage, offset, shape)
 
-    def rebuild_parameter(self, arguments: tuple[Any, ...]) -> Description:
-        if len(arguments) != 3 or type(arguments[0]) is not Description or arguments[2] != {}:
-            raise self.refuse("a parameter is no plain tensor")
+    def rebuild_parameter(self, arguments: tuple[Any, ...]) -> TensorDescription:
+        if len(arguments) != 3 or type(arguments[0]) is not TensorDescription or arguments[2] != {}:
+            raise self.refuse("a parameter is not a plain tensor")
         return arguments[0]
 
     def storage(self) -> None:
         parts = self.pop()
-        if type(parts) is not tuple or len(parts) != 5 or parts[0] != "storage" or type(parts[1]) is not StorageKind:
+        if type(parts) is not tuple or len(parts) != 5 or parts[0] != "storage" or type(parts[1]) is not StorageClass:
             raise self.refuse("a persistent id is not that of a storage")
-        _, kind, key, location, values = parts
+        _, storage_class, key, location, n_values = parts
         if type(key) is not str or not (key.isascii() and key.isdigit() and len(key) <= 9):
             raise self.refuse("a storage's key is not a number")
-        if type(location) is not str or not _is_size(values):
-            raise self.refuse("a storage's place or length has the wrong type")
-        self.push(Storage(kind.name, key, values))
+        if type(location) is not str or not _is_size(n_values):
+            raise self.refuse("a storage's location or length has the wrong type")
+        self.push(Storage(storage_class.name, key, n_values))
 
     def build(self) -> None:
-        """Attributes of an OrderedDict: ``state_dict()`` hangs version numbers there. They are dropped."""
+        """Drop the attributes of an OrderedDict: ``state_dict()`` keeps version numbers there."""
         state = self.pop()
         self.top(dict, "BUILD")
         if type(state) is not dict or state.keys() != {"_metadata"}:
             raise self.refuse("it sets attributes of an object")
 
 
-def _name(code: int) -> str:
+def _opcode_name(code: int) -> str:
     return next((op.name for op in pickletools.opcodes if op.code == chr(code)), hex(code))
 
 
@@ -300,7 +303,7 @@ def _are_sizes(value: object) -> bool:
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether the strides are those of rows one after another; the stride of a dimension of length 1 means nothing."""
+    """Return whether the strides are row-major. The stride of a dimension of length 1 does not matter."""
     step = 1
     for length, stride in zip(reversed(shape), reversed(strides), strict=True):
         if length != 1 and stride != step:
@@ -310,22 +313,22 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 
 
 _STOP = ord(".")
-_HANDLERS: dict[int, Callable[[_Machine], None]] = {
-    0x80: _Machine.protocol,
-    0x95: _Machine.frame,
+_HANDLERS: dict[int, Callable[[_Interpreter], None]] = {
+    0x80: _Interpreter.protocol,
+    0x95: _Interpreter.frame,
     ord("("): lambda m: m.push(_MARK),
     # Constants and numbers.
     ord("N"): lambda m: m.push(None),
     0x88: lambda m: m.push(True),
     0x89: lambda m: m.push(False),
-    ord("J"): lambda m: m.push(m.number("<i")),
-    ord("K"): lambda m: m.push(m.number("<B")),
-    ord("M"): lambda m: m.push(m.number("<H")),
-    0x8A: _Machine.long1,
-    ord("G"): lambda m: m.push(m.number(">d")),
+    ord("J"): lambda m: m.push(m.unpack("<i")),
+    ord("K"): lambda m: m.push(m.unpack("<B")),
+    ord("M"): lambda m: m.push(m.unpack("<H")),
+    0x8A: _Interpreter.long1,
+    ord("G"): lambda m: m.push(m.unpack(">d")),
     # Strings.
-    ord("X"): lambda m: m.push(m.text(m.number("<I"))),
-    0x8C: lambda m: m.push(m.text(m.number("<B"))),
+    ord("X"): lambda m: m.push(m.text(m.unpack("<I"))),
+    0x8C: lambda m: m.push(m.text(m.unpack("<B"))),
     # Containers.
     ord("}"): lambda m: m.push({}),
     ord("]"): lambda m: m.push([]),
@@ -335,20 +338,20 @@ _HANDLERS: dict[int, Callable[[_Machine], None]] = {
     0x86: lambda m: m.tuple_of(2),
     0x87: lambda m: m.tuple_of(3),
     ord("u"): lambda m: m.set_items(m.pop_to_mark()),
-    ord("s"): _Machine.set_item,
+    ord("s"): _Interpreter.set_item,
     ord("e"): lambda m: m.extend(m.pop_to_mark()),
     ord("a"): lambda m: m.extend([m.pop()]),
-    # The memo.
-    ord("q"): lambda m: m.remember(m.number("<B")),
-    ord("r"): lambda m: m.remember(m.number("<I")),
-    0x94: lambda m: m.remember(len(m.memo)),
-    ord("h"): lambda m: m.recall(m.number("<B")),
-    ord("j"): lambda m: m.recall(m.number("<I")),
-    # What names and makes tensors.
-    ord("c"): lambda m: m.named(m.line(), m.line()),
-    0x93: _Machine.stack_global,
-    ord("Q"): _Machine.storage,
-    ord("R"): _Machine.reduce,
-    ord("b"): _Machine.build,
+    # Memo.
+    ord("q"): lambda m: m.put(m.unpack("<B")),
+    ord("r"): lambda m: m.put(m.unpack("<I")),
+    0x94: lambda m: m.put(len(m.memo)),
+    ord("h"): lambda m: m.get(m.unpack("<B")),
+    ord("j"): lambda m: m.get(m.unpack("<I")),
+    # Tensors.
+    ord("c"): lambda m: m.push_global(m.line(), m.line()),
+    0x93: _Interpreter.stack_global,
+    ord("Q"): _Interpreter.storage,
+    ord("R"): _Interpreter.reduce,
+    ord("b"): _Interpreter.build,
 }
-"""Every instruction that there is for us, by its byte."""
+"""Supported instructions by opcode."""
