@@ -1,0 +1,46 @@
+"""Encoders as retrieval uses them: queries and passages to unit vectors, cut at the encoder's longest input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from empu.embed.discovery import find_encoders
+from empu.embed.encoder import Encoder
+from empu.ledger.hashing import hash_file
+
+
+class InstalledEncoder:
+    """An encoder in a folder. It is opened when it is first used."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+
+    @cached_property
+    def id(self) -> str:
+        """Name and hash of the weights."""
+        return f"{self.name}@{hash_file(self.folder / 'model.safetensors')[:12]}"
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.folder)
+
+    def encode_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Unit vectors (texts, width)."""
+        return self.encode_passages(texts)
+
+    def encode_passages(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Unit vectors (texts, width). Tokens beyond the encoder's longest input are not read."""
+        limit = self._encoder.config.context_length
+        batch = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in map(self._encoder.encode, texts)]
+        return np.stack([embedding.vector for embedding in self._encoder.embed_ids(batch)])
+
+
+def installed_encoders(home: Path) -> list[InstalledEncoder]:
+    """Encoders on this machine, the preferred one first."""
+    return [InstalledEncoder(name, folder) for name, folder in find_encoders(home)]
