@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chat": BASE | {"ledger"},
     "data": BASE | {"text", "ledger"},
     "engine": BASE | {"checkpoint", "text"},
-    "embed": BASE | {"checkpoint", "text", "ledger"},
+    "embed": BASE | {"checkpoint", "text", "ledger", "store"},
     "retrieval": BASE | {"embed", "ledger"},
     "tune": BASE | {"model", "checkpoint", "text", "data", "ledger"},
     "evals": BASE | {"engine", "embed", "text", "data", "ledger"},

@@ -13,8 +13,8 @@ from empu.data.report import DataReport, build_report
 from empu.data.rows import ExcludedRecord, Row
 from empu.data.splits import split_rows
 
-TOPICS = "parcel refund broken".split()
-THINGS = "kettle lamp chair vase mug clock tray fan desk stool shelf bed".split()
+TOPICS = ("parcel", "refund", "broken")
+THINGS = ("kettle", "lamp", "chair", "vase", "mug", "clock", "tray", "fan", "desk", "stool", "shelf", "bed")
 
 
 def sentences(count: int) -> list[tuple[str, str]]:

@@ -99,7 +99,8 @@ def test_an_empty_context_adds_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["system", "system_prompt", "System Message"])
 def test_a_system_column_is_the_system_message(tmp_path: Path, name: str) -> None:
-    for rows in (PAIRS, [as_messages(row) for row in PAIRS]):
+    tables: list[list[dict[str, Any]]] = [PAIRS, [as_messages(row) for row in PAIRS]]
+    for rows in tables:
         kept, _, _ = read(tmp_path / "a.jsonl", with_column(name, ["Be brief."], rows))
         assert len(kept) == 12
         assert kept[0].fields["messages"][0] == {"role": "system", "content": "Be brief."}
@@ -107,9 +108,7 @@ def test_a_system_column_is_the_system_message(tmp_path: Path, name: str) -> Non
 
 
 def test_a_system_column_of_preferences_is_the_system_message(tmp_path: Path) -> None:
-    rows = [
-        {"system": "Be brief.", "prompt": f"The {thing}?", "chosen": thing, "rejected": "No."} for thing in THINGS
-    ]
+    rows = [{"system": "Be brief.", "prompt": f"The {thing}?", "chosen": thing, "rejected": "No."} for thing in THINGS]
     kept, _, _ = read(tmp_path / "a.jsonl", rows)
     assert kept[0].fields["chosen"][0] == {"role": "system", "content": "Be brief."}
     assert kept[0].fields["rejected"][-1] == {"role": "assistant", "content": "No."}
@@ -150,15 +149,15 @@ def test_empty_system_and_history_columns_change_nothing(tmp_path: Path) -> None
         ("image", ["a.png", "b.png", "c.png"], "pictures or sounds"),
     ],
 )
-def test_what_an_unused_column_would_have_told_is_said(
-    tmp_path: Path, name: str, values: list[Any], loss: str
-) -> None:
+def test_what_an_unused_column_would_have_told_is_said(tmp_path: Path, name: str, values: list[Any], loss: str) -> None:
     _, _, data = read(tmp_path / "a.jsonl", with_column(name, values))
     assert f"not used: {name} ({loss}" in data.lines()[0]
 
 
 def test_a_context_beside_labels_is_said(tmp_path: Path) -> None:
-    rows = [{"text": f"The {thing} broke", "label": "ab"[i % 2], "context": "In May."} for i, thing in enumerate(THINGS)]
+    rows = [
+        {"text": f"The {thing} broke", "label": "ab"[i % 2], "context": "In May."} for i, thing in enumerate(THINGS)
+    ]
     _, _, data = read(tmp_path / "a.jsonl", rows)
     assert "context (a part of the question that the model does not see)" in data.lines()[0]
 

@@ -130,7 +130,9 @@ def test_empty_names_at_the_end_of_the_header_do_not_count(tmp_path: Path) -> No
     assert data.tables[0].columns.unused == ()
 
 
-@pytest.mark.parametrize("title", ["Help desk export\n", "Export,,\nof May,,\n\n", "Export 2031;from the desk\n\n\n", "a,b,c\nd,e,f\n"])
+@pytest.mark.parametrize(
+    "title", ["Help desk export\n", "Export,,\nof May,,\n\n", "Export 2031;from the desk\n\n\n", "a,b,c\nd,e,f\n"]
+)
 def test_titles_above_the_header_are_passed_over_and_said(tmp_path: Path, title: str) -> None:
     content = title + "id,text,label\n" + "".join(f"{i},{text},{label}\n" for i, (text, label) in enumerate(ROWS))
     kept, excluded, data = read(tmp_path / "a.csv", content)

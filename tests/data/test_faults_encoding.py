@@ -28,7 +28,7 @@ TEXTS = {
     "Hungarian": "Hol van a csomagom,szállítás|Kérem vissza a pénzem,visszatérítés|A futár nem jött időben,szállítás",
     "Turkish": "Paketim nerede şimdi,kargo|Paramı geri istiyorum,iade|Siparişim değişti mi,iade",
     "German": "Wo ist mein Päckchen,Lieferung|Ich möchte mein Geld zurück,Rückgabe|Die Straße ist falsch,Lieferung",
-    "French": "Où est mon colis,livraison répétée|Je veux être remboursé,retour|Le livreur n’est pas passé,livraison répétée",
+    "French": "Où est mon colis,livraison répétée|Je veux être remboursé,retour|Il n’est pas là,livraison répétée",
     "Spanish": "¿Dónde está mi paquete?,envío|Quiero una devolución mañana,devolución",
     "Lithuanian": "Kur mano siuntinys,siuntos|Grąžinkite pinigus,grąžinimas|Jūsų užsakymas vėluoja,siuntos",
     "English": "I don’t know where it is,parcel|“Great” service – thanks,praise",

@@ -57,7 +57,8 @@ def test_labels_that_differ_are_not_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("label", [["a", "b"], '["a", "b"]', {"name": "a"}, []])
 def test_a_row_of_several_labels_is_refused_by_name(tmp_path: Path, label: Any) -> None:
-    kept, excluded, _ = read(tmp_path / "a.jsonl", [*labelled(["a", "b"]), {"text": "One more of them", "label": label}])
+    rows = [*labelled(["a", "b"]), {"text": "One more of them", "label": label}]
+    kept, excluded, _ = read(tmp_path / "a.jsonl", rows)
     assert (len(kept), len(excluded)) == (30, 1)
     assert "label" in excluded[0].reason
 

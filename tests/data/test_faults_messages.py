@@ -1,4 +1,4 @@
-"""Turns, lists and JSON are never learnt as their spelling: the text of messages is taken, or they are refused by name."""
+"""Turns and lists are never learnt as JSON: the text of messages is taken, or they are refused by name."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def test_an_answer_is_the_text_of_its_message(tmp_path: Path, completion: Any) -
     assert {row.fields["completion"] for row in kept} == {ANSWER}
 
 
-@pytest.mark.parametrize("prompt", [[user(QUESTION)], [{"from": "human", "value": QUESTION}], json.dumps([user(QUESTION)])])
+@pytest.mark.parametrize(
+    "prompt", [[user(QUESTION)], [{"from": "human", "value": QUESTION}], json.dumps([user(QUESTION)])]
+)
 @pytest.mark.parametrize("completion", [ANSWER, [assistant(ANSWER)]])
 def test_a_prompt_of_messages_makes_a_dialogue(tmp_path: Path, prompt: Any, completion: Any) -> None:
     kept, _, _ = read(tmp_path / "a.jsonl", several({"prompt": prompt, "completion": completion}))
@@ -135,14 +137,20 @@ def test_turns_that_are_marked_are_read_and_not_learnt(tmp_path: Path, flag: dic
 
 def test_a_flag_that_is_no_flag_is_refused(tmp_path: Path) -> None:
     messages = [user(QUESTION), assistant(ANSWER, train="perhaps")]
-    kept, excluded, _ = read(tmp_path / "a.jsonl", [*several({"messages": [user(QUESTION), assistant(ANSWER)]}), {"messages": messages}])
+    good = several({"messages": [user(QUESTION), assistant(ANSWER)]})
+    kept, excluded, _ = read(tmp_path / "a.jsonl", [*good, {"messages": messages}])
     assert (len(kept), len(excluded)) == (12, 1)
     assert "train = 'perhaps'" in excluded[0].reason
 
 
 @pytest.mark.parametrize(
     "content",
-    [[{"text": "a"}, {"text": "b"}], [{"type": "text", "text": "a"}, {"text": "b"}], ["a", "b"], [{"type": "input_text", "text": "a"}, "b"]],
+    [
+        [{"text": "a"}, {"text": "b"}],
+        [{"type": "text", "text": "a"}, {"text": "b"}],
+        ["a", "b"],
+        [{"type": "input_text", "text": "a"}, "b"],
+    ],
 )
 def test_parts_with_and_without_a_type_are_text(tmp_path: Path, content: Any) -> None:
     kept, _, _ = read(tmp_path / "a.jsonl", several({"messages": [user(content), assistant([{"text": ANSWER}])]}))

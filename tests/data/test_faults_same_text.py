@@ -56,7 +56,10 @@ def test_rows_told_apart_by_punctuation_are_all_used(tmp_path: Path, first: str,
 def test_arithmetic_is_not_contradictory(tmp_path: Path) -> None:
     signs = {"*": "times", "/": "over", "-": "minus", "+": "plus"}
     rows = [
-        {"text": f"{a}{sign}{b}", "label": name} for a in range(3, 7) for b in range(2, 5) for sign, name in signs.items()
+        {"text": f"{a}{sign}{b}", "label": name}
+        for a in range(3, 7)
+        for b in range(2, 5)
+        for sign, name in signs.items()
     ]
     assert report_of(tmp_path / "a.jsonl", rows).kept == 48
 

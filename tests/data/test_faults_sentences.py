@@ -35,7 +35,8 @@ def test_rows_of_unknown_roles_are_named_although_roles_differ(tmp_path: Path) -
         {"messages": [{"role": f"speaker {i}", "content": "a"}, {"role": "assistant", "content": "b"}]}
         for i in range(20)
     ]
-    assert "row 1, the first of 20 alike: message 1 has the unknown role 'speaker 0'" in sentence(tmp_path / "a.jsonl", rows)
+    said = sentence(tmp_path / "a.jsonl", rows)
+    assert "row 1, the first of 20 alike: message 1 has the unknown role 'speaker 0'" in said
 
 
 def test_add_more_is_only_said_where_rows_are_few(tmp_path: Path) -> None:
@@ -94,7 +95,8 @@ def test_other_formats_are_named(tmp_path: Path, name: str, content: Any, kind: 
 
 
 def test_a_table_whose_header_looks_like_a_key_is_no_yaml(tmp_path: Path) -> None:
-    content = "text: of the ticket,label\n" + "".join(f"{row['text'].replace(':', '')},{row['label']}\n" for row in ROWS)
+    rows = "".join(f"{row['text'].replace(':', '')},{row['label']}\n" for row in ROWS)
+    content = "text: of the ticket,label\n" + rows
     assert report_of(tmp_path / "a.csv", content).kept == 30
 
 

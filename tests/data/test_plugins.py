@@ -39,9 +39,7 @@ def on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     importlib.invalidate_caches()
 
 
-def test_the_example_of_the_page_reads_a_file_once_it_is_installed(
-    tmp_path: Path, on_path: pytest.MonkeyPatch
-) -> None:
+def test_the_example_of_the_page_reads_a_file_once_it_is_installed(tmp_path: Path, on_path: pytest.MonkeyPatch) -> None:
     pytest.importorskip("setuptools")
     module, project = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     path = tmp_path / "tickets.ini"
@@ -69,14 +67,13 @@ def test_the_example_of_the_page_reads_a_file_once_it_is_installed(
         ),
     ],
 )
-def test_a_plug_in_that_fails_is_named(
-    tmp_path: Path, on_path: pytest.MonkeyPatch, body: str, named: str
-) -> None:
+def test_a_plug_in_that_fails_is_named(tmp_path: Path, on_path: pytest.MonkeyPatch, body: str, named: str) -> None:
     site = tmp_path / "site"
     (site / "empu_broken-1.0.dist-info").mkdir(parents=True)
     (site / "empu_broken.py").write_text(body)
-    (site / "empu_broken-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: empu-broken\nVersion: 1.0\n")
-    (site / "empu_broken-1.0.dist-info" / "entry_points.txt").write_text("[empu.readers]\nx = empu_broken:READER\n")
+    info = site / "empu_broken-1.0.dist-info"
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: empu-broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[empu.readers]\nx = empu_broken:READER\n")
     on_path.syspath_prepend(str(site))
     importlib.invalidate_caches()
     path = tmp_path / "tickets.ini"

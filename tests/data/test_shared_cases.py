@@ -1,4 +1,4 @@
-"""The small inputs of ../shared/cases: each gives the rows that a person sees in it, or a sentence that names the fault."""
+"""The inputs of ../shared/cases: each gives the rows that a person sees in it, or a sentence that names the fault."""
 
 from __future__ import annotations
 

@@ -88,7 +88,9 @@ def find_documents(collection: Collection, names: Sequence[str]) -> list[Documen
         entry = collection.document_by_id(int(name)) if name.isdigit() else None
         entry = entry or collection.document(name) or collection.document(str(Path(name).resolve()))
         if entry is None:
-            raise StoreError(f"{collection.name} has no document {name!r}; list them with: empu docs show {collection.name}")
+            raise StoreError(
+                f"{collection.name} has no document {name!r}; list them with: empu docs show {collection.name}"
+            )
         entries.append(entry)
     return entries
 

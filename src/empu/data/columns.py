@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from empu.data.fields import BAD, GOOD, words
-from empu.data.messages import KNOWN_KEYS, find_messages
+from empu.data.messages import KNOWN_KEYS, find_messages, transcript_messages
 from empu.data.rows import REQUIRED, Kind
 from empu.errors import UsageError
 
@@ -24,15 +24,15 @@ NAMES: dict[str, frozenset[str]] = {
     "prompt": words("prompt question instruction input pertanyaan instruksi perintah"),
     "completion": words("completion response answer output reply target jawaban balasan tanggapan"),
     "messages": words("messages conversation conversations dialog dialogue contents chat turns percakapan"),
-    "chosen": words("chosen accepted preferred"),
-    "rejected": words("rejected dispreferred"),
+    "chosen": words("chosen accepted preferred preferredoutput chosenresponse"),
+    "rejected": words("rejected dispreferred nonpreferredoutput rejectedresponse"),
     "context": words("context input passage document article paragraph background knowledge reference konteks"),
     "system": words("system systemprompt systemmessage sistem"),
     "history": words("history chathistory conversationhistory previousturns riwayat"),
     "verdict": words(
         "verdict label ktotag desirable isdesirable good isgood accepted isaccepted thumb thumbs thumbsup feedback "
         "correct iscorrect preferred ispreferred approved isapproved valid isvalid keep usable ok isok helpful "
-        "ishelpful like liked upvoted positive ispositive winner iswinner safe issafe rating vote penilaian"
+        "ishelpful like liked upvoted positive ispositive winner iswinner safe issafe rating vote train include included penilaian"
     ),
 }
 """Field -> column names that mean it, in lower case without spaces, hyphens and underscores."""
@@ -197,6 +197,16 @@ class _Table:
         words = {str(value).strip().casefold() for value in self.values(column)}
         return bool(words) and words <= GOOD | BAD
 
+    def holds_flags(self, column: str) -> bool:
+        """Whether all values are true or false."""
+        return all(isinstance(value, bool) for value in self.values(column))
+
+    def holds_transcripts(self, column: str) -> bool:
+        """Whether most values are turns in one text, ``Human: ... Assistant: ...``."""
+        values = self.values(column)
+        found = sum(isinstance(value, str) and transcript_messages(value) is not None for value in values)
+        return found * 2 > len(values)
+
     def is_one_to_one(self, first: str, second: str) -> bool:
         pairs = {(str(values.get(first)), str(values.get(second))) for values in self.sample}
         return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
@@ -207,6 +217,12 @@ class _Table:
                 f"{self.where} seems to have no header: its first line looks like a row; put a line such as text,label "
                 "above it."
             )
+        for column in self.named("messages"):
+            if self.values(column) and not isinstance(self.values(column)[0], str):
+                return (
+                    f"{self.where} has a column {column!r} whose values are not messages with role and content; write "
+                    'each as [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}].'
+                )
         return (
             f"{self.where} does not say what to learn: {self.list_columns()}; say which they are with "
             f"{HOW[Kind.LABEL]} or {HOW[Kind.COMPLETION]}, or where the header is with --map header=LINE."
@@ -254,7 +270,7 @@ def _by_names(table: _Table, requested: Mapping[str, str]) -> ColumnMapping | No
             candidates["messages"] = [column for column in candidates["messages"] if table.holds_messages(column)]
         if kind is Kind.PREFERENCE:  # "accepted" and "rejected" may hold true and false
             candidates = {
-                name: [column for column in found if name in requested or not table.holds_verdicts(column)]
+                name: [column for column in found if name in requested or not table.holds_flags(column)]
                 for name, found in candidates.items()
             }
         if "prompt" in candidates and "prompt" not in requested:
@@ -310,8 +326,11 @@ def _adapt(table: _Table, found: ColumnMapping) -> ColumnMapping:
             columns | {"answers": completion},
             f"{found.why}; each {completion!r} is a better and a worse answer",
         )
-    has_dialogue = table.holds_messages(columns["prompt"]) or any(
-        table.values(columns[name]) for name in ("system", "history") if name in columns
+    prompt = columns["prompt"]
+    has_dialogue = (
+        table.holds_messages(prompt)
+        or table.holds_transcripts(prompt)
+        or any(table.values(columns[name]) for name in ("system", "history") if name in columns)
     )
     if has_dialogue:
         return ColumnMapping(Kind.MESSAGES, columns, found.why)

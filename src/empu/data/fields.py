@@ -107,7 +107,10 @@ class _Cells:
             value = value[0]
         if isinstance(value, list | dict):
             value = json.dumps(value, ensure_ascii=False)
-        return _text(value, name)
+        text = _text(value, name)
+        if transcript_messages(text) is not None:
+            raise UnusableError(f"the {name} is a transcript of several turns; write each turn as a message")
+        return text
 
     def with_context(self, prompt: str) -> str:
         """Return the prompt with the context below it, if there is one."""
@@ -132,6 +135,8 @@ class _Cells:
                 messages[-1] = messages[-1] | {"content": f"{messages[-1]['content']}\n\n{context}"}
         elif value is None and not required:
             messages = []
+        elif isinstance(value, str) and (turns := transcript_messages(value)) is not None:
+            messages = turns
         else:
             messages = [{"role": "user", "content": self.with_context(_text(value, "prompt"))}]
         history = history_messages(self.get("history"))
@@ -188,6 +193,7 @@ def _preference_fields(cells: _Cells) -> dict[str, Any]:
     sides = [_dialogue_of(chosen, "chosen"), _dialogue_of(rejected, "rejected")]
     prompt = cells.get("prompt")
     is_plain = not any(isinstance(side, list) for side in sides) and find_messages(prompt) is None
+    is_plain = is_plain and (not isinstance(prompt, str) or transcript_messages(prompt) is None)
     if is_plain and not cells.system() and not history_messages(cells.get("history")):
         if prompt is None or not str(prompt).strip():
             raise UnusableError(NO_PROMPT)

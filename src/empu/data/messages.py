@@ -26,7 +26,11 @@ ROLES = {
 """Role as files name it -> role of the chat template."""
 
 TOOL_ROLES = frozenset({"tool", "function", "observation", "ipython", "function_call", "tool_call", "tool_response"})
-CONTENT_KEYS = {"role": ("content", "value", "text", "parts"), "from": ("value", "content", "text")}
+CONTENT_KEYS = {
+    "role": ("content", "value", "text", "parts"),
+    "from": ("value", "content", "text"),
+    "speaker": ("text", "content", "utterance", "value"),
+}
 """Key of the role -> keys that may hold the content."""
 
 TRAIN_FLAGS = frozenset({"train", "loss", "learn", "trainable"})
@@ -34,7 +38,7 @@ TRAIN_FLAGS = frozenset({"train", "loss", "learn", "trainable"})
 MASK_FLAGS = frozenset({"mask", "masked"})
 """Keys of a message that say that it is not learnt."""
 KNOWN_KEYS = frozenset(
-    {"role", "from", "content", "value", "text", "parts", "weight", *TRAIN_FLAGS, *MASK_FLAGS}
+    {"role", "from", "speaker", "utterance", "content", "value", "text", "parts", "weight", *TRAIN_FLAGS, *MASK_FLAGS}
 ) | frozenset({"tool_calls", "function_call", "tool_call_id", "name", "id", "timestamp", "created_at", "type"})
 
 MAX_LITERAL_CHARS = 1 << 20
@@ -55,7 +59,7 @@ def find_messages(value: Any) -> list[Any] | None:
     if isinstance(value, str):
         value = _parse(value)
     if isinstance(value, dict):
-        value = [value]
+        value = value["messages"] if isinstance(value.get("messages"), list) else [value]
     if isinstance(value, list) and value and all(_is_message(item) for item in value):
         return value
     return None
@@ -101,7 +105,7 @@ def read_messages(value: Any, name: str) -> list[dict[str, Any]]:
 
 
 def _message(item: Mapping[str, Any], number: int) -> dict[str, Any]:
-    role_key = "role" if "role" in item else "from"
+    role_key = next(key for key in CONTENT_KEYS if key in item)
     role_name = str(item[role_key])
     role = ROLES.get(role_name.casefold())
     if role_name.casefold() in TOOL_ROLES or item.get("tool_calls") or item.get("function_call"):
@@ -222,10 +226,15 @@ def history_messages(value: Any) -> list[dict[str, Any]]:
 
 
 def transcript_messages(text: str) -> list[dict[str, Any]] | None:
-    """Return the turns of a text such as ``\\n\\nHuman: ...\\n\\nAssistant: ...``, ``None`` for any other text."""
+    """Return the turns of a text such as ``\\n\\nHuman: ...\\n\\nAssistant: ...``, ``None`` for any other text.
+
+    A last turn of the assistant may be empty: it is the place of the answer.
+    """
     if not text.startswith("\n\nHuman:"):
         return None
     parts = _TRANSCRIPT.split(text)[1:]
+    if parts[-2:-1] == ["Assistant"] and not parts[-1].strip():
+        del parts[-2:]
     roles = {"Human": "user", "Assistant": "assistant"}
     turns: Sequence[tuple[str, str]] = list(zip(parts[::2], parts[1::2], strict=True))
     if any(not content.strip() for _, content in turns):

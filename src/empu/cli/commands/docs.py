@@ -127,10 +127,7 @@ def show(collection: str, as_json: bool) -> None:
         return
     output.table(
         ("ID", "NAME", "FORMAT", "PAGES", "LICENCE", "ADDED", "FILE"),
-        [
-            (str(e.id), e.name, e.format, str(e.pages or ""), e.licence, e.added_at[:10], e.address)
-            for e in documents
-        ],
+        [(str(e.id), e.name, e.format, str(e.pages or ""), e.licence, e.added_at[:10], e.address) for e in documents],
     )
     for entry in documents:
         for warning in entry.warnings:

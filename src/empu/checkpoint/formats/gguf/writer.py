@@ -72,7 +72,11 @@ def write_gguf(
     range of the type, and a file that cannot be written.
     """
     plan = list(_plan(config, tensors, type_for))
-    keys = _metadata_keys(config, plan, metadata)
+    write_gguf_file(path, _metadata_keys(config, plan, metadata), plan)
+
+
+def write_gguf_file(path: Path, keys: Mapping[str, Any], plan: Sequence[GgufEntry]) -> None:
+    """Write a GGUF file with these keys and tensors, whatever model they belong to. Raises :class:`CheckpointError`."""
     header = [MAGIC, struct.pack("<IQQ", VERSION, len(plan), len(keys))]
     header += [_encode_string(key) + _encode_value(key, value) for key, value in keys.items()]
     offset = 0
@@ -93,7 +97,7 @@ def write_gguf(
 
 
 @dataclass(frozen=True, slots=True)
-class _PendingTensor:
+class GgufEntry:
     """A tensor to write: its entry in the tensor table, and a function that returns its bytes."""
 
     stored_name: str
@@ -110,10 +114,10 @@ class _PendingTensor:
         return self.n_values // self.type.block_values * self.type.block_bytes
 
 
-def _plan(config: ModelConfig, tensors: Callable[[str], StoredTensor], type_for: TypeFor) -> Iterator[_PendingTensor]:
+def _plan(config: ModelConfig, tensors: Callable[[str], StoredTensor], type_for: TypeFor) -> Iterator[GgufEntry]:
     if isinstance(config.rope_scaling, RopeScaling):
         factors = rope_factors(config, config.rope_scaling)
-        yield _PendingTensor(ROPE_FACTORS, factors.shape, F32, lambda: factors.view(np.uint8))
+        yield GgufEntry(ROPE_FACTORS, factors.shape, F32, lambda: factors.view(np.uint8))
     for expected in expected_tensors(config, "gguf"):
         name, shape = expected.name, expected.shape
         type_ = type_for(name, shape)
@@ -129,10 +133,10 @@ def _plan(config: ModelConfig, tensors: Callable[[str], StoredTensor], type_for:
                 raise CheckpointError(f"{name} has the shape {tensor.shape}; the config asks for {shape}.")
             return convert(tensor, type_)
 
-        yield _PendingTensor(expected.stored_name, shape, type_, data)
+        yield GgufEntry(expected.stored_name, shape, type_, data)
 
 
-def _metadata_keys(config: ModelConfig, plan: Sequence[_PendingTensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata_keys(config: ModelConfig, plan: Sequence[GgufEntry], metadata: Mapping[str, Any]) -> dict[str, Any]:
     keys = write_config(config)
     extra = {
         key: value

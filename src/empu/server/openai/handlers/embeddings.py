@@ -18,7 +18,7 @@ async def embeddings(request: Request) -> Response:
     """``POST /v1/embeddings``."""
     body = await read_body(request, EmbeddingsRequest)
     add_log_fields(request, model=body.model)
-    embedded = await app_state_of(request).encoders.embed(body.model, body.inputs)
+    embedded = await app_state_of(request).encoders.embed(body.model, body.inputs, truncate=bool(body.truncate))
     length = len(embedded[0].vector)
     if body.dimensions not in (None, length):
         message = f"dimensions must be {length}, the length of this model's vectors; or leave it out."

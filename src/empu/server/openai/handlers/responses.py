@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -17,8 +17,7 @@ from empu.server.http.body import read_body
 from empu.server.http.disconnect import disconnect_of
 from empu.server.http.errors import error_message
 from empu.server.http.sse import event_stream, format_event
-from empu.server.openai.protocol.responses import ResponsesRequest
-from empu.serving.completions import AnyStream
+from empu.server.openai.protocol.responses import ResponsesRequest, append_item, output_to_input
 from empu.serving.errors import RequestError
 from empu.serving.output_items import (
     ItemBuilder,
@@ -30,8 +29,8 @@ from empu.serving.output_items import (
     stream_items,
 )
 from empu.serving.sampling_defaults import apply_sampling_defaults
-from empu.serving.service import ChatInput, confidence_fields, start_chat
-from empu.serving.tools.dialect import ToolDialect
+from empu.serving.service import ChatInput, StartedChat, confidence_fields, start_chat
+from empu.text.base import Message
 
 Json = dict[str, Any]
 
@@ -40,33 +39,93 @@ async def responses(request: Request) -> Response:
     """``POST /v1/responses``."""
     body = await read_body(request, ResponsesRequest)
     add_log_fields(request, model=body.model, stream=bool(body.stream))
-    tool_set, messages = body.tool_set, body.messages
+    tool_set, dialogue = body.tool_set, _dialogue(request, body)
     served = await app_state_of(request).registry.get(body.model)
-    chat = ChatInput(messages, body.sampling_params, schema=body.answer_schema, schema_param="text", tools=tool_set)
+    chat = ChatInput(
+        [*body.system_messages, *dialogue],
+        body.sampling_params,
+        schema=body.answer_schema,
+        schema_param="text",
+        tools=tool_set,
+    )
     started = await start_chat(disconnect_of(request), served, chat)
     report_ignored(request, started.ignored)
     stream, dialect = started.stream, started.dialect
     writer = _ResponseWriter(body)
     if body.stream:
         numbers = itertools.count()
-        events = (_format(event, numbers) async for event in _events(request, writer, stream, dialect))
+        events = (_format(event, numbers) async for event in _events(request, writer, started, body, dialogue))
         return event_stream(events, lambda error: _format(_error_event(error), numbers))
     (completion,) = await stream.all()
     record_usage(request, [completion])
     items = parse_items(dialect, completion).items
-    return JSONResponse(writer.finished(items, completion) | confidence_fields(stream))
+    response = writer.finished(items, completion) | confidence_fields(stream)
+    _store(request, body, response, dialogue)
+    return JSONResponse(response)
+
+
+async def retrieve_response(request: Request) -> Response:
+    """``GET /v1/responses/{id}``."""
+    stored = app_state_of(request).responses.get(_owner(request), request.path_params["id"])
+    if stored is None:
+        raise _not_found(request)
+    return JSONResponse(stored.document)
+
+
+async def delete_response(request: Request) -> Response:
+    """``DELETE /v1/responses/{id}``."""
+    response_id = request.path_params["id"]
+    if not app_state_of(request).responses.delete(_owner(request), response_id):
+        raise _not_found(request)
+    return JSONResponse({"id": response_id, "object": "response", "deleted": True})
+
+
+def _owner(request: Request) -> str:
+    return str(request.scope["empu.key"])
+
+
+def _not_found(request: Request) -> RequestError:
+    message = f"There is no stored response {request.path_params['id']!r}."
+    return RequestError(404, message, param="id", code="response_not_found")
+
+
+def _dialogue(request: Request, body: ResponsesRequest) -> list[Message]:
+    """Return the previous dialogue and the input, without instructions. Raises :class:`RequestError`."""
+    store, owner = app_state_of(request).responses, _owner(request)
+    previous: Sequence[Message] = ()
+    if (previous_id := body.previous_response_id) is not None:
+        if (stored := store.get(owner, previous_id)) is None:
+            message = f"previous_response_id: there is no stored response {previous_id!r}; send the whole dialogue."
+            raise RequestError(400, message, param="previous_response_id", code="previous_response_not_found")
+        previous = stored.messages
+    return [*previous, *body.input_messages(lambda item_id: store.find_item(owner, item_id))]
+
+
+def _store(request: Request, body: ResponsesRequest, response: Json, dialogue: Sequence[Message]) -> None:
+    """Store a finished response, unless the request says not to. A call that was cut cannot be continued."""
+    if body.store is False:
+        return
+    messages = list(dialogue)
+    try:
+        for item in response["output"]:
+            append_item(messages, output_to_input(item))
+    except RequestError:
+        return
+    app_state_of(request).responses.add(_owner(request), response, messages)
 
 
 async def _events(
-    request: Request, writer: _ResponseWriter, stream: AnyStream, dialect: ToolDialect | None
+    request: Request, writer: _ResponseWriter, started: StartedChat, body: ResponsesRequest, dialogue: list[Message]
 ) -> AsyncIterator[Json]:
+    stream = started.stream
     yield {"type": "response.created", "response": writer.started()}
     yield {"type": "response.in_progress", "response": writer.started()}
-    builder = ItemBuilder(dialect)
+    builder = ItemBuilder(started.dialect)
     async for event in stream_items(stream, builder):
         if isinstance(event, Completion):
             record_usage(request, [event])
             response = writer.finished(builder.items, event) | confidence_fields(stream)
+            _store(request, body, response, dialogue)
             yield {"type": f"response.{response['status']}", "response": response}
         else:
             for item_event in writer.events(event):
@@ -98,8 +157,8 @@ class _ResponseWriter:
             "max_output_tokens": body.max_output_tokens,
             "metadata": {},
             "parallel_tool_calls": body.parallel_tool_calls is not False,
-            "previous_response_id": None,
-            "store": False,
+            "previous_response_id": body.previous_response_id,
+            "store": body.store is not False,
             "temperature": temperature,
             "text": given.get("text", {"format": {"type": "text"}}),
             "tool_choice": given.get("tool_choice", "auto"),

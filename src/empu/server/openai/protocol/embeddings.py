@@ -10,12 +10,12 @@ from empu.server.http.request_model import RequestBody
 from empu.server.openai.protocol.completions import TokenIds
 from empu.serving.errors import RequestError
 
-MAX_INPUTS = 256
+MAX_INPUTS = 2048
 """Texts in one request."""
 
 
 class EmbeddingsRequest(RequestBody):
-    """``POST /v1/embeddings``. Token ids include the special tokens."""
+    """``POST /v1/embeddings``. Token ids include the special tokens. ``truncate`` is an addition of Empu."""
 
     ignored = ("user",)
 
@@ -28,6 +28,8 @@ class EmbeddingsRequest(RequestBody):
     )
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1)
+    truncate: bool | None = None
+    """Cuts texts that are too long."""
 
     @property
     def inputs(self) -> list[str] | list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -12,6 +13,7 @@ from empu.server.http.request_variants import MAX_TEMPERATURE, ONLY_TEXT, UNLIMI
 from empu.server.openai.protocol.chat import MAX_MESSAGES, MAX_PARTS
 from empu.server.openai.protocol.formats import ObjectFormat, TextFormat
 from empu.server.openai.protocol.tools import MAX_TOOLS, ToolName
+from empu.serving.errors import RequestError
 from empu.serving.sampling_defaults import apply_sampling_defaults
 from empu.serving.tools.request import make_tool, make_tool_call, make_tool_set
 from empu.serving.tools.types import ToolSet
@@ -75,9 +77,16 @@ class InputFunctionResult(LenientModel):
     status: ItemStatus | None = None
 
 
+class ItemReference(LenientModel):
+    """An output item of a stored response."""
+
+    type: Literal["item_reference"]
+    id: str = Field(min_length=1, max_length=200)
+
+
 def _item_type(item: Any) -> str | None:
     kind = item.get("type", "message") if isinstance(item, dict) else getattr(item, "type", None)
-    if kind in ("message", "function_call", "function_call_output"):
+    if kind in ("message", "function_call", "function_call_output", "item_reference"):
         return str(kind)
     return "ignored" if kind == "reasoning" else None
 
@@ -86,12 +95,13 @@ InputItem = Annotated[
     Annotated[InputMessage, Tag("message")]
     | Annotated[InputFunctionCall, Tag("function_call")]
     | Annotated[InputFunctionResult, Tag("function_call_output")]
+    | Annotated[ItemReference, Tag("item_reference")]
     | Annotated[IgnoredModel, Tag("ignored")],
     Discriminator(
         _item_type,
         custom_error_type="unknown_item",
-        custom_error_message="only the item types message, function_call, function_call_output and reasoning are "
-        "supported; responses are not stored, so send the items themselves (in many clients: store: false)",
+        custom_error_message="only the item types message, function_call, function_call_output, item_reference and "
+        "reasoning are supported",
     ),
 ]
 
@@ -141,15 +151,15 @@ class TextConfig(LenientModel):
 
 
 class ResponsesRequest(RequestBody):
-    """``POST /v1/responses``. Responses are not stored, so each request brings its whole dialogue."""
+    """``POST /v1/responses``."""
 
     ignored = (
         "access_programs", "background_options", "context_management", "include", "max_tool_calls", "metadata",
         "moderation", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning",
-        "safety_identifier", "service_tier", "store", "stream_options", "user",
+        "safety_identifier", "service_tier", "stream_options", "user",
     )  # fmt: skip
     """Properties about OpenAI's accounts, caches, data centres, built-in tools and reasoning models."""
-    refused = ("background", "conversation", "image", "previous_response_id", "prompt", "top_logprobs")
+    refused = ("background", "conversation", "image", "prompt", "top_logprobs")
 
     model: str = Field(min_length=1, max_length=256)
     input: str | Annotated[list[InputItem], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
@@ -158,6 +168,8 @@ class ResponsesRequest(RequestBody):
     temperature: float | None = Field(default=None, ge=0, le=MAX_TEMPERATURE)
     top_p: float | None = Field(default=None, gt=0, le=1)
     stream: bool | None = None
+    store: bool | None = None
+    previous_response_id: str | None = Field(default=None, max_length=200)
     text: TextConfig | None = None
     tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedFunctionChoice | None = None
@@ -171,25 +183,26 @@ class ResponsesRequest(RequestBody):
         return normalise_sampling(value) if isinstance(value, dict) else value
 
     @property
-    def messages(self) -> list[Message]:
-        """The dialogue in the form that chat templates expect. Adjacent calls become one message.
+    def system_messages(self) -> list[Message]:
+        """The instructions in the form that chat templates expect."""
+        return [{"role": "system", "content": self.instructions}] if self.instructions else []
 
-        Raises :class:`RequestError` if the arguments of a call are not a JSON object.
+    def input_messages(self, find_item: Callable[[str], dict[str, Any] | None]) -> list[Message]:
+        """Return the input in the form that chat templates expect. ``find_item`` returns an item of a stored response.
+
+        Raises :class:`RequestError` for an unknown item, and if the arguments of a call are not a JSON object.
         """
-        messages: list[Message] = [{"role": "system", "content": self.instructions}] if self.instructions else []
         if isinstance(self.input, str):
-            return [*messages, {"role": "user", "content": self.input}]
+            return [{"role": "user", "content": self.input}]
+        messages: list[Message] = []
         for item in self.input:
-            if isinstance(item, InputMessage):
-                messages.append(item.to_template())
-            elif isinstance(item, InputFunctionResult):
-                messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _join_text(item.output)})
-            elif isinstance(item, InputFunctionCall):
-                call = make_tool_call(item.call_id, item.name, item.arguments, "input")
-                is_assistant = bool(messages) and messages[-1]["role"] == "assistant"
-                previous: Message = messages.pop() if is_assistant else {"content": ""}
-                calls = [*previous.get("tool_calls", []), call]
-                messages.append({"role": "assistant", "content": previous["content"], "tool_calls": calls})
+            if isinstance(item, ItemReference):
+                if (stored := find_item(item.id)) is None:
+                    message = f"input: there is no stored item {item.id}; send the item itself, with store: false."
+                    raise RequestError(400, message, param="input", code="item_not_found")
+                append_item(messages, output_to_input(stored))
+            else:
+                append_item(messages, item)
         return messages
 
     @property
@@ -216,6 +229,26 @@ class ResponsesRequest(RequestBody):
         return SamplingParams(
             temperature=temperature, top_p=top_p, max_tokens=self.max_output_tokens or DEFAULT_MAX_TOKENS
         )
+
+
+def output_to_input(item: dict[str, Any]) -> InputMessage | InputFunctionCall:
+    """Return an output item of a response as an item of an input."""
+    kind = InputFunctionCall if item["type"] == "function_call" else InputMessage
+    return kind.model_validate(item)
+
+
+def append_item(messages: list[Message], item: Any) -> None:
+    """Append an item to messages for chat templates. Adjacent calls become one message. Ignored items are skipped."""
+    if isinstance(item, InputMessage):
+        messages.append(item.to_template())
+    elif isinstance(item, InputFunctionResult):
+        messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _join_text(item.output)})
+    elif isinstance(item, InputFunctionCall):
+        call = make_tool_call(item.call_id, item.name, item.arguments, "input")
+        is_assistant = bool(messages) and messages[-1]["role"] == "assistant"
+        previous: Message = messages.pop() if is_assistant else {"content": ""}
+        calls = [*previous.get("tool_calls", []), call]
+        messages.append({"role": "assistant", "content": previous["content"], "tool_calls": calls})
 
 
 def _join_text(content: str | list[InputText]) -> str:
