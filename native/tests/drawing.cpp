@@ -2,7 +2,7 @@
 #include <limits>
 
 #include "random.hpp"
-#include "sample.hpp"
+#include "model/sampling.hpp"
 
 namespace empu {
 

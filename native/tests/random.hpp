@@ -3,7 +3,7 @@
 
 #include <random>
 
-#include "engine.hpp"
+#include "model/engine.hpp"
 
 namespace empu {
 

@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "random.hpp"
-#include "tune.hpp"
+#include "tune/lora_transformer.hpp"
 
 namespace empu {
 
