@@ -1,4 +1,4 @@
-// Which tables this processor can run.
+// Chooses the kernel table for this processor.
 #include "kernels/ops.hpp"
 
 #if defined(EMPU_X86)
@@ -25,10 +25,10 @@ extern const Ops kNeonOps;
 #endif
 
 namespace {
-constexpr int kMostTables = 6;
+constexpr int kMaxTables = 6;
 
 #if defined(EMPU_X86)
-// What older compilers do not know by name; with AVX2 the system keeps the registers that these use.
+// Features that older compilers do not know by name. With AVX2 the system saves the registers that they use.
 bool has_f16c() {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
@@ -39,7 +39,7 @@ bool has_avx_vnni() {
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 
-// AMD's family 19h with AVX-512. What such a processor fetches by itself is better than what it is told far ahead.
+// AMD family 19h with AVX-512. Its hardware prefetcher does better than prefetching far ahead.
 bool is_zen_4() {
     constexpr unsigned kAmd = 0x68747541;  // "Auth"
     unsigned a, vendor, c, d;
@@ -50,7 +50,7 @@ bool is_zen_4() {
 }
 #endif
 
-size_t ahead_for_one() {
+size_t prefetch_one_token() {
 #if defined(EMPU_X86)
     if (is_zen_4()) return 64;
 #endif
@@ -58,19 +58,19 @@ size_t ahead_for_one() {
 }
 }  // namespace
 
-Rows beginning_at(const Rows& rows, int first) {
-    Rows later = rows;
-    const size_t spans = size_t(first) * size_t(rows.spans());
-    later.floats += size_t(first) * size_t(rows.stride);
-    later.numbers += size_t(first) * size_t(rows.cols);
-    later.scales += spans;
-    later.sums += spans;
-    later.totals += spans;
-    later.tiled = nullptr;
-    return later;
+Activations tokens_from(const Activations& activations, int first) {
+    Activations rest = activations;
+    const size_t scales = size_t(first) * size_t(activations.scales_per_token());
+    rest.floats += size_t(first) * size_t(activations.stride);
+    rest.quantised += size_t(first) * size_t(activations.cols);
+    rest.scales += scales;
+    rest.scaled_sums += scales;
+    rest.int_sums += scales;
+    rest.tile_scales = nullptr;
+    return rest;
 }
 
-const size_t kAheadForOne = ahead_for_one();
+const size_t kPrefetchOneToken = prefetch_one_token();
 
 int available_ops(const Ops** tables, int limit) {
     int count = 0;
@@ -84,7 +84,7 @@ int available_ops(const Ops** tables, int limit) {
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vnni")) {
         if (__builtin_cpu_supports("avx512bf16")) {
-            if (amx_allowed()) add(kAmxOps);
+            if (amx_available()) add(kAmxOps);
             add(kAvx512Bf16Ops);
         }
         add(kAvx512Ops);
@@ -94,23 +94,23 @@ int available_ops(const Ops** tables, int limit) {
 #elif defined(EMPU_ARM) && defined(__linux__)
     if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) add(kNeonOps);
 #elif defined(EMPU_ARM)
-    add(kNeonOps);  // every such processor of Apple's has dot products
+    add(kNeonOps);  // all Apple processors have dot products
 #endif
     add(kScalarOps);
     return count;
 }
 
 const Ops& choose_ops(std::string_view name) {
-    const Ops* tables[kMostTables];
-    const int count = available_ops(tables, kMostTables);
+    const Ops* tables[kMaxTables];
+    const int count = available_ops(tables, kMaxTables);
     if (name.empty()) return *tables[0];
     for (int i = 0; i < count; ++i) {
         if (name == tables[i]->name) return *tables[i];
     }
-    if (name == kScalarPairedOps.name) return kScalarPairedOps;
+    if (name == kScalarAmxOrderOps.name) return kScalarAmxOrderOps;
     throw Error("This processor cannot run the instruction set " + std::string(name) + ".");
 }
 
-const char* oracle_of(const Ops& ops) { return (ops.paired ? kScalarPairedOps : kScalarOps).name; }
+const char* oracle_of(const Ops& ops) { return (ops.amx_order ? kScalarAmxOrderOps : kScalarOps).name; }
 
 }  // namespace empu

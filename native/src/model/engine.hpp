@@ -1,66 +1,68 @@
-// One forward pass: token ids in, logits out. Knows nothing of Python or of text.
+// Inference engine: token ids in, logits out. Knows nothing of Python or of text.
 #pragma once
 
 #include <chrono>
 #include <memory>
 #include <span>
 
-#include "model/lora_adapter.hpp"
 #include "model/kv_cache.hpp"
+#include "model/lora_adapter.hpp"
 #include "model/model.hpp"
 #include "model/thread_pool.hpp"
 
 namespace empu {
 
-enum class Want { None, Last, All };
+struct Batch;
+struct Workspace;
 
+enum class LogitsNeeded { None, Last, All };
+
+// The next tokens of one sequence: its prompt or part of it (prefill), or one token (decode).
 struct Chunk {
     int64_t sequence;
     std::span<const int32_t> tokens;
-    Want want;
+    LogitsNeeded logits;
 
-    size_t logit_rows() const { return want == Want::None ? 0 : want == Want::Last ? 1 : tokens.size(); }
+    size_t logit_rows() const {
+        return logits == LogitsNeeded::None ? 0 : logits == LogitsNeeded::Last ? 1 : tokens.size();
+    }
 };
 
 class Engine {
   public:
-    // `frequencies`: radians per position of each pair of a head. Throws Error.
+    // `frequencies`: rotary frequency of each pair of a head, in radians per position. Throws Error.
     Engine(std::shared_ptr<const Model> model, std::vector<float> frequencies, int threads, std::string_view ops,
-           size_t cache_limit, CacheKind cache = CacheKind::Bfloat);
+           size_t cache_limit, CacheFormat cache_format = CacheFormat::Bfloat16);
     ~Engine();
 
-    // A new sequence. Throws Error for an adapter of another model, or a cache that the limit does not allow.
-    int64_t allocate(int capacity, std::shared_ptr<const Adapter> adapter = nullptr);
-    // Throws Error, and then nothing has changed, for an unknown sequence, two chunks of one sequence, an empty chunk,
-    // a token outside the vocabulary, or a cache that would overflow.
-    void check(std::span<const Chunk> batch);
-    // Runs a checked batch. `logits` has one row of `logit_stride()` floats for each row that the chunks want, in
-    // order.
-    void forward(std::span<const Chunk> batch, float* logits);
-    size_t logit_stride() const { return size_t(round_up(model_->shape.vocabulary, kLanes)); }
+    // Return the id of a new sequence. Throws Error if the adapter belongs to another model or the cache has no space.
+    int64_t allocate(int capacity, std::shared_ptr<const LoraAdapter> adapter = nullptr);
+    // Throws Error, and changes nothing, for an unknown sequence, two chunks of one sequence, an empty chunk, a token
+    // outside the vocabulary, or more tokens than a sequence has space for.
+    void check(std::span<const Chunk> chunks);
+    // Run checked chunks. `logits` has one row of `logit_stride()` floats for each row that the chunks need, in order.
+    void forward(std::span<const Chunk> chunks, float* logits);
+    size_t logit_stride() const { return size_t(round_up(model_->config.vocab_size, kLanes)); }
 
-    Cache& cache() { return cache_; }
+    KvCache& cache() { return cache_; }
     const Ops& ops() const { return ops_; }
     int threads() const { return pool_.threads(); }
 
-    struct Pass;
-    struct Workspace;
-
   private:
-    void extend_rotations(int positions);
-    void run_pass(Pass& pass);
+    void extend_rope_tables(int positions);
+    void run_batch(Batch& batch);
     int choose_threads(int tokens);
-    void note_stalls(std::chrono::nanoseconds taken);
+    void record_stalls(std::chrono::nanoseconds duration);
 
     std::shared_ptr<const Model> model_;
     std::vector<float> frequencies_;
     const Ops& ops_;
-    Pool pool_;
-    Cache cache_;
-    std::unique_ptr<Workspace> work_;
-    int crowding_ = 0;                    // how often passes stalled of late
-    int alone_ = 0, alone_next_ = 0;      // passes that one thread is to do alone
-    std::vector<float> cosines_, sines_;  // (positions, head_dim / 2)
+    ThreadPool pool_;
+    KvCache cache_;
+    std::unique_ptr<Workspace> workspace_;
+    int contention_ = 0;                                   // points for recent passes that stalled
+    int single_thread_left_ = 0, single_thread_next_ = 0;  // passes to run in one thread, now and after the next stall
+    std::vector<float> cosines_, sines_;                   // (positions, head_dim / 2)
 };
 
 }  // namespace empu

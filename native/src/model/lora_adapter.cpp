@@ -6,17 +6,18 @@ namespace empu {
 
 namespace {
 
-const Matrix& matrix_of(const Layer& layer, Part part) {
-    const Matrix* const all[kParts] = {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down};
-    return *all[part];
+const Matrix& matrix_of(const LayerWeights& layer, Projection projection) {
+    const Matrix* const all[kNumProjections] = {&layer.q,    &layer.k,  &layer.v,   &layer.o,
+                                                &layer.gate, &layer.up, &layer.down};
+    return *all[projection];
 }
 
-constexpr const char* kNames[kParts] = {"attention.q.weight",       "attention.k.weight",     "attention.v.weight",
-                                        "attention.o.weight",       "feed_forward.gate.weight", "feed_forward.up.weight",
-                                        "feed_forward.down.weight"};
+constexpr const char* kTensorNames[kNumProjections] = {
+    "attention.q.weight",       "attention.k.weight",     "attention.v.weight",      "attention.o.weight",
+    "feed_forward.gate.weight", "feed_forward.up.weight", "feed_forward.down.weight"};
 
-Matrix packed(Kind kind, int rows, int cols, const float* values) {
-    Matrix matrix = make_matrix(kind, rows, cols);
+Matrix pack_floats(WeightFormat format, int rows, int cols, const float* values) {
+    Matrix matrix = make_matrix(format, rows, cols);
     pack_rows(matrix, 0, rows, "F32", reinterpret_cast<const uint8_t*>(values),
               size_t(rows) * size_t(cols) * sizeof(float));
     return matrix;
@@ -24,39 +25,41 @@ Matrix packed(Kind kind, int rows, int cols, const float* values) {
 
 }  // namespace
 
-Adapter::Adapter(std::shared_ptr<const Model> model) : model_(std::move(model)), layers_(model_->layers.size()) {}
+LoraAdapter::LoraAdapter(std::shared_ptr<const Model> model)
+    : model_(std::move(model)), layers_(model_->layers.size()) {}
 
-void Adapter::add(const std::string& name, int rank, const float* a, size_t a_count, const float* b, size_t b_count) {
+void LoraAdapter::add(const std::string& name, int rank, const float* a, size_t a_count, const float* b,
+                      size_t b_count) {
     if (rank < 1 || rank > kMaxRank) {
-        throw Error("The adapter has rank " + std::to_string(rank) + "; at most " + std::to_string(kMaxRank) +
-                    " is possible.");
+        throw Error("The adapter has rank " + std::to_string(rank) + "; expected 1 to " + std::to_string(kMaxRank) +
+                    ".");
     }
     for (size_t layer = 0; layer < layers_.size(); ++layer) {
         const std::string prefix = "layers." + std::to_string(layer) + ".";
-        for (int part = 0; part < kParts; ++part) {
-            if (name != prefix + kNames[part]) continue;
-            const Matrix& base = matrix_of(model_->layers[layer], Part(part));
+        for (int projection = 0; projection < kNumProjections; ++projection) {
+            if (name != prefix + kTensorNames[projection]) continue;
+            const Matrix& base = matrix_of(model_->layers[layer], Projection(projection));
             if (a_count != size_t(rank) * size_t(base.cols) || b_count != size_t(base.rows) * size_t(rank)) {
-                throw Error("The adapter of " + name + " does not fit its matrix.");
+                throw Error("The adapter of " + name + " has another shape than its matrix.");
             }
-            const Kind kind = base.kind == Kind::Float32 ? Kind::Float32 : Kind::Q8;
-            const int inner = kind == Kind::Float32 ? rank : round_up(rank, kGroup);
-            std::vector<float> wide(size_t(base.rows) * size_t(inner));
+            const WeightFormat format = base.format == WeightFormat::Float32 ? WeightFormat::Float32 : WeightFormat::Q8;
+            const int padded_rank = format == WeightFormat::Float32 ? rank : round_up(rank, kGroupSize);
+            std::vector<float> padded_b(size_t(base.rows) * size_t(padded_rank));
             for (int row = 0; row < base.rows; ++row) {
-                std::copy_n(b + size_t(row) * size_t(rank), rank, wide.data() + size_t(row) * size_t(inner));
+                std::copy_n(b + size_t(row) * size_t(rank), rank, padded_b.data() + size_t(row) * size_t(padded_rank));
             }
-            layers_[layer][size_t(part)] = {packed(kind, rank, base.cols, a),
-                                            packed(kind, base.rows, inner, wide.data())};
+            layers_[layer][size_t(projection)] = {pack_floats(format, rank, base.cols, a),
+                                                  pack_floats(format, base.rows, padded_rank, padded_b.data())};
             return;
         }
     }
-    throw Error("The model has no matrix called " + name + " that an adapter could change.");
+    throw Error("The model has no matrix called " + name + " that an adapter can change.");
 }
 
-size_t Adapter::bytes() const {
+size_t LoraAdapter::bytes() const {
     size_t total = 0;
     for (const auto& layer : layers_) {
-        for (const LowRank& low : layer) total += low.a.memory.size() + low.b.memory.size();
+        for (const LoraMatrices& lora : layer) total += lora.a.memory.size() + lora.b.memory.size();
     }
     return total;
 }

@@ -1,4 +1,4 @@
-// A low-rank adapter beside a model: to a matrix W of the model it adds B A, whose factor is already in B.
+// LoRA adapter beside a model: adds B A x to the product of a matrix W with x. The scale is already in B.
 #pragma once
 
 #include <array>
@@ -10,30 +10,30 @@ namespace empu {
 
 inline constexpr int kMaxRank = 256;
 
-// Both of 8 bits where the model's own matrix is quantised, so that they take the same activations; else floats.
-struct LowRank {
+// Both in Q8 where the model's own matrix is quantised, so that they take the same activations; else in Float32.
+struct LoraMatrices {
     Matrix a;  // (rank, cols)
-    Matrix b;  // (rows, rank, filled up to whole groups)
-    bool present() const { return a.rows > 0; }
+    Matrix b;  // (rows, rank padded to whole groups)
+    bool is_present() const { return a.rows > 0; }
 };
 
-class Adapter {
+class LoraAdapter {
   public:
-    explicit Adapter(std::shared_ptr<const Model> model);
-    Adapter(const Adapter&) = delete;
-    Adapter& operator=(const Adapter&) = delete;
+    explicit LoraAdapter(std::shared_ptr<const Model> model);
+    LoraAdapter(const LoraAdapter&) = delete;
+    LoraAdapter& operator=(const LoraAdapter&) = delete;
 
-    // `a` is (rank, cols) and `b` (rows, rank), row after row. Throws Error for a name that is no matrix of a layer, a
-    // rank above kMaxRank, or other sizes than the matrix has.
+    // `a` is (rank, cols) and `b` (rows, rank), row-major. Throws Error if `name` is not a layer's matrix, the rank is
+    // above kMaxRank, or the sizes do not match the matrix.
     void add(const std::string& name, int rank, const float* a, size_t a_count, const float* b, size_t b_count);
 
-    const LowRank& at(int layer, Part part) const { return layers_[size_t(layer)][part]; }
+    const LoraMatrices& at(int layer, Projection projection) const { return layers_[size_t(layer)][projection]; }
     const Model* model() const { return model_.get(); }
     size_t bytes() const;
 
   private:
     std::shared_ptr<const Model> model_;
-    std::vector<std::array<LowRank, kParts>> layers_;
+    std::vector<std::array<LoraMatrices, kNumProjections>> layers_;
 };
 
 }  // namespace empu

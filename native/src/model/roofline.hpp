@@ -1,4 +1,4 @@
-// What the machine can do, for benchmarks to hold the engine against.
+// Roofline of the machine: its memory bandwidth and arithmetic rate, which benchmarks compare the engine with.
 #pragma once
 
 #include <cstddef>
@@ -7,10 +7,10 @@
 
 namespace empu {
 
-// Bytes per second that `threads` threads together read from `bytes` of memory, best of `rounds`.
-double read_bandwidth(size_t bytes, int threads, int rounds);
+// Bytes per second that `threads` threads together read from `bytes` of memory; best of `rounds`.
+double memory_bandwidth(size_t bytes, int threads, int rounds);
 
-// Products of 8-bit numbers, each with its addition, per second in `threads` threads together, best of `rounds`.
-double product_rate(const Ops& ops, int threads, int rounds);
+// Multiply-adds of int8 values per second in `threads` threads together; best of `rounds`.
+double int8_throughput(const Ops& ops, int threads, int rounds);
 
 }  // namespace empu

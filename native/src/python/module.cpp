@@ -1,4 +1,4 @@
-// The only file that knows Python: arrays in, arrays out, errors as exceptions, the interpreter lock released.
+// The Python module: arrays in and out, C++ errors as exceptions, the interpreter lock released during work.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -25,61 +25,62 @@ using Tokens = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device:
 using Packed = nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>;
 using Logits = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-Kind kind_called(const std::string& name) {
-    if (name == "q4") return Kind::Q4;
-    if (name == "q4-symmetric") return Kind::Q4Symmetric;
-    if (name == "q8") return Kind::Q8;
-    if (name == "float32") return Kind::Float32;
-    throw Error("There is no kind of matrix called " + name + ".");
+WeightFormat parse_weight_format(const std::string& name) {
+    if (name == "q4") return WeightFormat::Q4;
+    if (name == "q4-symmetric") return WeightFormat::Q4Symmetric;
+    if (name == "q8") return WeightFormat::Q8;
+    if (name == "float32") return WeightFormat::Float32;
+    throw Error("Unknown weight format " + name + "; expected q4, q4-symmetric, q8 or float32.");
 }
 
-CacheKind cache_called(const std::string& name) {
-    if (name == "bf16") return CacheKind::Bfloat;
-    if (name == "q8") return CacheKind::Small;
-    throw Error("There is no kind of cache called " + name + ".");
+CacheFormat parse_cache_format(const std::string& name) {
+    if (name == "bf16") return CacheFormat::Bfloat16;
+    if (name == "q8") return CacheFormat::Int8;
+    throw Error("Unknown cache format " + name + "; expected bf16 or q8.");
 }
 
-// `wants` has 0 for no logits, 1 for the last token's, 2 for all.
-std::vector<Chunk> chunks(const std::vector<int64_t>& sequences, const std::vector<Tokens>& tokens,
-                          const std::vector<int>& wants) {
-    if (sequences.size() != tokens.size() || sequences.size() != wants.size()) {
-        throw Error("A batch needs as many token arrays and wants as sequences.");
+// `logits_needed` has 0 for no logits, 1 for those of the last token, 2 for all.
+std::vector<Chunk> make_chunks(const std::vector<int64_t>& sequences, const std::vector<Tokens>& tokens,
+                               const std::vector<int>& logits_needed) {
+    if (sequences.size() != tokens.size() || sequences.size() != logits_needed.size()) {
+        throw Error("A batch needs one token array and one number of logits for each sequence.");
     }
-    std::vector<Chunk> batch;
+    std::vector<Chunk> chunks;
     for (size_t i = 0; i < sequences.size(); ++i) {
-        if (wants[i] < 0 || wants[i] > 2) throw Error("A want is 0, 1 or 2.");
-        batch.push_back({sequences[i], {tokens[i].data(), tokens[i].size()}, Want(wants[i])});
+        if (logits_needed[i] < 0 || logits_needed[i] > 2)
+            throw Error("The logits needed are 0 (none), 1 (last) or 2 (all).");
+        chunks.push_back({sequences[i], {tokens[i].data(), tokens[i].size()}, LogitsNeeded(logits_needed[i])});
     }
-    return batch;
+    return chunks;
 }
 
 void forward(Engine& engine, const std::vector<int64_t>& sequences, const std::vector<Tokens>& tokens,
-             const std::vector<int>& wants, const Logits& logits) {
-    const std::vector<Chunk> batch = chunks(sequences, tokens, wants);
+             const std::vector<int>& logits_needed, const Logits& logits) {
+    const std::vector<Chunk> chunks = make_chunks(sequences, tokens, logits_needed);
     size_t rows = 0;
-    for (const Chunk& chunk : batch) rows += chunk.logit_rows();
+    for (const Chunk& chunk : chunks) rows += chunk.logit_rows();
     if (logits.shape(0) != rows || (rows > 0 && logits.shape(1) != engine.logit_stride())) {
-        throw Error("The array for the logits has the wrong shape.");
+        throw Error("The logits array has the wrong shape.");
     }
-    nb::gil_scoped_release unlocked;
-    engine.check(batch);
-    engine.forward(batch, logits.data());
+    nb::gil_scoped_release release;
+    engine.check(chunks);
+    engine.forward(chunks, logits.data());
 }
 
 }  // namespace
 
 NB_MODULE(_native, module) {
     const auto error = nb::exception<Error>(module, "Error");
-    nb::exception<NoRoom>(module, "NoRoomError", error);
-    nb::exception<NotFinite>(module, "NotFiniteError", error);
-    nb::set_leak_warnings(false);  // objects that live until the process ends are no fault
+    nb::exception<CacheFullError>(module, "NoRoomError", error);
+    nb::exception<NotFiniteError>(module, "NotFiniteError", error);
+    nb::set_leak_warnings(false);  // objects may live until the process ends
 
     nb::class_<Memory>(module, "FileMemory")
         .def(
             "__init__",
             [](Memory* self, int descriptor) {
-                nb::gil_scoped_release unlocked;
-                new (self) Memory(Memory::of_file(descriptor));
+                nb::gil_scoped_release release;
+                new (self) Memory(Memory::map_file(descriptor));
             },
             "descriptor"_a)
         .def_prop_ro("bytes", &Memory::size);
@@ -87,23 +88,23 @@ NB_MODULE(_native, module) {
     nb::class_<Model>(module, "Model")
         .def(
             "__init__",
-            [](Model* self, int layers, int dim, int heads, int kv_heads, int head_dim, int ffn_dim, int vocabulary,
-               float norm_eps, int window, bool tied) {
-                new (self)
-                    Model(Shape{layers, dim, heads, kv_heads, head_dim, ffn_dim, vocabulary, norm_eps, window, tied});
+            [](Model* self, int n_layers, int dim, int n_heads, int n_kv_heads, int head_dim, int ffn_dim,
+               int vocab_size, float norm_eps, int sliding_window, bool tie_embeddings) {
+                new (self) Model(ModelConfig{n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, vocab_size,
+                                             norm_eps, sliding_window, tie_embeddings});
             },
             nb::kw_only(), "layers"_a, "dim"_a, "heads"_a, "kv_heads"_a, "head_dim"_a, "ffn_dim"_a, "vocabulary"_a,
             "norm_eps"_a, "window"_a, "tied"_a)
         .def(
             "make",
-            [](Model& self, const std::string& name, const std::string& kind, int rows, int cols) {
-                self.make(name, kind_called(kind), rows, cols);
+            [](Model& self, const std::string& name, const std::string& format, int rows, int cols) {
+                self.allocate(name, parse_weight_format(format), rows, cols);
             },
             "name"_a, "kind"_a, "rows"_a, "cols"_a)
         .def(
             "map",
-            [](Model& self, const std::string& name, const std::string& kind, int rows, int cols, const Memory& file,
-               size_t offset) { self.map(name, kind_called(kind), rows, cols, file, offset); },
+            [](Model& self, const std::string& name, const std::string& format, int rows, int cols, const Memory& file,
+               size_t offset) { self.map(name, parse_weight_format(format), rows, cols, file, offset); },
             "name"_a, "kind"_a, "rows"_a, "cols"_a, "file"_a, "offset"_a)
         .def(
             "packed",
@@ -115,7 +116,7 @@ NB_MODULE(_native, module) {
         .def(
             "pack",
             [](Model& self, const std::string& name, int first, int count, const std::string& type, const Bytes& data) {
-                nb::gil_scoped_release unlocked;
+                nb::gil_scoped_release release;
                 self.pack(name, first, count, type, data.data(), data.size());
             },
             "name"_a, "first"_a, "count"_a, "type"_a, "data"_a)
@@ -127,20 +128,21 @@ NB_MODULE(_native, module) {
             "name"_a, "values"_a)
         .def("weight_bytes", &Model::weight_bytes)
         .def("mapped_bytes", &Model::mapped_bytes)
-        .def("read_bytes", &Model::read_bytes);
+        .def("read_bytes", &Model::decode_bytes);
 
-    nb::class_<Adapter>(module, "Adapter")
+    nb::class_<LoraAdapter>(module, "Adapter")
         .def(
-            "__init__", [](Adapter* self, std::shared_ptr<Model> model) { new (self) Adapter(std::move(model)); },
+            "__init__",
+            [](LoraAdapter* self, std::shared_ptr<Model> model) { new (self) LoraAdapter(std::move(model)); },
             "model"_a)
         .def(
             "add",
-            [](Adapter& self, const std::string& name, int rank, const Floats& a, const Floats& b) {
-                nb::gil_scoped_release unlocked;
+            [](LoraAdapter& self, const std::string& name, int rank, const Floats& a, const Floats& b) {
+                nb::gil_scoped_release release;
                 self.add(name, rank, a.data(), a.size(), b.data(), b.size());
             },
             "name"_a, "rank"_a, "a"_a, "b"_a)
-        .def("bytes", &Adapter::bytes);
+        .def("bytes", &LoraAdapter::bytes);
 
     nb::class_<Engine>(module, "Engine")
         .def(
@@ -148,12 +150,12 @@ NB_MODULE(_native, module) {
             [](Engine* self, std::shared_ptr<Model> model, const Floats& frequencies, int threads,
                const std::string& ops, const std::string& cache, size_t cache_limit) {
                 new (self) Engine(std::move(model), {frequencies.data(), frequencies.data() + frequencies.size()},
-                                  threads, ops, cache_limit, cache_called(cache));
+                                  threads, ops, cache_limit, parse_cache_format(cache));
             },
             nb::kw_only(), "model"_a, "frequencies"_a, "threads"_a, "ops"_a, "cache"_a, "cache_limit"_a)
         .def(
             "allocate",
-            [](Engine& self, int capacity, std::shared_ptr<Adapter> adapter) {
+            [](Engine& self, int capacity, std::shared_ptr<LoraAdapter> adapter) {
                 return self.allocate(capacity, std::move(adapter));
             },
             "capacity"_a, "adapter"_a.none() = nb::none())
@@ -177,10 +179,12 @@ NB_MODULE(_native, module) {
     bind_tune(module);
 
     module.attr("layout_version") = kLayoutVersion;
-    module.attr("most_threads") = Pool::kMost;
+    module.attr("most_threads") = ThreadPool::kMaxThreads;
     module.def(
         "matrix_bytes",
-        [](const std::string& kind, int rows, int cols) { return matrix_bytes(kind_called(kind), rows, cols); },
+        [](const std::string& format, int rows, int cols) {
+            return matrix_bytes(parse_weight_format(format), rows, cols);
+        },
         "kind"_a, "rows"_a, "cols"_a);
     module.def("available_ops", [] {
         const Ops* tables[8];
@@ -195,18 +199,18 @@ NB_MODULE(_native, module) {
         "draw",
         [](const Floats& logits, float temperature, int top_k, float top_p, float min_p, double uniform,
            const std::string& ops) {
-            const Filters filters = {temperature, top_k, top_p, min_p};
-            return draw(choose_ops(ops), {logits.data(), logits.size()}, filters, uniform);
+            const SamplingParams params = {temperature, top_k, top_p, min_p};
+            return sample(choose_ops(ops), {logits.data(), logits.size()}, params, uniform);
         },
         "logits"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "uniform"_a, "ops"_a = "");
     module.def(
         "product_rate",
         [](const std::string& ops, int threads, int rounds) {
-            nb::gil_scoped_release unlocked;
-            return product_rate(choose_ops(ops), threads, rounds);
+            nb::gil_scoped_release release;
+            return int8_throughput(choose_ops(ops), threads, rounds);
         },
         "ops"_a, "threads"_a, "rounds"_a);
-    module.def("read_bandwidth", &read_bandwidth, "bytes"_a, "threads"_a, "rounds"_a,
+    module.def("read_bandwidth", &memory_bandwidth, "bytes"_a, "threads"_a, "rounds"_a,
                nb::call_guard<nb::gil_scoped_release>());
 }
 

@@ -1,4 +1,4 @@
-// The tuner for Python.
+// LoraTransformer for Python.
 #include "python/tune_bindings.hpp"
 
 #include <nanobind/ndarray.h>
@@ -20,64 +20,68 @@ using Table = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cp
 using Result = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using ResultTable = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-void expect(bool fits) {
+void check_shape(bool fits) {
     if (!fits) throw Error("An array for tuning has the wrong shape.");
 }
 
-void forward(Tuner& tuner, const Table& x, const Table& cosines, const Table& sines, int prefix,
-             const std::vector<int>& lengths, const Floats& parameters, bool keep, const ResultTable& out) {
+void forward(LoraTransformer& transformer, const Table& x, const Table& cosines, const Table& sines, int prefix,
+             const std::vector<int>& lengths, const Floats& parameters, bool save_for_backward,
+             const ResultTable& out) {
     int64_t tokens = prefix;
     for (int length : lengths) tokens += length;
-    const size_t rows = x.shape(0), dim = size_t(tuner.shape().dim), turned = size_t(tuner.shape().head_dim);
-    expect(tokens == int64_t(rows) && x.shape(1) == dim && out.shape(0) == rows && out.shape(1) == dim);
-    expect(cosines.shape(0) == rows && cosines.shape(1) == turned);
-    expect(sines.shape(0) == rows && sines.shape(1) == turned);
-    expect(parameters.size() == tuner.parameters());
-    nb::gil_scoped_release unlocked;
-    tuner.forward(x.data(), {prefix, lengths, cosines.data(), sines.data()}, parameters.data(), keep, out.data());
+    const size_t rows = x.shape(0), dim = size_t(transformer.config().dim),
+                 head_dim = size_t(transformer.config().head_dim);
+    check_shape(tokens == int64_t(rows) && x.shape(1) == dim && out.shape(0) == rows && out.shape(1) == dim);
+    check_shape(cosines.shape(0) == rows && cosines.shape(1) == head_dim);
+    check_shape(sines.shape(0) == rows && sines.shape(1) == head_dim);
+    check_shape(parameters.size() == transformer.num_parameters());
+    nb::gil_scoped_release release;
+    transformer.forward(x.data(), {prefix, lengths, cosines.data(), sines.data()}, parameters.data(), save_for_backward,
+                        out.data());
 }
 
-void back(Tuner& tuner, const Table& g, const Result& gradients) {
-    expect(g.shape(1) == size_t(tuner.shape().dim) && g.shape(0) == size_t(tuner.tokens()));
-    expect(gradients.size() == tuner.parameters());
-    nb::gil_scoped_release unlocked;
-    tuner.back(g.data(), gradients.data());
+void backward(LoraTransformer& transformer, const Table& grad_out, const Result& grad_parameters) {
+    check_shape(grad_out.shape(1) == size_t(transformer.config().dim) &&
+                grad_out.shape(0) == size_t(transformer.tokens()));
+    check_shape(grad_parameters.size() == transformer.num_parameters());
+    nb::gil_scoped_release release;
+    transformer.backward(grad_out.data(), grad_parameters.data());
 }
 
 }  // namespace
 
 void bind_tune(nb::module_& module) {
-    nb::class_<Tuner>(module, "Tuner")
+    nb::class_<LoraTransformer>(module, "Tuner")
         .def(
             "__init__",
-            [](Tuner* self, int layers, int dim, int heads, int kv_heads, int head_dim, int ffn_dim, float norm_eps,
-               int rank, float scale, const std::array<bool, kParts>& adapted, bool rounded, int threads,
-               const std::string& ops) {
-                new (self) Tuner(
-                    TuneShape{layers, dim, heads, kv_heads, head_dim, ffn_dim, rank, norm_eps, scale, adapted,
-                              rounded ? Kind::Q8 : Kind::Float32},
+            [](LoraTransformer* self, int n_layers, int dim, int n_heads, int n_kv_heads, int head_dim, int ffn_dim,
+               float norm_eps, int rank, float lora_scale, const std::array<bool, kNumProjections>& has_adapter,
+               bool rounded, int threads, const std::string& ops) {
+                new (self) LoraTransformer(
+                    TuneConfig{n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, rank, norm_eps, lora_scale,
+                               has_adapter, rounded ? WeightFormat::Q8 : WeightFormat::Float32},
                     threads, ops);
             },
             nb::kw_only(), "layers"_a, "dim"_a, "heads"_a, "kv_heads"_a, "head_dim"_a, "ffn_dim"_a, "norm_eps"_a,
             "rank"_a, "scale"_a, "adapted"_a, "rounded"_a, "threads"_a, "ops"_a)
         .def(
             "set_weight",
-            [](Tuner& self, int layer, int target, const Floats& values) {
-                nb::gil_scoped_release unlocked;
-                self.set_weight(layer, target, values.data(), values.size());
+            [](LoraTransformer& self, int layer, int projection, const Floats& values) {
+                nb::gil_scoped_release release;
+                self.set_weight(layer, projection, values.data(), values.size());
             },
             "layer"_a, "target"_a, "values"_a)
         .def(
             "set_norms",
-            [](Tuner& self, int layer, const Floats& attention, const Floats& ffn) {
-                expect(attention.size() == ffn.size());
+            [](LoraTransformer& self, int layer, const Floats& attention, const Floats& ffn) {
+                check_shape(attention.size() == ffn.size());
                 self.set_norms(layer, attention.data(), ffn.data(), attention.size());
             },
             "layer"_a, "attention"_a, "ffn"_a)
-        .def_prop_ro("parameters", &Tuner::parameters)
+        .def_prop_ro("parameters", &LoraTransformer::num_parameters)
         .def("forward", &forward, "x"_a, "cosines"_a, "sines"_a, "prefix"_a, "lengths"_a, "parameters"_a, "keep"_a,
              "out"_a)
-        .def("back", &back, "g"_a, "gradients"_a);
+        .def("back", &backward, "g"_a, "gradients"_a);
 }
 
 }  // namespace empu

@@ -1,3 +1,4 @@
+// Python bindings of the training layers.
 #pragma once
 
 #include <nanobind/nanobind.h>

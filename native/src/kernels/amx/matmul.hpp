@@ -1,15 +1,16 @@
-// Products with the tile registers of AMX, on top of AVX-512; the bits are the same.
+// Products with AMX tile registers, on top of AVX-512, with the same bits.
 #pragma once
 
 #include "kernels/ops.hpp"
 
 namespace empu {
 
-// Whether processor and system have them; asks the system for their use, once for the process.
-bool amx_allowed();
+// Return whether processor and system allow AMX. Asks the system for permission, once per process.
+bool amx_available();
 
-void amx_multiply(const Tiles& tiles, const Rows& rows, int tokens, float* out, size_t ld, Store store);
-void amx_multiply_gated(const Tiles& gate, const Matrix& up, const Rows& rows, int tokens, float* out, size_t ld);
-int64_t amx_products(int rounds, int32_t& sum);
+void amx_matmul(const TileRange& tiles, const Activations& activations, int tokens, float* out, size_t ld, Store store);
+void amx_matmul_swiglu(const TileRange& gate, const Matrix& up, const Activations& activations, int tokens, float* out,
+                       size_t ld);
+int64_t amx_int8_products(int rounds, int32_t& sum);
 
 }  // namespace empu

@@ -1,4 +1,4 @@
-// The tile registers of AMX.
+// Configuration of the AMX tile registers.
 #pragma once
 
 #include <immintrin.h>
@@ -8,30 +8,30 @@
 namespace empu {
 namespace {
 
-struct alignas(64) TileSetup {
+struct alignas(64) TileConfig {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
     uint16_t row_bytes[16] = {};
     uint8_t rows[16] = {};
 
-    void shape(int tile, int height, int bytes) {
-        rows[tile] = (uint8_t)height;
+    void set_tile(int tile, int num_rows, int bytes) {
+        rows[tile] = (uint8_t)num_rows;
         row_bytes[tile] = (uint16_t)bytes;
     }
 };
 
-// What was written to memory is there for what loads tile registers, which does not say that it reads.
-inline void tiles_read_memory() { asm volatile("" : : : "memory"); }
+// Compiler barrier: the intrinsics that load tile registers do not declare that they read memory.
+inline void memory_barrier() { asm volatile("" : : : "memory"); }
 
-// Tile registers are in use from here to the end of the block.
-class TilesInUse {
+// Configures the tile registers, and releases them at the end of the scope.
+class TileConfigScope {
   public:
-    explicit TilesInUse(const TileSetup& setup) {
-        tiles_read_memory();
-        _tile_loadconfig(&setup);
+    explicit TileConfigScope(const TileConfig& config) {
+        memory_barrier();
+        _tile_loadconfig(&config);
     }
-    ~TilesInUse() { _tile_release(); }
-    TilesInUse(const TilesInUse&) = delete;
-    TilesInUse& operator=(const TilesInUse&) = delete;
+    ~TileConfigScope() { _tile_release(); }
+    TileConfigScope(const TileConfigScope&) = delete;
+    TileConfigScope& operator=(const TileConfigScope&) = delete;
 };
 
 }  // namespace

@@ -5,40 +5,40 @@ namespace empu {
 
 namespace {
 
-constexpr int kMostQueries = 4;    // of more, the sums do not stay in registers
-constexpr int kCacheAhead = 4096;  // bytes: values follow keys in memory, and the next head's keys the values
-constexpr int kColumns = kLanes;   // of a product
+constexpr int kMaxQueries = 4;    // at once: more sums would not stay in registers
+constexpr int kPrefetch = 4096;   // bytes; in memory, values follow keys, and the next head's keys follow the values
+constexpr int kColumns = kLanes;  // of a product
 
-// Eight pairs of the cache.
+// Eight pairs of cache elements.
 struct Pairs {
     __m256 first, second;
 };
 
-inline Pairs pairs(const uint16_t* at) {
-    const __m256i both = _mm256_loadu_si256((const __m256i*)at);
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(both, 16)),
-            _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000)))};
+inline Pairs load_pairs(const uint16_t* from) {
+    const __m256i pair_bits = _mm256_loadu_si256((const __m256i*)from);
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(pair_bits, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(pair_bits, _mm256_set1_epi32((int)0xffff0000)))};
 }
 
-inline Pairs pairs(const int8_t* at) {
-    const __m256i both = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)at));
-    return {_mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(both, 16), 16)),
-            _mm256_cvtepi32_ps(_mm256_srai_epi32(both, 16))};
+inline Pairs load_pairs(const int8_t* from) {
+    const __m256i pair_bits = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)from));
+    return {_mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(pair_bits, 16), 16)),
+            _mm256_cvtepi32_ps(_mm256_srai_epi32(pair_bits, 16))};
 }
 
-// C = A B for `Q` queries: A (Q, depth) factors, B (depth / 2, columns, 2) numbers of the cache, of which 16 columns
-// are taken; rows of B are `ldb` numbers apart. Ahead: fetches whole rows that come later.
-template <int Q, bool Ahead, typename Number>
-inline __attribute__((always_inline)) void product(const float* a, int lda, const Number* b, int ldb, int depth,
-                                                   __m256 (&c)[Q][2]) {
+// C = A B for `Q` queries: A is (Q, depth); B is (depth / 2, columns, 2) in the cache, its rows `ldb` elements apart,
+// and its first 16 columns are multiplied. With `Prefetch`, later rows are prefetched whole.
+template <int Q, bool Prefetch, typename Element>
+inline __attribute__((always_inline)) void matmul(const float* a, int lda, const Element* b, int ldb, int depth,
+                                                  __m256 (&c)[Q][2]) {
     for (int q = 0; q < Q; ++q) c[q][0] = c[q][1] = _mm256_setzero_ps();
     for (int d = 0; d < depth; d += 2, a += 2, b += ldb) {
-        if constexpr (Ahead) {
-            for (size_t at = 0; at < (size_t)ldb * sizeof(Number); at += 64) {
-                _mm_prefetch((const char*)b + kCacheAhead + at, _MM_HINT_T0);
+        if constexpr (Prefetch) {
+            for (size_t offset = 0; offset < (size_t)ldb * sizeof(Element); offset += 64) {
+                _mm_prefetch((const char*)b + kPrefetch + offset, _MM_HINT_T0);
             }
         }
-        const Pairs row[] = {pairs(b), pairs(b + kLanes)};
+        const Pairs row[] = {load_pairs(b), load_pairs(b + kLanes)};
 #pragma GCC unroll 4
         for (int q = 0; q < Q; ++q) {
             const __m256 second = _mm256_broadcast_ss(a + q * lda + 1), first = _mm256_broadcast_ss(a + q * lda);
@@ -51,150 +51,154 @@ inline __attribute__((always_inline)) void product(const float* a, int lda, cons
     }
 }
 
-inline __m256 scaled_score(const CacheBlock&, int, __m256 score) { return score; }
-inline __m256 scaled_score(const SmallBlock& block, int key, __m256 score) {
-    return _mm256_mul_ps(score, halves((const uint8_t*)(block.key_scales + key)));
+inline __m256 scaled_score(const CacheBlockBf16&, int, __m256 score) { return score; }
+inline __m256 scaled_score(const CacheBlockInt8& block, int key, __m256 score) {
+    return _mm256_mul_ps(score, load_halves((const uint8_t*)(block.key_scales + key)));
 }
-inline __m256 scaled_weight(const CacheBlock&, int, __m256 weight) { return weight; }
-inline __m256 scaled_weight(const SmallBlock& block, int key, __m256 weight) {
-    return round_to_bfloat(_mm256_mul_ps(weight, halves((const uint8_t*)(block.value_scales + key))));
+inline __m256 scaled_weight(const CacheBlockBf16&, int, __m256 weight) { return weight; }
+inline __m256 scaled_weight(const CacheBlockInt8& block, int key, __m256 weight) {
+    return round_to_bfloat16(_mm256_mul_ps(weight, load_halves((const uint8_t*)(block.value_scales + key))));
 }
 
-inline __m256 coarse_exp2_wide(__m256 x) {
-    const __m256 whole = to_whole(x);
+inline __m256 simd_coarse_exp2(__m256 x) {
+    const __m256 whole = round_even(x);
     const __m256 f = _mm256_sub_ps(x, whole);
     const __m256 p = polynomial(kCoarseExp2, f);
-    return times_power(p, whole);
+    return scale_by_exp2(p, whole);
 }
 
-// The sum of each of sixteen numbers' pairs and `sum`, the second of a pair first; in the order 0 1 4 5 2 3 6 7.
-inline __m256 add_neighbours(__m256 sum, __m256 low, __m256 high) {
+// Add the pairs of sixteen floats to `sum`, the second of a pair first. The results are in the order 0 1 4 5 2 3 6 7.
+inline __m256 add_pair_sums(__m256 sum, __m256 low, __m256 high) {
     return _mm256_add_ps(_mm256_add_ps(sum, _mm256_shuffle_ps(low, high, 0xdd)), _mm256_shuffle_ps(low, high, 0x88));
 }
 
-inline __m256 in_order(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)); }
+inline __m256 restore_order(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)); }
 
-// Turns scores of a block into what its values are multiplied by; gives the largest score and the sum of the weights.
+// Replace the scores of a block by the weights of its values; return the largest score and the sum of the weights.
 template <typename Block>
-inline void wide_weights(const Block& block, float* scores, int low, int high, float* top, float* sum) {
-    constexpr int kVectors = kBlockKeys / kHalf;
-    __m256 x[kVectors], seen[kVectors], most = _mm256_set1_ps(kNothing);
+inline void softmax_scores(const Block& block, float* scores, int low, int high, float* max_score, float* weight_sum) {
+    constexpr int kVectors = kBlockKeys / kVector;
+    __m256 x[kVectors], visible[kVectors], max = _mm256_set1_ps(kMinScore);
 #pragma GCC unroll 8
     for (int i = 0; i < kVectors; ++i) {
-        const __m256i key = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(kHalf * i));
-        seen[i] = _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(low), key),
-                                                          _mm256_cmpgt_epi32(_mm256_set1_epi32(high), key)));
-        x[i] = scaled_score(block, kHalf * i, _mm256_load_ps(scores + kHalf * i));
-        most = _mm256_max_ps(_mm256_blendv_ps(most, x[i], seen[i]), most);
+        const __m256i key = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(kVector * i));
+        visible[i] = _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(low), key),
+                                                             _mm256_cmpgt_epi32(_mm256_set1_epi32(high), key)));
+        x[i] = scaled_score(block, kVector * i, _mm256_load_ps(scores + kVector * i));
+        max = _mm256_max_ps(_mm256_blendv_ps(max, x[i], visible[i]), max);
     }
-    *top = largest_lane(most);
+    *max_score = largest_lane(max);
 #pragma GCC unroll 8
     for (int i = 0; i < kVectors; ++i) {
-        const __m256 below = _mm256_sub_ps(x[i], _mm256_set1_ps(*top)), least = _mm256_set1_ps(kLeastPower);
-        const __m256 within = _mm256_max_ps(_mm256_min_ps(below, _mm256_setzero_ps()), least);
-        const __m256 kept = _mm256_and_ps(seen[i], _mm256_cmp_ps(below, least, _CMP_GE_OQ));
-        x[i] = _mm256_and_ps(kept, round_to_bfloat(coarse_exp2_wide(within)));
-        _mm256_store_ps(scores + kHalf * i, scaled_weight(block, kHalf * i, x[i]));
+        const __m256 below = _mm256_sub_ps(x[i], _mm256_set1_ps(*max_score)), min = _mm256_set1_ps(kMinExponent);
+        const __m256 clamped = _mm256_max_ps(_mm256_min_ps(below, _mm256_setzero_ps()), min);
+        const __m256 nonzero = _mm256_and_ps(visible[i], _mm256_cmp_ps(below, min, _CMP_GE_OQ));
+        x[i] = _mm256_and_ps(nonzero, round_to_bfloat16(simd_coarse_exp2(clamped)));
+        _mm256_store_ps(scores + kVector * i, scaled_weight(block, kVector * i, x[i]));
     }
-    const __m256 none = _mm256_setzero_ps();
-    *sum = add_lanes(in_order(add_neighbours(add_neighbours(none, x[0], x[1]), x[4], x[5])),
-                     in_order(add_neighbours(add_neighbours(none, x[2], x[3]), x[6], x[7])));
+    const __m256 zero = _mm256_setzero_ps();
+    *weight_sum = add_lanes(restore_order(add_pair_sums(add_pair_sums(zero, x[0], x[1]), x[4], x[5])),
+                            restore_order(add_pair_sums(add_pair_sums(zero, x[2], x[3]), x[6], x[7])));
 }
 
-// What a query keeps of its sum so far, and takes of the new block.
-struct Shares {
-    alignas(2 * kMostQueries * sizeof(float)) float old_ones[kMostQueries];
-    float new_ones[kMostQueries];
+// Factors by which each query scales its sum so far (`old`) and the new block (`part`).
+struct MergeFactors {
+    alignas(2 * kMaxQueries * sizeof(float)) float old[kMaxQueries];
+    float part[kMaxQueries];
 };
-static_assert(sizeof(Shares) == kHalf * sizeof(float));  // one vector
+static_assert(sizeof(MergeFactors) == kVector * sizeof(float));  // filled by one store
 
+// Update the running maximum and weight sum of each query by those of a block.
 template <int Q>
-inline Shares add_weights(const float* tops, const float* sums, float* largest, float* weight) {
-    alignas(32) float below[kHalf] = {};
+inline MergeFactors update_softmax(const float* block_max, const float* block_sums, float* max_score,
+                                   float* weight_sum) {
+    alignas(32) float below[kVector] = {};
     for (int i = 0; i < Q; ++i) {
-        const float top = larger(largest[i], tops[i]);
-        below[i] = largest[i] - top;
-        below[kMostQueries + i] = tops[i] - top;
-        largest[i] = top;
+        const float max = larger(max_score[i], block_max[i]);
+        below[i] = max_score[i] - max;
+        below[kMaxQueries + i] = block_max[i] - max;
+        max_score[i] = max;
     }
-    Shares shares;
-    _mm256_store_ps(shares.old_ones, exp2_wide(_mm256_load_ps(below)));
-    for (int i = 0; i < Q; ++i) weight[i] = __builtin_fmaf(weight[i], shares.old_ones[i], sums[i] * shares.new_ones[i]);
-    return shares;
+    MergeFactors factors;
+    _mm256_store_ps(factors.old, simd_exp2(_mm256_load_ps(below)));
+    for (int i = 0; i < Q; ++i)
+        weight_sum[i] = __builtin_fmaf(weight_sum[i], factors.old[i], block_sums[i] * factors.part[i]);
+    return factors;
 }
 
-template <int Q, Store S, bool Ahead, typename Number>
-inline void weigh_columns(const float* p, int keys, const Number* values, int width, const Shares& shares, float* out) {
+template <int Q, Store S, bool Prefetch, typename Element>
+inline void weigh_columns(const float* p, int keys, const Element* values, int width, const MergeFactors& factors,
+                          float* out) {
     __m256 c[Q][2];
-    product<Q, Ahead>(p, kBlockKeys, values, 2 * width, keys, c);
+    matmul<Q, Prefetch>(p, kBlockKeys, values, 2 * width, keys, c);
     for (int q = 0; q < Q; ++q, out += width) {
         for (int w = 0; w < 2; ++w) {
             __m256 value = c[q][w];
             if constexpr (S == Store::Add) {
-                value = _mm256_fmadd_ps(_mm256_loadu_ps(out + w * kHalf), _mm256_set1_ps(shares.old_ones[q]),
-                                        _mm256_mul_ps(value, _mm256_set1_ps(shares.new_ones[q])));
+                value = _mm256_fmadd_ps(_mm256_loadu_ps(out + w * kVector), _mm256_set1_ps(factors.old[q]),
+                                        _mm256_mul_ps(value, _mm256_set1_ps(factors.part[q])));
             }
-            _mm256_storeu_ps(out + w * kHalf, value);
+            _mm256_storeu_ps(out + w * kVector, value);
         }
     }
 }
 
-template <int Q, bool Ahead, typename Number>
-inline void score_keys(const float* q, const Number* keys, int head_dim, float* scores) {
+template <int Q, bool Prefetch, typename Element>
+inline void score_keys(const float* q, const Element* keys, int head_dim, float* scores) {
     __m256 c[Q][2];
-    product<Q, Ahead>(q, head_dim, keys, 2 * kBlockKeys, head_dim, c);
+    matmul<Q, Prefetch>(q, head_dim, keys, 2 * kBlockKeys, head_dim, c);
     for (int i = 0; i < Q; ++i, scores += kBlockKeys) {
         _mm256_store_ps(scores, c[i][0]);
-        _mm256_store_ps(scores + kHalf, c[i][1]);
+        _mm256_store_ps(scores + kVector, c[i][1]);
     }
 }
 
 template <int Q, Store S, typename Block>
-void attend_some(const uint16_t* q, int ldq, const Block& block, int head_dim, const int* low, const int* high,
-                 float* largest, float* weight, float* values) {
-    float factors[Q * kMostHeadDim];
+void attend_fixed(const uint16_t* q, int ldq, const Block& block, int head_dim, const int* low, const int* high,
+                  float* max_score, float* weight_sum, float* values) {
+    float queries[Q * kMaxHeadDim];
     alignas(32) float p[Q][kBlockKeys];
-    float tops[Q], sums[Q];
-    int keys = 0;  // that any of the queries sees; values past them have weights of zero, which change no sum
+    float block_max[Q], block_sums[Q];
+    int keys = 0;  // visible to any query; values past them have weight zero, which changes no sum
     for (int i = 0; i < Q; ++i) {
         keys = high[i] > keys ? high[i] : keys;
-        for (int d = 0; d < head_dim; ++d) factors[i * head_dim + d] = float_of_bfloat(q[i * ldq + d]);
+        for (int d = 0; d < head_dim; ++d) queries[i * head_dim + d] = bfloat16_to_float(q[i * ldq + d]);
     }
-    score_keys<Q, true>(factors, block.keys, head_dim, p[0]);
+    score_keys<Q, true>(queries, block.keys, head_dim, p[0]);
     for (int key = kColumns; key < kBlockKeys; key += kColumns) {
         if (key < keys) {
-            score_keys<Q, false>(factors, block.keys + 2 * key, head_dim, p[0] + key);
+            score_keys<Q, false>(queries, block.keys + 2 * key, head_dim, p[0] + key);
         } else {
             for (int i = 0; i < Q; ++i) memset(p[i] + key, 0, sizeof(float) * kColumns);
         }
     }
-    for (int i = 0; i < Q; ++i) wide_weights(block, p[i], low[i], high[i], tops + i, sums + i);
-    Shares shares;
+    for (int i = 0; i < Q; ++i) softmax_scores(block, p[i], low[i], high[i], block_max + i, block_sums + i);
+    MergeFactors factors;
     if constexpr (S == Store::Add) {
-        shares = add_weights<Q>(tops, sums, largest, weight);
+        factors = update_softmax<Q>(block_max, block_sums, max_score, weight_sum);
     } else {
-        for (int i = 0; i < Q; ++i) largest[i] = tops[i], weight[i] = sums[i];
+        for (int i = 0; i < Q; ++i) max_score[i] = block_max[i], weight_sum[i] = block_sums[i];
     }
     const int width = padded(head_dim);
-    weigh_columns<Q, S, true>(p[0], keys, block.values, width, shares, values);
+    weigh_columns<Q, S, true>(p[0], keys, block.values, width, factors, values);
     for (int d = kColumns; d < width; d += kColumns) {
-        weigh_columns<Q, S, false>(p[0], keys, block.values + 2 * d, width, shares, values + d);
+        weigh_columns<Q, S, false>(p[0], keys, block.values + 2 * d, width, factors, values + d);
     }
 }
 
 template <Store S, typename Block>
-constexpr AttendSome<Block> kAttendSome[] = {nullptr, attend_some<1, S, Block>, attend_some<2, S, Block>,
-                                             attend_some<3, S, Block>, attend_some<kMostQueries, S, Block>};
+constexpr AttendFixed<Block> kAttendFixed[] = {nullptr, attend_fixed<1, S, Block>, attend_fixed<2, S, Block>,
+                                               attend_fixed<3, S, Block>, attend_fixed<kMaxQueries, S, Block>};
 
 template <typename Block>
 inline EMPU_ATTEND(attend_block, Block) {
-    attend_in_turn(store == Store::Set ? kAttendSome<Store::Set, Block> : kAttendSome<Store::Add, Block>, kMostQueries,
-                   q, ldq, queries, block, head_dim, low, high, out);
+    attend_in_batches(store == Store::Set ? kAttendFixed<Store::Set, Block> : kAttendFixed<Store::Add, Block>,
+                      kMaxQueries, q, ldq, queries, block, head_dim, low, high, out);
 }
 
 }  // namespace
 
-EMPU_ATTEND(avx2_attend, CacheBlock) { attend_block(q, ldq, queries, block, head_dim, low, high, out, store); }
-EMPU_ATTEND(avx2_attend_small, SmallBlock) { attend_block(q, ldq, queries, block, head_dim, low, high, out, store); }
+EMPU_ATTEND(avx2_attend, CacheBlockBf16) { attend_block(q, ldq, queries, block, head_dim, low, high, out, store); }
+EMPU_ATTEND(avx2_attend_int8, CacheBlockInt8) { attend_block(q, ldq, queries, block, head_dim, low, high, out, store); }
 
 }  // namespace empu

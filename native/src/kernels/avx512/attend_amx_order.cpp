@@ -1,3 +1,3 @@
-// The same source with the sums in the order of AMX, for the few queries that tile registers would be too large for.
-#define EMPU_PAIRED 1
+// attend.cpp with sums in the order of AMX, for so few queries that tile registers would be too large.
+#define EMPU_AMX_ORDER 1
 #include "kernels/avx512/attend.cpp"

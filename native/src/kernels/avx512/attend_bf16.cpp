@@ -1,3 +1,3 @@
-// The same source with the products of AVX512-BF16.
+// attend.cpp with the products of AVX512-BF16.
 #define EMPU_BF16 1
 #include "kernels/avx512/attend.cpp"

@@ -4,15 +4,29 @@ namespace empu {
 
 namespace {
 
-constexpr Ops table(const char* name, decltype(Ops::attend) attend, bool paired) {
-    return {name,   rms_norm, quantise, multiply, multiply_gated, gate,         rotate, to_bfloat,
-            attend, merge,    finish,   products, to_small,       attend_small, powers, &kScalarTuneOps,
-            paired};
+constexpr Ops table(const char* name, decltype(Ops::attend) attend, bool amx_order) {
+    return {name,
+            rms_norm,
+            quantise,
+            matmul,
+            matmul_swiglu,
+            swiglu,
+            rotate,
+            to_bfloat16,
+            attend,
+            merge,
+            normalise,
+            int8_products,
+            to_int8,
+            attend_int8,
+            softmax_numerators,
+            &kScalarTuneOps,
+            amx_order};
 }
 
 }  // namespace
 
 const Ops kScalarOps = table("scalar", attend, false);
-const Ops kScalarPairedOps = table("scalar-paired", paired_attend, true);
+const Ops kScalarAmxOrderOps = table("scalar-paired", amx_order_attend, true);
 
 }  // namespace empu
