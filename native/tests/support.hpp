@@ -2,7 +2,10 @@
 #pragma once
 
 #include <random>
+#include <stdexcept>
+#include <string>
 
+#include "error.hpp"
 #include "model/engine.hpp"
 
 namespace empu {

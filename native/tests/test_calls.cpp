@@ -131,8 +131,9 @@ class CallTest {
         const int rows_argument = is_valid ? rows : random_number(rows),
                   cols_argument = is_valid ? config.dim : random_number(config.dim);
         const WeightFormat formats[] = {WeightFormat::Float32, WeightFormat::Q4, WeightFormat::Q4Symmetric,
-                                      WeightFormat::Q8};
-        succeeds([&] { other_model_->allocate(name, formats[random_int(random_, 0, 3)], rows_argument, cols_argument); });
+                                        WeightFormat::Q8};
+        succeeds(
+            [&] { other_model_->allocate(name, formats[random_int(random_, 0, 3)], rows_argument, cols_argument); });
         const std::string type = types[random_int(random_, 0, 5)];
         std::vector<uint8_t> bytes(size_t(random_int(random_, 0, 2000)));
         if (type == "F32" && one_in(random_, 2)) bytes.resize(size_t(rows) * size_t(config.dim) * 4);

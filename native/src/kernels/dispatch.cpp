@@ -1,4 +1,7 @@
 // Chooses the kernel table for this processor.
+#include <string>
+
+#include "error.hpp"
 #include "kernels/ops.hpp"
 
 #if defined(EMPU_X86)

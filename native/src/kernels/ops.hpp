@@ -23,12 +23,16 @@
 // i + 4, i + 2, i + 1.
 #pragma once
 
+#include <string_view>
+
+#include "kernels/layout.hpp"
 #include "kernels/tune_ops.hpp"
-#include "model/matrix.hpp"
 
 namespace empu {
 
 inline constexpr int kTileScaleFloats = 2 * kLanes;
+inline constexpr int kBlockKeys = 64;  // positions in one block of the KV cache
+inline constexpr int kMaxHeadDim = 1024;
 
 // Activations of some tokens, as floats and quantised to int8. Row t of `floats` has `stride` elements; those past
 // `cols` are padding. Each group of 32 columns has a scale, the integer sum of its quantised values, and that sum times
@@ -58,7 +62,7 @@ enum class Store { Set, Add };
 
 // Tiles [begin, end) of a matrix. The output is (tokens, ld), with the rows of tile i at columns 16 * i.
 struct TileRange {
-    const Matrix* matrix;
+    const PackedMatrix* matrix;
     int begin;
     int end;
 };
@@ -104,7 +108,7 @@ struct Ops {
     void (*matmul)(const TileRange& tiles, const Activations& activations, int tokens, float* out, size_t ld,
                    Store store);
     // out = silu(gate x) * (up x); both matrices have one format and shape, and the activations no half groups.
-    void (*matmul_swiglu)(const TileRange& gate, const Matrix& up, const Activations& activations, int tokens,
+    void (*matmul_swiglu)(const TileRange& gate, const PackedMatrix& up, const Activations& activations, int tokens,
                           float* out, size_t ld);
     // gate = silu(gate) * up, n a multiple of 16.
     void (*swiglu)(float* gate, const float* up, int n);

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <string>
 
+#include "error.hpp"
 #include "model/batch.hpp"
 #include "model/forward_pass.hpp"
 #include "model/workspace.hpp"

@@ -1,6 +1,10 @@
 #include "model/kv_cache.hpp"
 
 #include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "error.hpp"
 
 namespace empu {
 

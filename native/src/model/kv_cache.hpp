@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/ops.hpp"
+#include "model/memory.hpp"
 
 namespace empu {
 

@@ -1,6 +1,9 @@
 #include "model/lora_adapter.hpp"
 
 #include <algorithm>
+#include <string>
+
+#include "error.hpp"
 
 namespace empu {
 

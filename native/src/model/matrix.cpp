@@ -2,8 +2,11 @@
 #include "model/matrix.hpp"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <string>
 
+#include "error.hpp"
 #include "kernels/float16.hpp"
 
 namespace empu {
@@ -188,18 +191,21 @@ size_t matrix_bytes(WeightFormat format, int rows, int cols) { return empty_matr
 Matrix make_matrix(WeightFormat format, int rows, int cols) {
     Matrix matrix = empty_matrix(format, rows, cols);
     matrix.memory = Memory(matrix.bytes());
+    matrix.data = matrix.memory.bytes();
     return matrix;
 }
 
 Matrix make_matrix(WeightFormat format, int rows, int cols, Arena& arena) {
     Matrix matrix = empty_matrix(format, rows, cols);
     matrix.memory = arena.allocate(matrix.bytes());
+    matrix.data = matrix.memory.bytes();
     return matrix;
 }
 
 Matrix map_matrix(WeightFormat format, int rows, int cols, const Memory& memory, size_t offset) {
     Matrix matrix = empty_matrix(format, rows, cols);
     matrix.memory = memory.slice(offset, matrix.bytes());
+    matrix.data = matrix.memory.bytes();
     return matrix;
 }
 

@@ -1,9 +1,11 @@
-// Aligned memory, mapped files and the arena.
+#include "model/memory.hpp"
+
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
-#include "common.hpp"
+#include "error.hpp"
 #if defined(__unix__) || defined(__APPLE__)
 #include <sys/mman.h>
 #include <sys/stat.h>

@@ -1,5 +1,10 @@
 #include "model/model.hpp"
 
+#include <cstring>
+
+#include "error.hpp"
+#include "kernels/ops.hpp"
+
 namespace empu {
 
 void ModelConfig::check() const {

@@ -1,8 +1,11 @@
 #include "model/roofline.hpp"
 
+#include <atomic>
 #include <chrono>
+#include <cstring>
 
-#include "common.hpp"
+#include "error.hpp"
+#include "model/memory.hpp"
 #include "model/thread_pool.hpp"
 
 namespace empu {

@@ -6,6 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "error.hpp"
+
 namespace empu {
 
 namespace {

@@ -1,8 +1,9 @@
 #include "model/thread_pool.hpp"
 
+#include <string>
 #include <system_error>
 
-#include "common.hpp"
+#include "error.hpp"
 
 namespace empu {
 

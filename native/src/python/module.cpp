@@ -7,6 +7,7 @@
 
 #include <new>
 
+#include "error.hpp"
 #include "model/engine.hpp"
 #include "model/roofline.hpp"
 #include "model/sampling.hpp"

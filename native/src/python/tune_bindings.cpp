@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "error.hpp"
 #include "tune/lora_transformer.hpp"
 
 namespace nb = nanobind;

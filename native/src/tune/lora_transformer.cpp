@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "error.hpp"
 #include "tune/layer_pass.hpp"
 
 namespace empu {

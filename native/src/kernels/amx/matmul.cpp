@@ -252,8 +252,8 @@ void matmul_format(const TileRange& tiles, const Activations& activations, int f
 }
 
 template <WeightFormat F>
-void matmul_swiglu_format(const TileRange& gate, const Matrix& up, const Activations& activations, int first, int count,
-                          float* out, size_t ld) {
+void matmul_swiglu_format(const TileRange& gate, const PackedMatrix& up, const Activations& activations, int first,
+                          int count, float* out, size_t ld) {
     const TileConfigScope in_use(config_for(kGroupSize));
     Sums sums;
     for (int tile = gate.begin; tile < gate.end; ++tile) {
@@ -264,7 +264,7 @@ void matmul_swiglu_format(const TileRange& gate, const Matrix& up, const Activat
 }
 
 // Return how many of the first tokens to multiply with AMX.
-int tokens_for_amx(const Activations& activations, const Matrix& matrix, int tokens) {
+int tokens_for_amx(const Activations& activations, const PackedMatrix& matrix, int tokens) {
     if (!activations.tile_scales || matrix.format == WeightFormat::Float32 || tokens < kMinTokens) return 0;
     const int left = tokens % kTokens;
     return left < kMinLastTokens ? tokens - left : tokens;
@@ -293,8 +293,8 @@ void amx_matmul(const TileRange& tiles, const Activations& activations, int toke
                           out + (size_t)amx_tokens * ld, ld, store);
 }
 
-void amx_matmul_swiglu(const TileRange& gate, const Matrix& up, const Activations& activations, int tokens, float* out,
-                       size_t ld) {
+void amx_matmul_swiglu(const TileRange& gate, const PackedMatrix& up, const Activations& activations, int tokens,
+                       float* out, size_t ld) {
     const int amx_tokens = tokens_for_amx(activations, *gate.matrix, tokens);
     const WeightFormat format = gate.matrix->format;
     const auto matmul = format == WeightFormat::Q4            ? matmul_swiglu_format<WeightFormat::Q4>

@@ -9,8 +9,8 @@ namespace empu {
 bool amx_available();
 
 void amx_matmul(const TileRange& tiles, const Activations& activations, int tokens, float* out, size_t ld, Store store);
-void amx_matmul_swiglu(const TileRange& gate, const Matrix& up, const Activations& activations, int tokens, float* out,
-                       size_t ld);
+void amx_matmul_swiglu(const TileRange& gate, const PackedMatrix& up, const Activations& activations, int tokens,
+                       float* out, size_t ld);
 int64_t amx_int8_products(int rounds, int32_t& sum);
 
 }  // namespace empu

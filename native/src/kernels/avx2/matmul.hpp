@@ -248,7 +248,7 @@ inline void add_float32(const uint8_t* tile, const Activations& activations, int
 
 // The products of one tile with `T` tokens.
 template <WeightFormat F, bool HalfGroups, int T>
-inline void simd_matmul_tile(const Matrix& matrix, int tile, const Activations& activations, int token,
+inline void simd_matmul_tile(const PackedMatrix& matrix, int tile, const Activations& activations, int token,
                              float (&out)[T][kLanes]) {
     Sums<T> sums;
     clear(sums);
@@ -272,8 +272,8 @@ struct Output {
 };
 
 template <WeightFormat F, bool HalfGroups, int T>
-__attribute__((noinline)) void store_tile(const Matrix& matrix, const Matrix&, int tile, const Activations& activations,
-                                          int token, const Output& output) {
+__attribute__((noinline)) void store_tile(const PackedMatrix& matrix, const PackedMatrix&, int tile,
+                                          const Activations& activations, int token, const Output& output) {
     float sums[T][kLanes];
     simd_matmul_tile<F, HalfGroups, T>(matrix, tile, activations, token, sums);
     for (int t = 0; t < T; ++t) {
@@ -283,7 +283,7 @@ __attribute__((noinline)) void store_tile(const Matrix& matrix, const Matrix&, i
 }
 
 template <WeightFormat F, bool HalfGroups, int T>
-__attribute__((noinline)) void store_swiglu_tile(const Matrix& matrix, const Matrix& up, int tile,
+__attribute__((noinline)) void store_swiglu_tile(const PackedMatrix& matrix, const PackedMatrix& up, int tile,
                                                  const Activations& activations, int token, const Output& output) {
     float gates[T][kLanes], ups[T][kLanes];
     simd_matmul_tile<F, HalfGroups, T>(matrix, tile, activations, token, gates);
@@ -294,8 +294,8 @@ __attribute__((noinline)) void store_swiglu_tile(const Matrix& matrix, const Mat
     }
 }
 
-using TileKernel = void (*)(const Matrix& matrix, const Matrix& up, int tile, const Activations& activations, int token,
-                            const Output& output);
+using TileKernel = void (*)(const PackedMatrix& matrix, const PackedMatrix& up, int tile,
+                            const Activations& activations, int token, const Output& output);
 
 template <WeightFormat F, bool HalfGroups>
 constexpr TileKernel kStoreTile[] = {store_tile<F, HalfGroups, 1>, store_tile<F, HalfGroups, 2>,
@@ -304,8 +304,8 @@ template <WeightFormat F>
 constexpr TileKernel kStoreSwigluTile[] = {store_swiglu_tile<F, false, 1>, store_swiglu_tile<F, false, 2>,
                                            store_swiglu_tile<F, false, 3>, store_swiglu_tile<F, false, 4>};
 
-void run_tiles(const TileKernel* kernels, const TileRange& tiles, const Matrix& up, const Activations& activations,
-               int tokens, const Output& output) {
+void run_tiles(const TileKernel* kernels, const TileRange& tiles, const PackedMatrix& up,
+               const Activations& activations, int tokens, const Output& output) {
     for (int tile = tiles.begin; tile < tiles.end; ++tile) {
         for (int token = 0; token < tokens;) {
             const int count = tokens - token < kMaxTokens ? tokens - token : kMaxTokens;
@@ -337,7 +337,7 @@ void simd_matmul(const TileRange& tiles, const Activations& activations, int tok
     }
 }
 
-void simd_matmul_swiglu(const TileRange& tiles, const Matrix& up, const Activations& activations, int tokens,
+void simd_matmul_swiglu(const TileRange& tiles, const PackedMatrix& up, const Activations& activations, int tokens,
                         float* out, size_t ld) {
     const auto run = [&](const TileKernel* kernels) {
         run_tiles(kernels, tiles, up, activations, tokens, {out, ld, Store::Set});

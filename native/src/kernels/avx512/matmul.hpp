@@ -374,8 +374,8 @@ void sweep_tokens(const TileKernel* kernels, const uint8_t* const* tiles, size_t
 template <WeightFormat F, bool HalfGroups>
 void matmul_range(const TileRange& tiles, const Activations& activations, int tokens, float* out, size_t ld,
                   Store store) {
-    const Matrix& matrix = *tiles.matrix;
-    const uint8_t* start = matrix.memory.bytes();
+    const PackedMatrix& matrix = *tiles.matrix;
+    const uint8_t* start = matrix.data;
     for (int tile = tiles.begin; tile < tiles.end;) {
         const uint8_t* pair[2] = {start + matrix.tile_bytes * (size_t)tile,
                                   start + matrix.tile_bytes * (size_t)(tile + 1)};
@@ -409,8 +409,8 @@ void simd_matmul(const TileRange& tiles, const Activations& activations, int tok
     }
 }
 
-void simd_matmul_swiglu(const TileRange& gate, const Matrix& up, const Activations& activations, int tokens, float* out,
-                        size_t ld) {
+void simd_matmul_swiglu(const TileRange& gate, const PackedMatrix& up, const Activations& activations, int tokens,
+                        float* out, size_t ld) {
     const WeightFormat format = gate.matrix->format;
     const TileKernel* kernels = format == WeightFormat::Q4            ? kStoreSwigluTiles<WeightFormat::Q4>
                                 : format == WeightFormat::Q4Symmetric ? kStoreSwigluTiles<WeightFormat::Q4Symmetric>
@@ -418,7 +418,7 @@ void simd_matmul_swiglu(const TileRange& gate, const Matrix& up, const Activatio
                                                                       : kStoreSwigluTiles<WeightFormat::Float32>;
     for (int tile = gate.begin; tile < gate.end; ++tile) {
         const size_t offset = gate.matrix->tile_bytes * (size_t)tile;
-        const uint8_t* pair[2] = {gate.matrix->memory.bytes() + offset, up.memory.bytes() + offset};
+        const uint8_t* pair[2] = {gate.matrix->data + offset, up.data + offset};
         const size_t next = tile + 1 < gate.matrix->tiles ? gate.matrix->tile_bytes : 0;
         sweep_tokens(kernels, pair, next, activations, tokens, {out + (size_t)tile * kLanes, ld, Store::Set});
     }

@@ -165,7 +165,7 @@ void half_tile_float32(const uint8_t* tile, int half, const Activations& activat
 
 // The products of one tile with `T` tokens: (T, 16).
 template <int T>
-void simd_matmul_tile(const Matrix& matrix, const uint8_t* tile, const Activations& activations, int token,
+void simd_matmul_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activations& activations, int token,
                       float (&out)[T][kLanes]) {
     for (int half = 0; half < 2; ++half) {
         float32x4_t sums[T][kRegisters];
@@ -187,10 +187,10 @@ void simd_matmul_tile(const Matrix& matrix, const uint8_t* tile, const Activatio
 constexpr int kMaxTokens = 4;
 
 template <int T>
-void store_tile(const Matrix& matrix, int tile, const Activations& activations, int token, float* out, size_t ld,
+void store_tile(const PackedMatrix& matrix, int tile, const Activations& activations, int token, float* out, size_t ld,
                 Store store) {
     float sums[T][kLanes];
-    simd_matmul_tile<T>(matrix, matrix.memory.bytes() + matrix.tile_bytes * (size_t)tile, activations, token, sums);
+    simd_matmul_tile<T>(matrix, matrix.data + matrix.tile_bytes * (size_t)tile, activations, token, sums);
     for (int t = 0; t < T; ++t) {
         float* output = out + (size_t)(token + t) * ld + (size_t)tile * kLanes;
         for (int l = 0; l < kLanes; ++l) output[l] = store == Store::Add ? output[l] + sums[t][l] : sums[t][l];
@@ -209,19 +209,19 @@ void simd_matmul(const TileRange& tiles, const Activations& activations, int tok
 }
 
 template <int T>
-void store_swiglu_tile(const Matrix& matrix, const Matrix& up, int tile, const Activations& activations, int token,
-                       float* out, size_t ld) {
+void store_swiglu_tile(const PackedMatrix& matrix, const PackedMatrix& up, int tile, const Activations& activations,
+                       int token, float* out, size_t ld) {
     const size_t offset = matrix.tile_bytes * (size_t)tile;
     float gates[T][kLanes], ups[T][kLanes];
-    simd_matmul_tile<T>(matrix, matrix.memory.bytes() + offset, activations, token, gates);
-    simd_matmul_tile<T>(up, up.memory.bytes() + offset, activations, token, ups);
+    simd_matmul_tile<T>(matrix, matrix.data + offset, activations, token, gates);
+    simd_matmul_tile<T>(up, up.data + offset, activations, token, ups);
     for (int t = 0; t < T; ++t) {
         swiglu(gates[t], ups[t], kLanes);
         memcpy(out + (size_t)(token + t) * ld + (size_t)tile * kLanes, gates[t], sizeof gates[t]);
     }
 }
 
-void simd_matmul_swiglu(const TileRange& tiles, const Matrix& up, const Activations& activations, int tokens,
+void simd_matmul_swiglu(const TileRange& tiles, const PackedMatrix& up, const Activations& activations, int tokens,
                         float* out, size_t ld) {
     for (int tile = tiles.begin; tile < tiles.end; ++tile) {
         int token = 0;

@@ -128,7 +128,8 @@ void matmul_tile_pairs(const uint8_t* tile, const Activations& activations, int 
     }
 }
 
-void matmul_tile(const Matrix& matrix, const uint8_t* tile, const Activations& activations, int token, float* acc) {
+void matmul_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activations& activations, int token,
+                 float* acc) {
     for (int l = 0; l < kLanes; ++l) acc[l] = 0;
     switch (matrix.format) {
         case WeightFormat::Q4:
@@ -143,9 +144,9 @@ void matmul_tile(const Matrix& matrix, const uint8_t* tile, const Activations& a
 }
 
 void matmul(const TileRange& tiles, const Activations& activations, int tokens, float* out, size_t ld, Store store) {
-    const Matrix& matrix = *tiles.matrix;
+    const PackedMatrix& matrix = *tiles.matrix;
     for (int tile = tiles.begin; tile < tiles.end; ++tile) {
-        const uint8_t* weights = matrix.memory.bytes() + matrix.tile_bytes * (size_t)tile;
+        const uint8_t* weights = matrix.data + matrix.tile_bytes * (size_t)tile;
         for (int token = 0; token < tokens; ++token) {
             float acc[kLanes];
             matmul_tile(matrix, weights, activations, token, acc);
@@ -159,15 +160,15 @@ void swiglu(float* gate, const float* up, int n) {
     for (int i = 0; i < n; ++i) gate[i] = silu(gate[i]) * up[i];
 }
 
-void matmul_swiglu(const TileRange& tiles, const Matrix& up, const Activations& activations, int tokens, float* out,
-                   size_t ld) {
-    const Matrix& gate = *tiles.matrix;
+void matmul_swiglu(const TileRange& tiles, const PackedMatrix& up, const Activations& activations, int tokens,
+                   float* out, size_t ld) {
+    const PackedMatrix& gate = *tiles.matrix;
     for (int tile = tiles.begin; tile < tiles.end; ++tile) {
         const size_t offset = gate.tile_bytes * (size_t)tile;
         for (int token = 0; token < tokens; ++token) {
             float gates[kLanes], ups[kLanes];
-            matmul_tile(gate, gate.memory.bytes() + offset, activations, token, gates);
-            matmul_tile(up, up.memory.bytes() + offset, activations, token, ups);
+            matmul_tile(gate, gate.data + offset, activations, token, gates);
+            matmul_tile(up, up.data + offset, activations, token, ups);
             swiglu(gates, ups, kLanes);
             memcpy(out + (size_t)token * ld + (size_t)tile * kLanes, gates, sizeof gates);
         }

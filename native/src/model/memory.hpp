@@ -1,36 +1,11 @@
-// What every file of the engine shares: sizes of the layout, error types, aligned memory.
+// Aligned memory, mapped files and an arena.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
-#include <stdexcept>
-#include <string>
 
 namespace empu {
-
-inline constexpr int kLanes = 16;      // rows of a weight tile; elements of one SIMD step
-inline constexpr int kGroupSize = 32;  // neighbouring columns that share a scale
-inline constexpr int kBlockKeys = 64;  // positions in one block of the KV cache
-inline constexpr int kMaxHeadDim = 1024;
-
-inline constexpr int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
-
-// A message for the user; the Python side turns it into an EmpuError.
-struct Error : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-
-// Weights are infinite or NaN.
-struct NotFiniteError : Error {
-    using Error::Error;
-};
-
-// The KV cache has no space for another sequence now, but may have later.
-struct CacheFullError : Error {
-    using Error::Error;
-};
 
 // Zeroed memory, aligned to a cache line, or a mapped file. Large pieces ask the system for huge pages, without which
 // reading many megabytes is slowed by TLB misses. Slices keep the whole alive. The constructor throws std::bad_alloc.
