@@ -34,8 +34,8 @@ LoraAdapter::LoraAdapter(std::shared_ptr<const Model> model)
 void LoraAdapter::add(const std::string& name, int rank, const float* a, size_t a_count, const float* b,
                       size_t b_count) {
     if (rank < 1 || rank > kMaxRank) {
-        throw Error("The adapter has rank " + std::to_string(rank) + "; expected 1 to " + std::to_string(kMaxRank) +
-                    ".");
+        throw Error("The adapter has rank " + std::to_string(rank) + "; expected at least 1 and at most " +
+                    std::to_string(kMaxRank) + ".");
     }
     for (size_t layer = 0; layer < layers_.size(); ++layer) {
         const std::string prefix = "layers." + std::to_string(layer) + ".";
@@ -43,7 +43,7 @@ void LoraAdapter::add(const std::string& name, int rank, const float* a, size_t 
             if (name != prefix + kTensorNames[projection]) continue;
             const Matrix& base = matrix_of(model_->layers[layer], Projection(projection));
             if (a_count != size_t(rank) * size_t(base.cols) || b_count != size_t(base.rows) * size_t(rank)) {
-                throw Error("The adapter of " + name + " has another shape than its matrix.");
+                throw Error("The adapter of " + name + " does not fit the shape of its matrix.");
             }
             const WeightFormat format = base.format == WeightFormat::Float32 ? WeightFormat::Float32 : WeightFormat::Q8;
             const int padded_rank = format == WeightFormat::Float32 ? rank : round_up(rank, kGroupSize);
