@@ -24,12 +24,13 @@ constexpr int kMaxSingleThreadPasses = 64;  // before all threads are tried agai
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const Model> model, std::vector<float> frequencies, int threads, std::string_view ops,
-               size_t cache_limit, CacheFormat cache_format)
+               size_t max_cache_bytes, CacheFormat cache_format)
     : model_(std::move(model)),
       frequencies_(std::move(frequencies)),
       ops_(choose_ops(ops)),
       pool_(threads),
-      cache_(cache_format, model_->config.n_layers, model_->config.n_kv_heads, model_->config.head_dim, cache_limit) {
+      cache_(cache_format, model_->config.n_layers, model_->config.n_kv_heads, model_->config.head_dim,
+             max_cache_bytes) {
     model_->check_complete();
     if (frequencies_.size() != size_t(model_->config.head_dim / 2)) {
         throw Error("There must be one rotary frequency for each pair of elements of a head.");

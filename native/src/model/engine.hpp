@@ -32,7 +32,7 @@ class Engine {
   public:
     // `frequencies`: rotary frequency of each pair of a head, in radians per position. Throws Error.
     Engine(std::shared_ptr<const Model> model, std::vector<float> frequencies, int threads, std::string_view ops,
-           size_t cache_limit, CacheFormat cache_format = CacheFormat::Bfloat16);
+           size_t max_cache_bytes, CacheFormat cache_format = CacheFormat::Bfloat16);
     ~Engine();
 
     // Return the id of a new sequence. Throws Error if the adapter belongs to another model or the cache has no space.

@@ -72,11 +72,11 @@ void forward(Engine& engine, const std::vector<int64_t>& sequences, const std::v
 
 NB_MODULE(_native, module) {
     const auto error = nb::exception<Error>(module, "Error");
-    nb::exception<CacheFullError>(module, "NoRoomError", error);
+    nb::exception<CacheFullError>(module, "CacheFullError", error);
     nb::exception<NotFiniteError>(module, "NotFiniteError", error);
     nb::set_leak_warnings(false);  // objects may live until the process ends
 
-    nb::class_<Memory>(module, "FileMemory")
+    nb::class_<Memory>(module, "MappedFile")
         .def(
             "__init__",
             [](Memory* self, int descriptor) {
@@ -84,7 +84,7 @@ NB_MODULE(_native, module) {
                 new (self) Memory(Memory::map_file(descriptor));
             },
             "descriptor"_a)
-        .def_prop_ro("bytes", &Memory::size);
+        .def_prop_ro("size_bytes", &Memory::size);
 
     nb::class_<Model>(module, "Model")
         .def(
@@ -94,21 +94,21 @@ NB_MODULE(_native, module) {
                 new (self) Model(ModelConfig{n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, vocab_size,
                                              norm_eps, sliding_window, tie_embeddings});
             },
-            nb::kw_only(), "layers"_a, "dim"_a, "heads"_a, "kv_heads"_a, "head_dim"_a, "ffn_dim"_a, "vocabulary"_a,
-            "norm_eps"_a, "window"_a, "tied"_a)
+            nb::kw_only(), "n_layers"_a, "dim"_a, "n_heads"_a, "n_kv_heads"_a, "head_dim"_a, "ffn_dim"_a,
+            "vocab_size"_a, "norm_eps"_a, "sliding_window"_a, "tie_embeddings"_a)
         .def(
-            "make",
+            "allocate",
             [](Model& self, const std::string& name, const std::string& format, int rows, int cols) {
                 self.allocate(name, parse_weight_format(format), rows, cols);
             },
-            "name"_a, "kind"_a, "rows"_a, "cols"_a)
+            "name"_a, "format"_a, "rows"_a, "cols"_a)
         .def(
             "map",
             [](Model& self, const std::string& name, const std::string& format, int rows, int cols, const Memory& file,
                size_t offset) { self.map(name, parse_weight_format(format), rows, cols, file, offset); },
-            "name"_a, "kind"_a, "rows"_a, "cols"_a, "file"_a, "offset"_a)
+            "name"_a, "format"_a, "rows"_a, "cols"_a, "file"_a, "offset"_a)
         .def(
-            "packed",
+            "packed_bytes",
             [](const Model& self, const std::string& name) {
                 const Memory& memory = self.matrix(name).memory;
                 return Packed(memory.bytes(), {memory.size()}, nb::find(self));
@@ -120,7 +120,7 @@ NB_MODULE(_native, module) {
                 nb::gil_scoped_release release;
                 self.pack(name, first, count, type, data.data(), data.size());
             },
-            "name"_a, "first"_a, "count"_a, "type"_a, "data"_a)
+            "name"_a, "first_row"_a, "num_rows"_a, "type"_a, "data"_a)
         .def(
             "set_norm",
             [](Model& self, const std::string& name, const Floats& values) {
@@ -129,9 +129,9 @@ NB_MODULE(_native, module) {
             "name"_a, "values"_a)
         .def("weight_bytes", &Model::weight_bytes)
         .def("mapped_bytes", &Model::mapped_bytes)
-        .def("read_bytes", &Model::decode_bytes);
+        .def("decode_bytes", &Model::decode_bytes);
 
-    nb::class_<LoraAdapter>(module, "Adapter")
+    nb::class_<LoraAdapter>(module, "LoraAdapter")
         .def(
             "__init__",
             [](LoraAdapter* self, std::shared_ptr<Model> model) { new (self) LoraAdapter(std::move(model)); },
@@ -143,17 +143,19 @@ NB_MODULE(_native, module) {
                 self.add(name, rank, a.data(), a.size(), b.data(), b.size());
             },
             "name"_a, "rank"_a, "a"_a, "b"_a)
-        .def("bytes", &LoraAdapter::bytes);
+        .def("size_bytes", &LoraAdapter::bytes);
 
     nb::class_<Engine>(module, "Engine")
         .def(
             "__init__",
-            [](Engine* self, std::shared_ptr<Model> model, const Floats& frequencies, int threads,
-               const std::string& ops, const std::string& cache, size_t cache_limit) {
-                new (self) Engine(std::move(model), {frequencies.data(), frequencies.data() + frequencies.size()},
-                                  threads, ops, cache_limit, parse_cache_format(cache));
+            [](Engine* self, std::shared_ptr<Model> model, const Floats& rope_frequencies, int threads,
+               const std::string& instruction_set, const std::string& kv_cache, size_t max_cache_bytes) {
+                new (self) Engine(std::move(model),
+                                  {rope_frequencies.data(), rope_frequencies.data() + rope_frequencies.size()}, threads,
+                                  instruction_set, max_cache_bytes, parse_cache_format(kv_cache));
             },
-            nb::kw_only(), "model"_a, "frequencies"_a, "threads"_a, "ops"_a, "cache"_a, "cache_limit"_a)
+            nb::kw_only(), "model"_a, "rope_frequencies"_a, "threads"_a, "instruction_set"_a, "kv_cache"_a,
+            "max_cache_bytes"_a)
         .def(
             "allocate",
             [](Engine& self, int capacity, std::shared_ptr<LoraAdapter> adapter) {
@@ -171,23 +173,23 @@ NB_MODULE(_native, module) {
         .def(
             "truncate", [](Engine& self, int64_t id, int length) { self.cache().truncate(id, length); }, "sequence"_a,
             "length"_a)
-        .def("forward", &forward, "sequences"_a, "tokens"_a, "wants"_a, "logits"_a)
+        .def("forward", &forward, "sequences"_a, "tokens"_a, "logits_needed"_a, "logits"_a)
         .def_prop_ro("logit_stride", &Engine::logit_stride)
         .def_prop_ro("cache_block_bytes", [](Engine& self) { return self.cache().block_bytes(); })
         .def_prop_ro("threads", &Engine::threads)
-        .def_prop_ro("ops", [](const Engine& self) { return std::string(self.ops().name); });
+        .def_prop_ro("instruction_set", [](const Engine& self) { return std::string(self.ops().name); });
 
     bind_tune(module);
 
     module.attr("layout_version") = kLayoutVersion;
-    module.attr("most_threads") = ThreadPool::kMaxThreads;
+    module.attr("max_threads") = ThreadPool::kMaxThreads;
     module.def(
         "matrix_bytes",
         [](const std::string& format, int rows, int cols) {
             return matrix_bytes(parse_weight_format(format), rows, cols);
         },
-        "kind"_a, "rows"_a, "cols"_a);
-    module.def("available_ops", [] {
+        "format"_a, "rows"_a, "cols"_a);
+    module.def("available_instruction_sets", [] {
         const Ops* tables[8];
         const int count = available_ops(tables, 8);
         std::vector<std::string> names;
@@ -195,23 +197,25 @@ NB_MODULE(_native, module) {
         return names;
     });
     module.def(
-        "oracle_of", [](const std::string& ops) { return std::string(oracle_of(choose_ops(ops))); }, "ops"_a);
+        "reference_instruction_set",
+        [](const std::string& instruction_set) { return std::string(oracle_of(choose_ops(instruction_set))); },
+        "instruction_set"_a);
     module.def(
-        "draw",
+        "sample",
         [](const Floats& logits, float temperature, int top_k, float top_p, float min_p, double uniform,
-           const std::string& ops) {
+           const std::string& instruction_set) {
             const SamplingParams params = {temperature, top_k, top_p, min_p};
-            return sample(choose_ops(ops), {logits.data(), logits.size()}, params, uniform);
+            return sample(choose_ops(instruction_set), {logits.data(), logits.size()}, params, uniform);
         },
-        "logits"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "uniform"_a, "ops"_a = "");
+        "logits"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "uniform"_a, "instruction_set"_a = "");
     module.def(
-        "product_rate",
-        [](const std::string& ops, int threads, int rounds) {
+        "int8_throughput",
+        [](const std::string& instruction_set, int threads, int rounds) {
             nb::gil_scoped_release release;
-            return int8_throughput(choose_ops(ops), threads, rounds);
+            return int8_throughput(choose_ops(instruction_set), threads, rounds);
         },
-        "ops"_a, "threads"_a, "rounds"_a);
-    module.def("read_bandwidth", &memory_bandwidth, "bytes"_a, "threads"_a, "rounds"_a,
+        "instruction_set"_a, "threads"_a, "rounds"_a);
+    module.def("memory_bandwidth", &memory_bandwidth, "num_bytes"_a, "threads"_a, "rounds"_a,
                nb::call_guard<nb::gil_scoped_release>());
 }
 

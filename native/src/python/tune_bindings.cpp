@@ -41,37 +41,37 @@ void forward(LoraTransformer& transformer, const Table& x, const Table& cosines,
                         out.data());
 }
 
-void backward(LoraTransformer& transformer, const Table& grad_out, const Result& grad_parameters) {
+void backward(LoraTransformer& transformer, const Table& grad_out, const Result& gradients) {
     check_shape(grad_out.shape(1) == size_t(transformer.config().dim) &&
                 grad_out.shape(0) == size_t(transformer.tokens()));
-    check_shape(grad_parameters.size() == transformer.num_parameters());
+    check_shape(gradients.size() == transformer.num_parameters());
     nb::gil_scoped_release release;
-    transformer.backward(grad_out.data(), grad_parameters.data());
+    transformer.backward(grad_out.data(), gradients.data());
 }
 
 }  // namespace
 
 void bind_tune(nb::module_& module) {
-    nb::class_<LoraTransformer>(module, "Tuner")
+    nb::class_<LoraTransformer>(module, "LoraTransformer")
         .def(
             "__init__",
             [](LoraTransformer* self, int n_layers, int dim, int n_heads, int n_kv_heads, int head_dim, int ffn_dim,
                float norm_eps, int rank, float lora_scale, const std::array<bool, kNumProjections>& has_adapter,
-               bool rounded, int threads, const std::string& ops) {
+               bool quantised, int threads, const std::string& instruction_set) {
                 new (self) LoraTransformer(
                     TuneConfig{n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, rank, norm_eps, lora_scale,
-                               has_adapter, rounded ? WeightFormat::Q8 : WeightFormat::Float32},
-                    threads, ops);
+                               has_adapter, quantised ? WeightFormat::Q8 : WeightFormat::Float32},
+                    threads, instruction_set);
             },
-            nb::kw_only(), "layers"_a, "dim"_a, "heads"_a, "kv_heads"_a, "head_dim"_a, "ffn_dim"_a, "norm_eps"_a,
-            "rank"_a, "scale"_a, "adapted"_a, "rounded"_a, "threads"_a, "ops"_a)
+            nb::kw_only(), "n_layers"_a, "dim"_a, "n_heads"_a, "n_kv_heads"_a, "head_dim"_a, "ffn_dim"_a, "norm_eps"_a,
+            "rank"_a, "lora_scale"_a, "has_adapter"_a, "quantised"_a, "threads"_a, "instruction_set"_a)
         .def(
             "set_weight",
             [](LoraTransformer& self, int layer, int projection, const Floats& values) {
                 nb::gil_scoped_release release;
                 self.set_weight(layer, projection, values.data(), values.size());
             },
-            "layer"_a, "target"_a, "values"_a)
+            "layer"_a, "projection"_a, "values"_a)
         .def(
             "set_norms",
             [](LoraTransformer& self, int layer, const Floats& attention, const Floats& ffn) {
@@ -79,10 +79,10 @@ void bind_tune(nb::module_& module) {
                 self.set_norms(layer, attention.data(), ffn.data(), attention.size());
             },
             "layer"_a, "attention"_a, "ffn"_a)
-        .def_prop_ro("parameters", &LoraTransformer::num_parameters)
-        .def("forward", &forward, "x"_a, "cosines"_a, "sines"_a, "prefix"_a, "lengths"_a, "parameters"_a, "keep"_a,
-             "out"_a)
-        .def("back", &backward, "g"_a, "gradients"_a);
+        .def_prop_ro("num_parameters", &LoraTransformer::num_parameters)
+        .def("forward", &forward, "x"_a, "cosines"_a, "sines"_a, "prefix"_a, "lengths"_a, "parameters"_a,
+             "save_for_backward"_a, "out"_a)
+        .def("backward", &backward, "grad_out"_a, "gradients"_a);
 }
 
 }  // namespace empu

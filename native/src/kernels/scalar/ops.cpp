@@ -27,6 +27,6 @@ constexpr Ops table(const char* name, decltype(Ops::attend) attend, bool amx_ord
 }  // namespace
 
 const Ops kScalarOps = table("scalar", attend, false);
-const Ops kScalarAmxOrderOps = table("scalar-paired", amx_order_attend, true);
+const Ops kScalarAmxOrderOps = table("scalar-amx-order", amx_order_attend, true);
 
 }  // namespace empu
