@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Package -> packages of this project that it may import (itself always). ``cli`` may import anything."""
 
 EXCEPTIONS = {("engine/backends/torch.py", "model"), ("tune/native.py", "engine")}
-"""The only module of the engine that imports PyTorch, and the only module of ``tune`` that imports the compiled engine."""
+"""The engine's only module that imports PyTorch, and the only module of ``tune`` that imports the compiled engine."""
 
 TORCH_ROOMS = {"model", "tune", "specialist"}
 TORCH_FILES = {"engine/backends/torch.py"}

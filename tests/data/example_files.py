@@ -1,4 +1,4 @@
-"""Files as they come: what each holds, and either how many rows and rejected records it gives or what is said of it."""
+"""Files as they come: what each holds, and either how many rows and excluded records it gives or the error message."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ OBJECTS = [{"text": f"Ticket number {n} is late", "label": "ab"[n % 2]} for n in
 
 @dataclass(frozen=True)
 class Case:
-    """A file under ``name``. ``rows`` and ``rejected`` are counts; ``error`` is a part of the one sentence."""
+    """A file under ``name``. ``rows`` and ``excluded`` are counts; ``error`` is a part of the one sentence."""
 
     name: str
     content: bytes | Callable[[Path], None]
     rows: int = 0
-    rejected: int = 0
+    excluded: int = 0
     error: str | None = None
 
 

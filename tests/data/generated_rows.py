@@ -1,4 +1,4 @@
-"""Rows that are made up, in files, for the tests of checks and splits."""
+"""Generated rows in CSV files, for the tests of checks and splits."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ WORDS = _LISTED.split()
 """Enough for texts that are not near-duplicates of each other by accident."""
 
 
-def sentence(chance: random.Random, words: int = 12) -> str:
-    return " ".join(chance.choice(WORDS) + str(chance.randrange(100)) for _ in range(words))
+def sentence(random_numbers: random.Random, words: int = 12) -> str:
+    return " ".join(random_numbers.choice(WORDS) + str(random_numbers.randrange(100)) for _ in range(words))
 
 
 def rows(count: int, seed: int = 0, classes: int = 3) -> Iterator[tuple[str, str]]:
-    chance = random.Random(seed)
+    random_numbers = random.Random(seed)
     for number in range(count):
-        yield sentence(chance), f"class {number % classes}"
+        yield sentence(random_numbers), f"class {number % classes}"
 
 
-def write(path: Path, found: Iterable[tuple[str, str]]) -> Path:
+def write(path: Path, pairs: Iterable[tuple[str, str]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
-        writer.writerows(found)
+        writer.writerows(pairs)
     return path

@@ -1,4 +1,4 @@
-"""Each fault of the data is found, and every row that is left out is named with its reason."""
+"""Each fault of the data is result, and every row that is left out is named with its reason."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ def checked(tmp_path: Path, extra: list[tuple[str, str]], **settings: object) ->
     return check_rows(read_rows(write(tmp_path / "rows.csv", [*GOOD, *extra])), limits=CheckLimits(**settings))  # type: ignore[arg-type]
 
 
-def reasons(found: CheckResult) -> dict[int, str]:
-    return {one.number: one.reason.replace(found.data.path, "FILE") for one in found.exclusions}
+def reasons(result: CheckResult) -> dict[int, str]:
+    return {record.number: record.reason.replace(result.data.path, "FILE") for record in result.exclusions}
 
 
 def test_good_rows_are_all_kept(tmp_path: Path) -> None:
-    found = checked(tmp_path, [])
-    assert found.kept.all()
-    assert found.exclusions == ()
-    assert [row.fields["text"] for _, row in found.rows()] == [text for text, _ in GOOD]
-    assert found.class_sizes() == {"class 0": 20, "class 1": 20, "class 2": 20}
+    result = checked(tmp_path, [])
+    assert result.kept.all()
+    assert result.exclusions == ()
+    assert [row.fields["text"] for _, row in result.rows()] == [text for text, _ in GOOD]
+    assert result.class_sizes() == {"class 0": 20, "class 1": 20, "class 2": 20}
 
 
 def test_duplicates_are_named_with_the_row_that_stays(tmp_path: Path) -> None:
     text, label = GOOD[0]
-    found = checked(tmp_path, [(text, label), ("  " + text.upper(), label)])
-    assert reasons(found) == {
+    result = checked(tmp_path, [(text, label), ("  " + text.upper(), label)])
+    assert reasons(result) == {
         62: "it is the same as FILE:2",
         63: "but for case and spaces it is the same as FILE:2",
     }
-    assert found.kept[0]
-    assert found.reasons == {"duplicate": 1, "same text": 1}
-    assert found.exclusions[0].row_id == next(found.rows())[1].id
+    assert result.kept[0]
+    assert result.reasons == {"duplicate": 1, "same text": 1}
+    assert result.exclusions[0].row_id == next(result.rows())[1].id
 
 
 def test_contradictory_labels_leave_out_both(tmp_path: Path) -> None:
     text, _ = GOOD[0]
-    found = checked(tmp_path, [(text.title() + " ", "class 1"), ("another thing entirely", "class 2")])
-    assert reasons(found) == {
+    result = checked(tmp_path, [(text.title() + " ", "class 1"), ("another thing entirely", "class 2")])
+    assert reasons(result) == {
         2: "the same text is labelled 'class 0' here and 'class 1' in FILE:62",
         62: "the same text is labelled 'class 1' here and 'class 0' in FILE:2",
     }
@@ -57,22 +57,22 @@ def test_contradictory_labels_leave_out_both(tmp_path: Path) -> None:
 
 def test_empty_and_overlong_rows_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", [*GOOD, ("", "class 0"), ("word " * 50, "class 0"), ("fine", " ")])
-    found = check_rows(read_rows(path), count_tokens=lambda text: len(text.split()), limits=CheckLimits(max_tokens=20))
-    assert reasons(found) == {
+    result = check_rows(read_rows(path), count_tokens=lambda text: len(text.split()), limits=CheckLimits(max_tokens=20))
+    assert reasons(result) == {
         62: "the text is empty",
         63: "it is too long: 52 tokens, and 20 fit",
         64: "the label is empty",
     }
-    assert found.reasons == {"empty": 2, "too long": 1}
-    assert found.scan.tokens[0] == 14
+    assert result.reasons == {"empty": 2, "too long": 1}
+    assert result.scan.tokens[0] == 14
 
 
 def test_near_duplicates_are_linked_and_kept(tmp_path: Path) -> None:
     words = sentence(random.Random(5), 25)
-    found = checked(tmp_path, [(words, "class 0"), (words + " please", "class 0"), (words + " please now", "class 1")])
-    assert found.kept.all()
-    assert found.clusters[-3:].tolist() == [60, 60, 60]
-    assert found.clusters[:60].tolist() == list(range(60))
+    result = checked(tmp_path, [(words, "class 0"), (words + " please", "class 0"), (words + " please now", "class 1")])
+    assert result.kept.all()
+    assert result.clusters[-3:].tolist() == [60, 60, 60]
+    assert result.clusters[:60].tolist() == list(range(60))
 
 
 def test_training_rows_that_stand_in_the_test_file_are_left_out(tmp_path: Path) -> None:
@@ -81,15 +81,15 @@ def test_training_rows_that_stand_in_the_test_file_are_left_out(tmp_path: Path) 
     test = write(
         tmp_path / "test.csv", [(GOOD[3][0].title(), "class 0"), (long + " now", "class 1"), ("new", "class 2")]
     )
-    found = check_rows(read_rows(train), read_rows(test))
-    named = {one.number: one.reason.replace(str(test), "TEST") for one in found.exclusions}
+    result = check_rows(read_rows(train), read_rows(test))
+    named = {record.number: record.reason.replace(str(test), "TEST") for record in result.exclusions}
     assert named == {
         5: "its text is in the test part, TEST:2",
         62: "its text is a near-duplicate of a row of the test part, TEST:3",
     }
-    assert [row.number for row in found.test_rows()] == [2, 3, 4]
+    assert [row.number for row in result.test_rows()] == [2, 3, 4]
     lenient = check_rows(read_rows(train), read_rows(test), limits=CheckLimits(drop_near_leaks=False))
-    assert [one.number for one in lenient.exclusions] == [5]
+    assert [record.number for record in lenient.exclusions] == [5]
 
 
 def test_of_many_rows_alike_none_stays_beside_the_one_in_the_test_file(tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ def test_of_many_rows_alike_none_stays_beside_the_one_in_the_test_file(tmp_path:
     alike = [f"{words} number {i}" for i in range(60)]
     train = write(tmp_path / "train.csv", [*GOOD, *((text, "class 1") for text in alike[:59])])
     test = write(tmp_path / "test.csv", [(alike[59], "class 1"), ("new", "class 2")])
-    found = check_rows(read_rows(train), read_rows(test))
-    assert {one.number for one in found.exclusions} == set(range(62, 121))
+    result = check_rows(read_rows(train), read_rows(test))
+    assert {record.number for record in result.exclusions} == set(range(62, 121))
     assert check_rows(read_rows(train), read_rows(test), limits=CheckLimits(drop_near_leaks=False)).near_leaks == 59
 
 
@@ -115,11 +115,11 @@ def test_a_folder_with_train_and_test_files_knows_its_test_part(tmp_path: Path) 
 
 
 def test_personal_data_is_counted_and_masked_and_stays(tmp_path: Path) -> None:
-    found = checked(tmp_path, [("write to joe.bloggs@example.com or jane@example.com", "class 0")])
-    assert found.kept.all()
-    assert (found.scan.pii_rows["email"], found.scan.pii_matches["email"]) == (1, 2)
-    (first, _) = found.scan.pii_examples["email"]
-    assert first == f"jo•.••••••@•••••••.•om ({found.data.path}:62)"
+    result = checked(tmp_path, [("write to joe.bloggs@example.com or jane@example.com", "class 0")])
+    assert result.kept.all()
+    assert (result.scan.pii_rows["email"], result.scan.pii_matches["email"]) == (1, 2)
+    (first, _) = result.scan.pii_examples["email"]
+    assert first == f"jo•.••••••@•••••••.•om ({result.data.path}:62)"
 
 
 FATAL = {
@@ -135,10 +135,10 @@ FATAL = {
 
 @pytest.mark.parametrize("name", FATAL)
 def test_too_little_data_is_a_sentence(tmp_path: Path, name: str) -> None:
-    found, said = FATAL[name]
+    table_rows, expected = FATAL[name]
     with pytest.raises(DataError) as caught:
-        check_rows(read_rows(write(tmp_path / "rows.csv", found)))
-    assert said in str(caught.value)
+        check_rows(read_rows(write(tmp_path / "rows.csv", table_rows)))
+    assert expected in str(caught.value)
 
 
 def test_a_test_file_of_another_kind_or_without_rows_is_refused(tmp_path: Path) -> None:
@@ -154,19 +154,19 @@ def test_a_test_file_of_another_kind_or_without_rows_is_refused(tmp_path: Path) 
 
 def test_a_file_that_changes_in_between_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", GOOD)
-    found = check_rows(read_rows(path))
+    result = check_rows(read_rows(path))
     for changed in ([*GOOD[:5], ("other", "class 0"), *GOOD[6:]], GOOD[:-1], [*GOOD, ("more", "class 0")]):
         write(path, changed)
         with pytest.raises(DataError, match="changed while it was being used"):
-            list(found.rows())
+            list(result.rows())
 
 
 def test_banking77_holds_what_is_known_of_it(shared_data: Path) -> None:
     data, test = separate_test_files(read_rows(shared_data / "banking77"))
-    found = check_rows(data, test)
-    assert (len(found.kept), len(found.test_kept)) == (10_003, 3_080)
-    assert found.test_kept.all()
-    assert len(found.class_sizes()) == 77
-    assert found.reasons["in the test part"] + found.reasons["same text"] == 11
-    assert 150 < found.reasons["near a row of the test part"] < 240
-    assert found.reasons["contradictory"] == 0
+    result = check_rows(data, test)
+    assert (len(result.kept), len(result.test_kept)) == (10_003, 3_080)
+    assert result.test_kept.all()
+    assert len(result.class_sizes()) == 77
+    assert result.reasons["in the test part"] + result.reasons["same text"] == 11
+    assert 150 < result.reasons["near a row of the test part"] < 240
+    assert result.reasons["contradictory"] == 0

@@ -26,7 +26,7 @@ WORDS = [
 ]
 
 
-def said(chance: random.Random) -> str:
+def random_text(chance: random.Random) -> str:
     return " ".join(chance.choice(WORDS) for _ in range(6))
 
 
@@ -38,7 +38,7 @@ def chat(question: str) -> dict[str, Any]:
 @pytest.mark.parametrize("form", ["messages", "alpaca", "texts"])
 def test_an_instruction_before_every_row_does_not_make_them_alike(tmp_path: Path, form: str) -> None:
     chance = random.Random(0)
-    questions = [said(chance) for _ in range(200)]
+    questions = [random_text(chance) for _ in range(200)]
     rows: list[dict[str, Any]] = [chat(question) for question in questions]
     if form == "alpaca":
         rows = [{"instruction": SYSTEM, "input": question, "output": "yes"} for question in questions]
@@ -52,7 +52,7 @@ def test_an_instruction_before_every_row_does_not_make_them_alike(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("\u0926\u093f\u0928", "\u0926\u0940\u0928"),
         ("\U0001f44d ok", "\U0001f44e ok"),
@@ -62,8 +62,8 @@ def test_an_instruction_before_every_row_does_not_make_them_alike(tmp_path: Path
         ("5%", "5"),
     ],
 )
-def test_signs_that_mean_something_are_no_punctuation(one: str, other: str) -> None:
-    assert near_duplicate_text(one) != near_duplicate_text(other)
+def test_signs_that_mean_something_are_not_punctuation(first: str, second: str) -> None:
+    assert near_duplicate_text(first) != near_duplicate_text(second)
 
 
 def test_the_same_words_are_the_same() -> None:
@@ -110,7 +110,9 @@ def test_columns_that_python_has_no_type_for_become_text(tmp_path: Path) -> None
 
 def test_a_damaged_gzip_file_is_a_sentence(tmp_path: Path) -> None:
     chance = random.Random(0)
-    packed = bytearray(gzip.compress("\n".join(["text,label", *(f"{said(chance)},a" for _ in range(300))]).encode()))
+    packed = bytearray(
+        gzip.compress("\n".join(["text,label", *(f"{random_text(chance)},a" for _ in range(300))]).encode())
+    )
     packed[200] ^= 0xFF
     packed[201] ^= 0xFF
     (tmp_path / "rows.csv.gz").write_bytes(packed)
@@ -120,7 +122,7 @@ def test_a_damaged_gzip_file_is_a_sentence(tmp_path: Path) -> None:
 
 def test_counts_are_of_the_rows_that_are_used(tmp_path: Path) -> None:
     chance = random.Random(0)
-    lines = [f"{said(chance)} {i},{'ab'[i % 2]}" for i in range(40)]
+    lines = [f"{random_text(chance)} {i},{'ab'[i % 2]}" for i in range(40)]
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines * 3, f"{'long ' * 5000},a"]))
 
     checked = check_rows(
@@ -128,9 +130,9 @@ def test_counts_are_of_the_rows_that_are_used(tmp_path: Path) -> None:
         count_tokens=lambda text: len(text.split()),
         limits=CheckLimits(max_tokens=100),
     )
-    found = build_report(split_rows(checked))
-    assert found.near_duplicate_pairs == 0
-    assert found.longest_tokens < 100
+    report = build_report(split_rows(checked))
+    assert report.near_duplicate_pairs == 0
+    assert report.longest_tokens < 100
 
 
 def test_parts_of_a_message_are_one_text_and_an_answer_needs_a_question(tmp_path: Path) -> None:

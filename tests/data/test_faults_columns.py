@@ -130,7 +130,9 @@ def test_the_history_is_before_the_question(tmp_path: Path, history: Any) -> Non
 
 
 def test_a_history_that_begins_late_in_the_file_is_refused_and_not_dropped(tmp_path: Path) -> None:
-    rows = [row | {"history": []} for _ in range(100) for row in PAIRS] + [PAIRS[0] | {"history": [["a", "b"]]}]
+    rows: list[dict[str, Any]] = [row | {"history": []} for _ in range(100) for row in PAIRS] + [
+        PAIRS[0] | {"history": [["a", "b"]]}
+    ]
     kept, excluded, _ = read(tmp_path / "a.jsonl", rows)
     assert (len(kept), len(excluded)) == (1200, 1)
 

@@ -155,3 +155,21 @@ def test_an_unnamed_first_column_is_no_title(tmp_path: Path) -> None:
     content = ",text,label\n" + "".join(f"{i},{text},{label}\n" for i, (text, label) in enumerate(ROWS))
     kept, _, _ = read(tmp_path / "a.csv", content)
     assert len(kept) == 30
+
+
+def test_a_stray_mark_before_a_label_costs_its_line(tmp_path: Path) -> None:
+    rows = list(ROWS)
+    rows[9], rows[15] = (rows[9][0], '"' + rows[9][1]), (rows[15][0], rows[15][1] + '"')
+    kept, excluded, _ = read(tmp_path / "a.csv", table(rows))
+    assert (len(kept), [record.number for record in excluded]) == (29, [11])
+    assert not any("\n" in str(row.label) for row in kept)
+
+
+def test_cells_in_single_marks_are_read_without_them(tmp_path: Path) -> None:
+    kept, _, _ = read(tmp_path / "a.csv", table([(f"'{text}, please'", f"'{label}'") for text, label in ROWS]))
+    assert kept[0].fields == {"text": f"{ROWS[0][0]}, please", "label": ROWS[0][1]}
+
+
+def test_an_apostrophe_at_the_start_of_some_cells_is_text(tmp_path: Path) -> None:
+    kept, _, _ = read(tmp_path / "a.csv", table([*ROWS, ("'Tis not here'", "parcel")]))
+    assert kept[-1].question() == "'Tis not here'"

@@ -10,6 +10,7 @@ import pytest
 
 from empu.data.prompts import preference_of, prompt_completions, task_of
 from empu.data.rows import Kind
+from empu.errors import UsageError
 from tests.data.reading import THINGS, read
 
 QUESTION, ANSWER = "How do I order it?", "Open the page and press order."
@@ -221,3 +222,42 @@ def test_answers_in_messages_that_are_all_json_have_a_schema(tmp_path: Path) -> 
     assert next(prompt_completions(task, kept)).completion == '{"desk":"a","late":true}'
     kept, _, _ = read(tmp_path / "a.jsonl", [*rows, {"messages": [user("Why?"), assistant("So.")]}])
     assert task_of(Kind.MESSAGES, kept).schema is None
+
+
+def test_messages_of_speakers_are_read(tmp_path: Path) -> None:
+    dialog = [{"speaker": "user", "text": QUESTION}, {"speaker": "assistant", "text": ANSWER}]
+    kept, _, _ = read(tmp_path / "a.jsonl", several({"dialog": dialog}))
+    assert kept[0].fields["messages"] == [user("How do I order the kettle?"), assistant(ANSWER)]
+
+
+@pytest.mark.parametrize("value", [["Hi", "Hello"], [["Hi", "Hello"]], [{"user": "Hi", "assistant": "Hello"}]])
+def test_turns_in_another_form_are_refused_with_the_form_to_use(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(UsageError, match="not messages with role and content"):
+        read(tmp_path / "a.jsonl", several({"conversation": value}))
+
+
+def test_preferences_in_the_form_of_openai_are_read(tmp_path: Path) -> None:
+    row = {
+        "input": {"messages": [user(QUESTION)], "tools": []},
+        "preferred_output": [assistant(ANSWER)],
+        "non_preferred_output": [assistant("No.")],
+    }
+    kept, _, _ = read(tmp_path / "a.jsonl", several(row))
+    pair = preference_of(task_of(kept[0].kind, kept), kept[0])
+    assert (pair.prompt, pair.chosen, pair.rejected) == ([user("How do I order the kettle?")], ANSWER, "No.")
+
+
+def test_a_transcript_before_an_answer_is_a_dialogue(tmp_path: Path) -> None:
+    prompt = f"\n\nHuman: Hello\n\nAssistant: Hello.\n\nHuman: {QUESTION}\n\nAssistant:"
+    kept, _, _ = read(tmp_path / "a.jsonl", several({"prompt": prompt, "completion": ANSWER}))
+    assert [message["role"] for message in kept[0].fields["messages"]] == ["user", "assistant"] * 2
+    kept, _, _ = read(tmp_path / "b.jsonl", several({"prompt": prompt, "chosen": ANSWER, "rejected": "No."}))
+    assert [message["role"] for message in kept[0].fields["chosen"]] == ["user", "assistant"] * 2
+
+
+def test_a_transcript_as_an_answer_is_refused_by_name(tmp_path: Path) -> None:
+    kept, excluded, _ = read(
+        tmp_path / "a.jsonl", several({"prompt": QUESTION, "completion": "\n\nHuman: a\n\nAssistant: b"})
+    )
+    assert not kept
+    assert "is a transcript of several turns" in excluded[0].reason

@@ -17,7 +17,7 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("openpyxl")
 
 
-def written(case: Case, folder: Path) -> Path:
+def write_case(case: Case, folder: Path) -> Path:
     path = folder / case.name
     if isinstance(case.content, bytes):
         path.write_bytes(case.content)
@@ -28,23 +28,23 @@ def written(case: Case, folder: Path) -> Path:
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_rows_or_one_sentence(case: Case, tmp_path: Path) -> None:
-    path = written(case, tmp_path)
+    path = write_case(case, tmp_path)
     if case.error is not None:
         with pytest.raises(EmpuError) as caught:
             list(read_rows(path).records())
-        said = str(caught.value)
-        assert case.error in said
-        assert case.name in said
-        assert said.endswith(".")
-        assert "\n" not in said
-        assert len(said) < 500
+        message = str(caught.value)
+        assert case.error in message
+        assert case.name in message
+        assert message.endswith(".")
+        assert "\n" not in message
+        assert len(message) < 500
         return
-    items = list(read_rows(path).records())
-    rows = [item for item in items if isinstance(item, Row)]
-    rejected = [item for item in items if isinstance(item, ExcludedRecord)]
-    assert (len(rows), len(rejected)) == (case.rows, case.rejected), rejected
-    assert all(item.reason and item.number >= 1 for item in rejected)
-    assert len({(item.source, item.number) for item in items}) == len(items)
+    records = list(read_rows(path).records())
+    rows = [record for record in records if isinstance(record, Row)]
+    excluded = [record for record in records if isinstance(record, ExcludedRecord)]
+    assert (len(rows), len(excluded)) == (case.rows, case.excluded), excluded
+    assert all(record.reason and record.number >= 1 for record in excluded)
+    assert len({(record.source, record.number) for record in records}) == len(records)
 
 
 def test_the_corpus_is_large_enough() -> None:
@@ -55,7 +55,7 @@ def test_the_corpus_is_large_enough() -> None:
 def test_a_folder_gives_the_good_and_names_the_bad(tmp_path: Path) -> None:
     for case in cases():
         if case.name in {"plain.csv", "paper.pdf", "empty.csv", "chats.jsonl", "lines.jsonl", "two-texts.csv"}:
-            written(case, tmp_path)
+            write_case(case, tmp_path)
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "a.csv").write_text("text,label\none more,x\n")
     (tmp_path / ".hidden.csv").write_text("text,label\nnot this,x\n")

@@ -21,7 +21,7 @@ def jaccard(one: str, other: str) -> float:
     return len(a & b) / len(a | b)
 
 
-def found(texts: list[str], threshold: float = 0.8) -> set[tuple[int, int]]:
+def pairs_of(texts: list[str], threshold: float = 0.8) -> set[tuple[int, int]]:
     signatures = MinHashSignatures()
     try:
         for text in texts:
@@ -32,34 +32,34 @@ def found(texts: list[str], threshold: float = 0.8) -> set[tuple[int, int]]:
 
 
 def test_pairs_agree_with_exact_similarity() -> None:
-    chance = random.Random(1)
+    random_numbers = random.Random(1)
     texts: list[str] = []
     for _ in range(60):
-        words = sentence(chance, 30).split()
+        words = sentence(random_numbers, 30).split()
         for swaps in (0, 1, 3, 8):
             changed = list(words)
-            for place in chance.sample(range(30), swaps):
-                changed[place] = chance.choice(words) + "x"
+            for place in random_numbers.sample(range(30), swaps):
+                changed[place] = random_numbers.choice(words) + "x"
             texts.append(" ".join(changed))
-    got = found(texts)
+    actual = pairs_of(texts)
     exact = {(i, j): jaccard(texts[i], texts[j]) for i, j in combinations(range(len(texts)), 2)}
-    sure = {pair for pair, value in exact.items() if value >= 0.9}
-    assert len(sure) >= 50
-    assert sure <= got
-    assert all(exact[pair] > 0.65 for pair in got)
+    certain = {pair for pair, value in exact.items() if value >= 0.9}
+    assert len(certain) >= 50
+    assert certain <= actual
+    assert all(exact[pair] > 0.65 for pair in actual)
 
 
 def test_many_equal_texts_are_one_group_without_all_pairs() -> None:
-    pairs = found(["the very same text"] * 3000)
+    pairs = pairs_of(["the very same text"] * 3000)
     assert len(pairs) < 7000
     groups = clusters(3000, np.array(sorted(pairs), dtype=np.int64))
     assert set(groups.tolist()) == {0}
 
 
 def test_short_texts_and_none_at_all() -> None:
-    assert found([]) == set()
-    assert found(["a"]) == set()
-    assert found(["a", "b", "a", ""]) == {(0, 2)}
+    assert pairs_of([]) == set()
+    assert pairs_of(["a"]) == set()
+    assert pairs_of(["a", "b", "a", ""]) == {(0, 2)}
 
 
 def test_normal_form_forgets_case_punctuation_and_spaces() -> None:

@@ -1,4 +1,4 @@
-"""Personal data is found by pattern and checksum, shown masked, and look-alikes are left in peace."""
+"""Personal data is found by pattern and checksum, shown masked, and lookalikes are not matched."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from empu.data.pii import find_pii, iban, luhn, mask_value, nik
 
-FOUND = {
+MATCHES = {
     "mail joe.bloggs+shop@mail.example.co.uk now": ["email"],
     "card 4111 1111 1111 1111 please": ["card"],
     "card 5500-0000-0000-0004": ["card"],
@@ -22,7 +22,7 @@ FOUND = {
     "a@b.example, +44 20 7946 0958 and 10.0.0.1": ["email", "phone", "ipv4"],
 }
 
-CLEAN = [
+WITHOUT_MATCHES = [
     "",
     "no numbers here",
     "order 1234567890123456 is late",
@@ -37,22 +37,22 @@ CLEAN = [
 ]
 
 
-@pytest.mark.parametrize("text", FOUND)
-def test_found(text: str) -> None:
-    assert sorted(one.kind for one in find_pii(text)) == sorted(FOUND[text])
+@pytest.mark.parametrize("text", MATCHES)
+def test_personal_data_is_found(text: str) -> None:
+    assert sorted(match.kind for match in find_pii(text)) == sorted(MATCHES[text])
 
 
-@pytest.mark.parametrize("text", CLEAN)
-def test_left_in_peace(text: str) -> None:
+@pytest.mark.parametrize("text", WITHOUT_MATCHES)
+def test_lookalikes_are_not_matched(text: str) -> None:
     assert list(find_pii(text)) == []
 
 
 def test_masks_hide_the_middle_and_keep_the_shape() -> None:
     assert mask_value("joe@example.com") == "jo•@•••••••.•om"
     assert mask_value("4111 1111 1111 1111") == "41•• •••• •••• ••11"
-    for text in FOUND:
-        for one in find_pii(text):
-            assert one.masked not in text
+    for text in MATCHES:
+        for match in find_pii(text):
+            assert match.masked not in text
 
 
 @given(st.integers(10**14, 10**15 - 1))
@@ -77,4 +77,4 @@ def test_identity_numbers_of_women_carry_the_day_plus_forty() -> None:
 
 @given(st.text(max_size=200))
 def test_any_text_is_searched_without_an_error(text: str) -> None:
-    assert all(one.kind for one in find_pii(text))
+    assert all(match.kind for match in find_pii(text))

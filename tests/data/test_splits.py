@@ -22,16 +22,16 @@ pytest.importorskip("rensa")
 Pairs = list[tuple[str, str]]
 
 
-def divided(path: Path, found: Pairs, **settings: object) -> Split:
-    return split_rows(check_rows(read_rows(write(path, found))), **settings)  # type: ignore[arg-type]
+def split_file(path: Path, pairs: Pairs, **settings: object) -> Split:
+    return split_rows(check_rows(read_rows(write(path, pairs))), **settings)  # type: ignore[arg-type]
 
 
-def sides(result: Split) -> dict[str, str]:
+def part_of_text(result: Split) -> dict[str, str]:
     return {str(row.fields["text"]): part for row, part in result.all_rows()}
 
 
 def test_every_kept_row_is_in_one_part_and_shares_are_near(tmp_path: Path) -> None:
-    result = divided(tmp_path / "rows.csv", list(rows(3000)))
+    result = split_file(tmp_path / "rows.csv", list(rows(3000)))
     counts = result.counts()
     assert sum(counts.values()) == 3000
     assert 370 < counts["test"] < 530
@@ -42,19 +42,19 @@ def test_every_kept_row_is_in_one_part_and_shares_are_near(tmp_path: Path) -> No
 
 
 def test_rows_keep_their_part_when_rows_are_added_removed_and_shuffled(tmp_path: Path) -> None:
-    found = list(rows(900))
-    before = sides(divided(tmp_path / "rows.csv", found))
-    other = [*found[100:], *rows(400, seed=7)]
+    pairs = list(rows(900))
+    before = part_of_text(split_file(tmp_path / "rows.csv", pairs))
+    other = [*pairs[100:], *rows(400, seed=7)]
     random.Random(3).shuffle(other)
-    after = sides(divided(tmp_path / "other.csv", other))
+    after = part_of_text(split_file(tmp_path / "other.csv", other))
     assert [text for text in before if text in after and before[text] != after[text]] == []
 
 
 def test_near_duplicates_stay_on_one_side(tmp_path: Path) -> None:
     chance = random.Random(2)
     families = [(sentence(chance, 30), f"class {number % 3}") for number in range(150)]
-    found = [(f"{text} {tail}", label) for text, label in families for tail in ("", "a", "b")]
-    where = sides(divided(tmp_path / "rows.csv", [(text.strip(), label) for text, label in found]))
+    pairs = [(f"{text} {tail}", label) for text, label in families for tail in ("", "a", "b")]
+    where = part_of_text(split_file(tmp_path / "rows.csv", [(text.strip(), label) for text, label in pairs]))
     for text, _ in families:
         assert len({where[f"{text} {tail}".strip()] for tail in ("", "a", "b")}) == 1
 
@@ -62,17 +62,17 @@ def test_near_duplicates_stay_on_one_side(tmp_path: Path) -> None:
 def test_small_classes_reach_every_part_and_training_first(tmp_path: Path) -> None:
     small = [(text, f"small {number}") for number, (text, _) in enumerate(rows(8, seed=4))]
     three = [(text, "three") for text, _ in rows(3, seed=5)]
-    counts = divided(tmp_path / "rows.csv", [*rows(300), *small, *three]).class_counts()
+    counts = split_file(tmp_path / "rows.csv", [*rows(300), *small, *three]).class_counts()
     assert counts["three"] == {"train": 1, "dev": 1, "test": 1}
     assert all(counts[f"small {number}"]["train"] == 1 for number in range(8))
 
 
 def test_rows_of_an_earlier_data_set_keep_their_parts_without_exception(tmp_path: Path) -> None:
-    found = list(rows(200))
-    first = divided(tmp_path / "rows.csv", found)
+    pairs = list(rows(200))
+    first = split_file(tmp_path / "rows.csv", pairs)
     earlier = {row.id: part for row, part in first.all_rows()}
     swapped = {row: {"train": "test", "test": "train"}.get(part, part) for row, part in earlier.items()}
-    again = divided(tmp_path / "more.csv", [*found, *rows(50, seed=8)], earlier=swapped)
+    again = split_file(tmp_path / "more.csv", [*pairs, *rows(50, seed=8)], earlier=swapped)
     assert {row.id: part for row, part in again.all_rows() if row.id in swapped} == swapped
 
 
@@ -83,11 +83,13 @@ def test_a_new_row_between_two_parts_is_left_out_and_named(tmp_path: Path) -> No
     other = " ".join([*words[:36], "w", "x", "y", "z"])
     bridge = " ".join([*words[:38], "y", "z"])
     base = [*rows(60), (one, "class 0"), (other, "class 0")]
-    earlier = {row.id: part for row, part in divided(tmp_path / "rows.csv", base).all_rows()}
+    earlier = {row.id: part for row, part in split_file(tmp_path / "rows.csv", base).all_rows()}
     ids = [row.id for row in read_rows(tmp_path / "rows.csv").rows()]
     earlier |= {ids[60]: "train", ids[61]: "test"}
-    result = divided(tmp_path / "more.csv", [*base, (bridge, "class 0")], earlier=earlier)
-    assert [one.reason for one in result.exclusions] == ["it is a near-duplicate of rows in the parts train and test"]
+    result = split_file(tmp_path / "more.csv", [*base, (bridge, "class 0")], earlier=earlier)
+    assert [record.reason for record in result.exclusions] == [
+        "it is a near-duplicate of rows in the parts train and test"
+    ]
     assert build_report(result).excluded == {"between two parts": 1}
 
 
@@ -103,30 +105,30 @@ def test_data_that_cannot_be_divided_is_a_sentence(tmp_path: Path) -> None:
     text = sentence(random.Random(1), 40)
     alike = [(f"{text} {number}", f"class {number % 2}") for number in range(30)]
     with pytest.raises(DataError, match="part empty, because too many of its rows are near-duplicates"):
-        divided(tmp_path / "rows.csv", alike)
+        split_file(tmp_path / "rows.csv", alike)
     with pytest.raises(DataError, match="leave too little to train on"):
-        divided(tmp_path / "rows.csv", list(rows(60)), shares=SplitShares(0.5, 0.5))
+        split_file(tmp_path / "rows.csv", list(rows(60)), shares=SplitShares(0.5, 0.5))
 
 
 def test_the_report_is_json_and_lines(tmp_path: Path) -> None:
-    found = [*rows(60), ("call +62 812-3456-7890", "class 0"), ("", "class 1"), ("only one of these", "rare")]
-    said = build_report(divided(tmp_path / "rows.csv", found))
-    assert json.loads(json.dumps(said.to_dict()))["excluded"] == {"empty": 1}
-    text = "\n".join(said.lines())
+    pairs = [*rows(60), ("call +62 812-3456-7890", "class 0"), ("", "class 1"), ("only one of these", "rare")]
+    report = build_report(split_file(tmp_path / "rows.csv", pairs))
+    assert json.loads(json.dumps(report.to_dict()))["excluded"] == {"empty": 1}
+    text = "\n".join(report.lines())
     assert "63 records read, 62 rows used" in text
     assert "1 x phone in 1 row, such" in text
     assert f"{tmp_path / 'rows.csv'}:63: the text is empty" in text
-    assert said.small_classes == {"rare": 1}
+    assert report.small_classes == {"rare": 1}
 
 
 def test_the_ledger_gets_every_row_with_its_place_part_and_reason(tmp_path: Path) -> None:
-    found = list(rows(60))
-    result = divided(tmp_path / "rows.csv", [*found, found[0]])
+    pairs = list(rows(60))
+    result = split_file(tmp_path / "rows.csv", [*pairs, pairs[0]])
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         dataset = record_dataset(ledger, result, "CC0-1.0", {"near": 0.8})
         places = list(ledger.rows(dataset))
         assert [(place.fields["text"], place.number) for place in places] == [
-            (text, number) for number, (text, _) in enumerate(found, 2)
+            (text, number) for number, (text, _) in enumerate(pairs, 2)
         ]
         assert [place.split for place in places] == [part for _, part in result.all_rows()]
         assert {place.source.licence for place in places} == {"CC0-1.0"}

@@ -172,7 +172,7 @@ def test_the_compiled_sampler_equals_the_numpy_functions(
 
 
 def sample_native(row: sampling.Logits, params: SamplingParams, uniform: float, instruction_set: str = "") -> int:
-    return _native.draw(
+    return _native.sample(
         row, params.temperature, params.top_k or 0, params.top_p or 1.0, params.min_p or 0.0, uniform, instruction_set
     )
 
@@ -278,3 +278,15 @@ def test_only_allowed_tokens_are_sampled(logits: sampling.Logits, data: st.DataO
 def test_values_out_of_range_are_named(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=name):
         SamplingParams(**{name: value})  # type: ignore[arg-type]
+
+
+def test_logit_bias_adds_to_logits_and_keeps_removed_tokens() -> None:
+    logits = np.array([1.0, 2.0, 3.0], dtype=np.float32)
+    params = SamplingParams(temperature=0, logit_bias=((0, 5.0), (2, -5.0)))
+    assert Sampler(params).sample(logits) == 0
+    assert Sampler(params).sample(logits, np.array([False, True, True])) == 1
+    assert logits.tolist() == [1.0, 2.0, 3.0]
+    with pytest.raises(UsageError, match="logit_bias"):
+        SamplingParams(logit_bias=((-1, 1.0),))
+    with pytest.raises(UsageError, match="logit_bias"):
+        SamplingParams(logit_bias=((1, float("nan")),))

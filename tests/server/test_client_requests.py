@@ -127,6 +127,17 @@ def test_repeat_penalty_is_repetition_penalty(server: RunningServer) -> None:
     assert first == second != answer_of(CHAT, post(server, CHAT, max_tokens=30))
 
 
+@pytest.mark.parametrize("path", [CHAT, TEXT])
+def test_logit_bias_bans_and_forces_tokens(server: RunningServer, path: str) -> None:
+    token = open_tiny("tiny").text.tokenizer.encode("Z")[0]
+    assert answer_of(path, post(server, path, logit_bias={str(token): 100})) == "ZZZZZZ"
+    unbiased = post(server, path, temperature=1, seed=1, max_tokens=60)
+    present = next(character for character in answer_of(path, unbiased) if character.isascii())
+    banned = open_tiny("tiny").text.tokenizer.encode(present)[0]
+    fields = {"temperature": 1, "seed": 1, "max_tokens": 60, "logit_bias": {str(banned): -100}}
+    assert present not in answer_of(path, post(server, path, **fields))
+
+
 @pytest.mark.parametrize(
     "history",
     [
@@ -237,7 +248,6 @@ def test_the_beginning_of_an_answer_is_counted(server: RunningServer) -> None:
 @pytest.mark.parametrize(
     ("path", "fields"),
     [
-        (CHAT, {"logit_bias": {"5": 1}}),
         (CHAT, {"web_search_options": {"search_context_size": "low"}}),
         (TEXT, {"suffix": "the end"}),
         (RESPONSES, {"previous_response_id": "resp_1"}),

@@ -16,8 +16,8 @@ def page() -> str:
     """Return the page as Markdown."""
     parts = [
         "# The commands\n",
-        "Generated from `empu --help` by `make docs`; do not edit. Results go to stdout, messages to stderr. With `--json`\n"
-        "every command prints exactly one JSON document on stdout (`chat`: one line for each turn). An error is\n"
+        "Generated from `empu --help` by `make docs`; do not edit. Results go to stdout, messages to stderr. With\n"
+        "`--json` every command prints exactly one JSON document on stdout (`chat`: one line for each turn). An error is\n"
         '`{"error": {"kind": …, "message": …, "exit_code": …}}`.\n',
         "Exit codes: 0 success, 1 failure, 2 wrong usage, 70 internal error, 130 stopped by Ctrl-C, 141 output pipe "
         "closed.\n",

@@ -32,7 +32,8 @@ NAMES: dict[str, frozenset[str]] = {
     "verdict": words(
         "verdict label ktotag desirable isdesirable good isgood accepted isaccepted thumb thumbs thumbsup feedback "
         "correct iscorrect preferred ispreferred approved isapproved valid isvalid keep usable ok isok helpful "
-        "ishelpful like liked upvoted positive ispositive winner iswinner safe issafe rating vote train include included penilaian"
+        "ishelpful like liked upvoted positive ispositive winner iswinner "
+        "safe issafe rating vote train include included penilaian"
     ),
 }
 """Field -> column names that mean it, in lower case without spaces, hyphens and underscores."""
@@ -103,20 +104,20 @@ def map_columns(
     table = _Table(tuple(columns), sample, where, (mapping or {}).get("ignore"))
     requested = {name: column for name, column in (mapping or {}).items() if name not in NOT_COLUMNS}
     table.check(requested)
-    found = _by_names(table, requested) or _by_content(table, requested)
-    if found is None:
+    column_mapping = _by_names(table, requested) or _by_content(table, requested)
+    if column_mapping is None:
         raise UsageError(table.no_meaning(requested))
-    found = _adapt(table, found)
-    repeated = [column for column in found.columns.values() if columns.count(column) > 1]
+    column_mapping = _adapt(table, column_mapping)
+    repeated = [column for column in column_mapping.columns.values() if columns.count(column) > 1]
     if repeated:
         raise UsageError(f"{where} has more than one column {repeated[0]!r}; give each its own name.")
-    used = set(found.columns.values())
+    used = set(column_mapping.columns.values())
     unused = [name for name in columns if name not in used]
-    losses = {name: loss for name in unused if (loss := _loss(table, found.kind, name))}
-    for key in _unused_message_keys(table, found):
+    losses = {name: loss for name in unused if (loss := _loss(table, column_mapping.kind, name))}
+    for key in _unused_message_keys(table, column_mapping):
         unused.append(key)
         losses[key] = "text of messages that the model does not see"
-    return ColumnMapping(found.kind, found.columns, found.why, tuple(unused), losses)
+    return ColumnMapping(column_mapping.kind, column_mapping.columns, column_mapping.why, tuple(unused), losses)
 
 
 class _Table:
@@ -130,8 +131,8 @@ class _Table:
             raise UsageError(f"{where} has no column {ignored!r} to ignore; {self.list_columns()}.")
 
     def values(self, column: str) -> list[Any]:
-        found = (values.get(column) for values in self.sample)
-        return [value for value in found if value is not None and value != "" and value != []]
+        cells = (values.get(column) for values in self.sample)
+        return [cell for cell in cells if cell is not None and cell != "" and cell != []]
 
     def check(self, requested: Mapping[str, str]) -> None:
         for name, column in requested.items():
@@ -204,8 +205,8 @@ class _Table:
     def holds_transcripts(self, column: str) -> bool:
         """Whether most values are turns in one text, ``Human: ... Assistant: ...``."""
         values = self.values(column)
-        found = sum(isinstance(value, str) and transcript_messages(value) is not None for value in values)
-        return found * 2 > len(values)
+        count = sum(isinstance(value, str) and transcript_messages(value) is not None for value in values)
+        return count * 2 > len(values)
 
     def is_one_to_one(self, first: str, second: str) -> bool:
         pairs = {(str(values.get(first)), str(values.get(second))) for values in self.sample}
@@ -270,14 +271,14 @@ def _by_names(table: _Table, requested: Mapping[str, str]) -> ColumnMapping | No
             candidates["messages"] = [column for column in candidates["messages"] if table.holds_messages(column)]
         if kind is Kind.PREFERENCE:  # "accepted" and "rejected" may hold true and false
             candidates = {
-                name: [column for column in found if name in requested or not table.holds_flags(column)]
-                for name, found in candidates.items()
+                name: [column for column in named if name in requested or not table.holds_flags(column)]
+                for name, named in candidates.items()
             }
         if "prompt" in candidates and "prompt" not in requested:
             candidates["prompt"] = _without_context(candidates["prompt"])
         if not all(candidates.values()):
             continue
-        chosen = {name: _single(table, name, found, kind) or "" for name, found in candidates.items()}
+        chosen = {name: _single(table, name, named, kind) or "" for name, named in candidates.items()}
         if len(set(chosen.values())) < len(chosen):
             continue
         return ColumnMapping(kind, _with_optional(table, kind, chosen, requested), why)
@@ -312,11 +313,11 @@ def _with_optional(
     return columns
 
 
-def _adapt(table: _Table, found: ColumnMapping) -> ColumnMapping:
+def _adapt(table: _Table, column_mapping: ColumnMapping) -> ColumnMapping:
     """Return the mapping for prompts and completions that are conversations, or pairs of answers."""
-    if found.kind is not Kind.COMPLETION:
-        return found
-    columns = dict(found.columns)
+    if column_mapping.kind is not Kind.COMPLETION:
+        return column_mapping
+    columns = dict(column_mapping.columns)
     completion = columns["completion"]
     if table.holds_pairs_of_texts(completion):
         del columns["completion"]
@@ -324,7 +325,7 @@ def _adapt(table: _Table, found: ColumnMapping) -> ColumnMapping:
         return ColumnMapping(
             Kind.PREFERENCE,
             columns | {"answers": completion},
-            f"{found.why}; each {completion!r} is a better and a worse answer",
+            f"{column_mapping.why}; each {completion!r} is a better and a worse answer",
         )
     prompt = columns["prompt"]
     has_dialogue = (
@@ -333,8 +334,8 @@ def _adapt(table: _Table, found: ColumnMapping) -> ColumnMapping:
         or any(table.values(columns[name]) for name in ("system", "history") if name in columns)
     )
     if has_dialogue:
-        return ColumnMapping(Kind.MESSAGES, columns, found.why)
-    return found
+        return ColumnMapping(Kind.MESSAGES, columns, column_mapping.why)
+    return column_mapping
 
 
 def _by_content(table: _Table, requested: Mapping[str, str]) -> ColumnMapping | None:
@@ -388,14 +389,14 @@ def _loss(table: _Table, kind: Kind, column: str) -> str | None:
     return None
 
 
-def _unused_message_keys(table: _Table, found: ColumnMapping) -> list[str]:
+def _unused_message_keys(table: _Table, column_mapping: ColumnMapping) -> list[str]:
     """Return the keys of messages that hold text and are not used, such as ``messages[].reasoning_content``."""
     keys: dict[str, None] = {}
     for name in ("messages", "prompt", "completion", "chosen", "rejected"):
-        for value in table.values(found.columns[name])[:100] if name in found.columns else ():
+        for value in table.values(column_mapping.columns[name])[:100] if name in column_mapping.columns else ():
             for message in find_messages(value) or ():
                 keys |= {
-                    f"{found.columns[name]}[].{key}": None
+                    f"{column_mapping.columns[name]}[].{key}": None
                     for key, inner in message.items()
                     if key not in KNOWN_KEYS and isinstance(inner, str | list | dict) and inner
                 }

@@ -79,9 +79,9 @@ class _Cells:
     def text(self, name: str) -> str:
         """Return a text that is asked about."""
         value = self.get(name)
-        found = find_messages(value)
-        if found is not None:
-            messages = read_messages(found, name)
+        raw_messages = find_messages(value)
+        if raw_messages is not None:
+            messages = read_messages(raw_messages, name)
             if len(messages) != 1:
                 raise UnusableError(f"the {name} is a conversation of {len(messages)} messages and not a text")
             return str(messages[0]["content"])
@@ -90,9 +90,9 @@ class _Cells:
     def answer(self, name: str) -> str:
         """Return a text that is learnt: the message's content, or JSON for structured answers."""
         value = self.get(name)
-        found = find_messages(value)
-        if found is not None:
-            messages = read_messages(found, name)
+        raw_messages = find_messages(value)
+        if raw_messages is not None:
+            messages = read_messages(raw_messages, name)
             if len(messages) != 1 or messages[0]["role"] != "assistant":
                 raise UnusableError(
                     f"the {name} is a conversation of {len(messages)} messages and not one answer of the assistant; "
@@ -127,9 +127,9 @@ class _Cells:
     def question_messages(self, required: bool = True) -> list[dict[str, Any]]:
         """Return the dialogue up to and with the question: system message, history, prompt."""
         value = self.get("prompt")
-        found = find_messages(value)
-        if found is not None:
-            messages = read_messages(found, "prompt")
+        raw_messages = find_messages(value)
+        if raw_messages is not None:
+            messages = read_messages(raw_messages, "prompt")
             context = self.with_context("").strip()
             if context:
                 messages[-1] = messages[-1] | {"content": f"{messages[-1]['content']}\n\n{context}"}

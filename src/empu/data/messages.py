@@ -98,10 +98,10 @@ def read_messages(value: Any, name: str) -> list[dict[str, Any]]:
 
     Raises :class:`UnusableError` for anything that is not text between system, user and assistant.
     """
-    found = find_messages(value)
-    if found is None:
+    raw_messages = find_messages(value)
+    if raw_messages is None:
         raise UnusableError(f"{name} is not a list of messages with role and content")
-    return [_message(item, number) for number, item in enumerate(found, 1)]
+    return [_message(item, number) for number, item in enumerate(raw_messages, 1)]
 
 
 def _message(item: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -193,9 +193,9 @@ def with_system(messages: list[dict[str, Any]], system: str) -> list[dict[str, A
 
 def system_text(value: Any) -> str:
     """Return the system message in a cell: text, parts of text, or a message."""
-    found = find_messages(value)
-    if found is not None:
-        return "\n".join(message["content"] for message in read_messages(found, "system"))
+    raw_messages = find_messages(value)
+    if raw_messages is not None:
+        return "\n".join(message["content"] for message in read_messages(raw_messages, "system"))
     return _content_text(value, 0).strip() if value is not None else ""
 
 

@@ -65,7 +65,7 @@ class DataFiles:
         return (record for record in self.records() if isinstance(record, Row))
 
     def lines(self) -> list[str]:
-        """Return what was found, as lines of text."""
+        """Return the tables, their notes and the skipped files, as lines of text."""
         lines = []
         for table in self.tables:
             lines.append(f"{table.source}: {table.table.format}, {table.columns.line()}")

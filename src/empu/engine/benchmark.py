@@ -93,8 +93,8 @@ class Roofline:
         from empu.engine import _native
 
         weight_bytes = backend.weight_bytes_per_step
-        bandwidth = max(_native.read_bandwidth(weight_bytes, count, 3) for count in {1, threads})
-        products = max(_native.product_rate(backend.instruction_set, count, 5) for count in {1, threads})
+        bandwidth = max(_native.memory_bandwidth(weight_bytes, count, 3) for count in {1, threads})
+        products = max(_native.int8_throughput(backend.instruction_set, count, 5) for count in {1, threads})
         return cls(bandwidth, 2 * products, weight_bytes, backend.cache_bytes_per_token)
 
     @classmethod

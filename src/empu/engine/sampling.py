@@ -67,6 +67,8 @@ class SamplingParams:
     """Subtracted once from the logit of each token that the answer contains (OpenAI)."""
     frequency_penalty: float = 0.0
     """Subtracted once for each occurrence of the token in the answer (OpenAI)."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token, value) pairs: each value is added to the logit of its token, before the penalties (OpenAI)."""
     seed: int | None = None
     """``None`` chooses a random seed; the completion reports it."""
     max_tokens: int | None = None
@@ -89,6 +91,8 @@ class SamplingParams:
                 minimum, maximum = _INTEGER_RANGES[name]
                 if not _is_integer(value) or not minimum <= value <= maximum:
                     raise UsageError(f"{name} is {value!r}; give a whole number from {minimum} to {maximum}.")
+        if not all(_is_integer(token) and token >= 0 and _is_number(value) for token, value in self.logit_bias):
+            raise UsageError(f"logit_bias is {self.logit_bias!r}; give pairs of a token id and a number.")
         stop: Any = self.stop
         if not isinstance(stop, tuple) or not all(isinstance(text, str) and text for text in stop):
             raise UsageError(f"stop is {self.stop!r}; give texts of at least one character.")
@@ -117,6 +121,8 @@ class Sampler:
         params = self.params
         if allowed is not None:
             logits = np.where(allowed, logits, _REMOVED)
+        if params.logit_bias:
+            logits = apply_logit_bias(logits, params.logit_bias)
         if self._seen is not None:
             logits = apply_repetition_penalty(logits, self._seen.ids, params.repetition_penalty)
         if self._counts and (params.presence_penalty or params.frequency_penalty):
@@ -171,6 +177,14 @@ def apply_repetition_penalty(logits: Logits, seen: Sequence[int] | npt.NDArray[n
     values = result[ids]
     result[ids] = np.where(values > 0, values / np.float32(penalty), values * np.float32(penalty))
     return result
+
+
+def apply_logit_bias(logits: Logits, bias: Sequence[tuple[int, float]]) -> Logits:
+    """Add a value to the logit of each listed token. Removed tokens stay removed."""
+    out = logits.copy()
+    for token, value in bias:
+        out[token] += np.float32(value)
+    return out
 
 
 def apply_presence_penalty(logits: Logits, counts: Mapping[int, int], presence: float, frequency: float) -> Logits:
@@ -258,7 +272,7 @@ def _sample_native(logits: Logits, params: SamplingParams, uniform: float) -> in
     from empu.engine import _native
 
     temperature = max(params.temperature, _MIN_TEMPERATURE)
-    return _native.draw(logits, temperature, params.top_k or 0, params.top_p or 1.0, params.min_p or 0.0, uniform)
+    return _native.sample(logits, temperature, params.top_k or 0, params.top_p or 1.0, params.min_p or 0.0, uniform)
 
 
 def log_probabilities(logits: Logits) -> npt.NDArray[np.float64]:

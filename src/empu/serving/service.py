@@ -54,6 +54,7 @@ async def start_chat(disconnect: Disconnect, served: ServedModel, chat: ChatInpu
     """Start ``chat.n`` completions. Raises :class:`RequestError` for what the model cannot do."""
     if served.label_task is not None:
         return StartedChat(await _classify(served, chat))
+    check_logit_bias(served, chat.params)
     schema = chat.schema
     if schema is None and not chat.tools.tools:
         schema = tuned_schema(served)
@@ -83,6 +84,15 @@ def _repetition_detector(dialect: ToolDialect) -> Callable[[str], bool]:
         return parser.has_repeated
 
     return has_repeated
+
+
+def check_logit_bias(served: ServedModel, params: SamplingParams) -> None:
+    """Raise :class:`RequestError` for a token outside the vocabulary."""
+    vocab_size = served.model.config.vocab_size
+    for token, _ in params.logit_bias:
+        if token >= vocab_size:
+            message = f"logit_bias names the token id {token}; the vocabulary has {vocab_size:,} tokens."
+            raise RequestError(400, message, param="logit_bias", code="invalid_value")
 
 
 def is_prefilled(messages: Sequence[Message]) -> bool:

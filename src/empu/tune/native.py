@@ -32,7 +32,9 @@ def supports_native(config: ModelConfig) -> bool:
 class NativeTransformer(Transformer):
     """A :class:`Transformer` whose layers run compiled. Its layer modules hold norms and adapters only."""
 
-    def __init__(self, model: Transformer, tuner: _native.Tuner, lora_parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self, model: Transformer, tuner: _native.LoraTransformer, lora_parameters: Sequence[nn.Parameter]
+    ) -> None:
         with torch.device("meta"):
             super().__init__(model.config)
         self.embedding, self.layers, self.norm, self.output = model.embedding, model.layers, model.norm, model.output
@@ -78,7 +80,7 @@ class _Layers(torch.autograd.Function):
             prefix,
             lengths,
             parameters.numpy(),
-            keep=keep_activations,
+            save_for_backward=keep_activations,
             out=out.numpy(),
         )
         return out
@@ -89,8 +91,8 @@ class _Layers(torch.autograd.Function):
             raise RuntimeError(
                 "Another forward pass has run since; the compiled layers keep the activations of the last pass only."
             )
-        gradients = torch.empty(ctx.model._tuner.parameters)
-        ctx.model._tuner.back(grads[0].float().contiguous().numpy(), gradients.numpy())
+        gradients = torch.empty(ctx.model._tuner.num_parameters)
+        ctx.model._tuner.backward(grads[0].float().contiguous().numpy(), gradients.numpy())
         parts = torch.split_with_sizes(gradients, [shape.numel() for shape in ctx.shapes])
         views = [part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True)]
         return None, None, None, None, *views
@@ -119,20 +121,20 @@ def attach_native(
             "This model's layers do not divide into groups of 32, which 8-bit training needs; leave out --precision."
         )
     try:
-        tuner = _native.Tuner(
-            layers=config.n_layers,
+        tuner = _native.LoraTransformer(
+            n_layers=config.n_layers,
             dim=config.dim,
-            heads=config.n_heads,
-            kv_heads=config.n_kv_heads,
+            n_heads=config.n_heads,
+            n_kv_heads=config.n_kv_heads,
             head_dim=config.head_dim,
             ffn_dim=config.ffn_dim,
             norm_eps=config.norm_eps,
             rank=lora.rank,
-            scale=lora.scale,
-            adapted=[target in lora.targets for target in TARGET_MODULES],
-            rounded=quantised,
-            threads=threads or min(torch.get_num_threads(), _native.most_threads),
-            ops=instructions,
+            lora_scale=lora.scale,
+            has_adapter=[target in lora.targets for target in TARGET_MODULES],
+            quantised=quantised,
+            threads=threads or min(torch.get_num_threads(), _native.max_threads),
+            instruction_set=instructions,
         )
     except _native.Error as error:
         raise UsageError(str(error)) from None

@@ -156,5 +156,7 @@ def test_other_cache_types_are_refused(default_gguf: Path) -> None:
         open_backend(checkpoint, engine="torch", options=Q8_CACHE)
     frequencies = np.zeros(GROUPED.head_dim // 2, dtype=np.float32)
     model = build_native_model(random_checkpoint(GROUPED))
-    with pytest.raises(_native.Error, match="no kind of cache called q4"):
-        _native.Engine(model=model, frequencies=frequencies, threads=1, ops="", cache="q4", cache_limit=1)
+    with pytest.raises(_native.Error, match="Unknown cache format q4"):
+        _native.Engine(
+            model=model, rope_frequencies=frequencies, threads=1, instruction_set="", kv_cache="q4", max_cache_bytes=1
+        )

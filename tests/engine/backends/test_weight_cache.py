@@ -83,7 +83,9 @@ def test_the_second_start_maps_the_weights_that_the_first_packed(tmp_path: Path,
     np.testing.assert_array_equal(sample_logits(model.open()), model.logits)
     for name in model.checkpoint.names():
         if len(model.checkpoint.shape(name)) == 2:
-            np.testing.assert_array_equal(mapped.packed(name), build_native_model(model.checkpoint).packed(name))
+            np.testing.assert_array_equal(
+                mapped.packed_bytes(name), build_native_model(model.checkpoint).packed_bytes(name)
+            )
     assert model.messages == []
 
 

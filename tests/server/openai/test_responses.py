@@ -137,11 +137,9 @@ def test_a_stored_response_is_continued_retrieved_and_deleted(client: openai.Ope
     reference: Any = {"type": "item_reference", "id": first.output[0].id}
     referenced = client.responses.create(input=[history[0], reference, question], **fields)
     assert referenced.output_text == spelled_out.output_text
-    with client.responses.stream(input="Hello", max_output_tokens=6, **GREEDY) as stream:
-        for _ in stream:
-            pass
-        streamed = stream.get_final_response()
-    assert client.responses.retrieve(streamed.id).output_text == streamed.output_text
+    *_, last = client.responses.create(input="Hello", max_output_tokens=6, stream=True, **GREEDY)
+    assert last.type == "response.incomplete"
+    assert client.responses.retrieve(last.response.id).output_text == last.response.output_text
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(spelled_out.id)
     client.responses.delete(first.id)

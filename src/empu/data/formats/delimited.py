@@ -192,7 +192,7 @@ def _is_quoted_throughout(path: Path, encoding: Encoding, dialect: Dialect) -> b
                 needs_quotes = needs_quotes or (enclosed and '""' in inner)
     if is_well_formed:
         return needs_quotes or rows_with_quotes >= rows - 1  # the header may have none
-    quoted = Dialect(dialect.delimiter, True, dialect.skip_space)
+    quoted = Dialect(dialect.delimiter, skip_space=dialect.skip_space)
     record_widths = Counter[int]()
     try:
         for _, record in _records(path, encoding, quoted):
@@ -376,17 +376,17 @@ def _known_values(path: Path, encoding: Encoding, dialect: Dialect) -> list[froz
 
 def _records_with_lines(path: Path, encoding: Encoding, dialect: Dialect) -> int:
     """Return how many records have a cell with line ends and delimiters, up to 2."""
-    found = 0
+    count = 0
     with open_text(path, encoding) as text:
         reader = dialect.reader(_Lines(text))
         try:
             for record in reader:
-                found += any("\n" in cell.strip() and dialect.delimiter in cell for cell in record)
-                if found > 1:
+                count += any("\n" in cell.strip() and dialect.delimiter in cell for cell in record)
+                if count > 1:
                     break
         except csv.Error:
             pass
-    return found
+    return count
 
 
 class _Lines:

@@ -35,8 +35,8 @@ class Guess:
 
 def guesses(sample: bytes) -> list[Guess]:
     """Return the candidates that can decode ``sample``, best first. ``sample`` must end at a character border."""
-    found = [guess for guess in (*_multibyte(sample), *_alphabets(sample), *_latin(sample)) if guess.score > 0]
-    return sorted(found, key=lambda guess: -guess.score)
+    candidates = [guess for guess in (*_multibyte(sample), *_alphabets(sample), *_latin(sample)) if guess.score > 0]
+    return sorted(candidates, key=lambda guess: -guess.score)
 
 
 def best_guess(sample: bytes) -> Guess | None:
@@ -87,7 +87,7 @@ def _multibyte(sample: bytes) -> Iterator[Guess]:
 
 
 def _has_pairs(sample: bytes) -> bool:
-    """Whether bytes above ASCII mostly stand in runs of two and more, which accented Latin letters do not."""
+    """Whether bytes above ASCII are mostly in runs of two and more, which accented Latin letters do not."""
     runs = [len(run) for run in re.findall(rb"[\x80-\xff]+", sample)]
     in_runs = sum(length for length in runs if length > 1)
     return bool(10 * in_runs >= 6 * sum(runs) > 0)
@@ -228,7 +228,7 @@ def _latin(sample: bytes) -> Iterator[Guess]:
             letters = [char.lower() for char in chars if char.isalpha()]
             score, language = max(
                 ((sum(c in alphabet for c in letters) / len(chars), name) for name, alphabet in LATIN_LETTERS),
-                key=lambda found: found[0],
+                key=lambda scored: scored[0],
             )
             if language == "Icelandic" and sum(char in "áéíóúæö" for char in letters) < 0.3 * len(letters):
                 score *= 0.8  # its other letters are the Turkish ones in another encoding

@@ -80,10 +80,10 @@ def _class_names(schema: Any) -> dict[str, Sequence[str]]:
     """Return column -> names of its classes, from the metadata that the library ``datasets`` writes."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {name: _names_of(feature) for name, feature in features.items()}
+        classes = {name: _names_of(feature) for name, feature in features.items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
-    return {name: names for name, names in found.items() if names}
+    return {name: names for name, names in classes.items() if names}
 
 
 def _names_of(feature: Any) -> Sequence[str] | None:

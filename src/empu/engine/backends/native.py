@@ -55,25 +55,25 @@ class NativeBackend:
         """
         self.config = config
         self._model = model
-        self._adapter: _native.Adapter | None = None
+        self._adapter: _native.LoraAdapter | None = None
         self.context_length = context_length or config.context_length
         with _translate_errors():
             self._engine = _native.Engine(
                 model=model,
-                frequencies=rope_frequencies(config),
-                threads=threads or min(available_cpus(), _native.most_threads),
-                ops=instruction_set,
-                cache=kv_cache,
-                cache_limit=_default_cache_bytes(model) if max_cache_bytes is None else max_cache_bytes,
+                rope_frequencies=rope_frequencies(config),
+                threads=threads or min(available_cpus(), _native.max_threads),
+                instruction_set=instruction_set,
+                kv_cache=kv_cache,
+                max_cache_bytes=_default_cache_bytes(model) if max_cache_bytes is None else max_cache_bytes,
             )
-        self.instruction_set = self._engine.ops
+        self.instruction_set = self._engine.instruction_set
         self.threads = self._engine.threads
         self.name = f"native-cpu-{self.instruction_set}"
 
     @property
     def weight_bytes_per_step(self) -> int:
         """Bytes of weights that a step reads: all matrices, without an embedding that is not the output layer too."""
-        return self._model.read_bytes()
+        return self._model.decode_bytes()
 
     @property
     def cache_bytes_per_token(self) -> int:
@@ -82,7 +82,7 @@ class NativeBackend:
 
     def with_adapter(self, adapter: LoraAdapter) -> Self:
         with _translate_errors():
-            native_adapter = _native.Adapter(self._model)
+            native_adapter = _native.LoraAdapter(self._model)
             for name, lora in adapter.layers.items():
                 a = np.ascontiguousarray(lora.a, dtype=np.float32)
                 b = np.ascontiguousarray(lora.b * np.float32(adapter.scale))
@@ -166,12 +166,12 @@ def open_native(
 
 def available_instruction_sets() -> list[str]:
     """Return the instruction sets that this build has and this processor supports, best first."""
-    return _native.available_ops()
+    return _native.available_instruction_sets()
 
 
 def reference_instruction_set(instruction_set: str) -> str:
     """Return the portable instruction set that gives the same bits as ``instruction_set``."""
-    return _native.oracle_of(instruction_set)
+    return _native.reference_instruction_set(instruction_set)
 
 
 @contextmanager
@@ -179,7 +179,7 @@ def _translate_errors() -> Iterator[None]:
     """Raise the compiled engine's errors as ours."""
     try:
         yield
-    except _native.NoRoomError as error:
+    except _native.CacheFullError as error:
         raise CacheFullError(str(error)) from None
     except _native.Error as error:
         raise UsageError(str(error)) from None

@@ -47,16 +47,16 @@ def build_native_model(checkpoint: Checkpoint, options: BackendOptions = DEFAULT
     """
     config = checkpoint.config
     model = _native.Model(
-        layers=config.n_layers,
+        n_layers=config.n_layers,
         dim=config.dim,
-        heads=config.n_heads,
-        kv_heads=config.n_kv_heads,
+        n_heads=config.n_heads,
+        n_kv_heads=config.n_kv_heads,
         head_dim=config.head_dim,
         ffn_dim=config.ffn_dim,
-        vocabulary=config.vocab_size,
+        vocab_size=config.vocab_size,
         norm_eps=config.norm_eps,
-        window=config.sliding_window or 0,
-        tied=config.tie_embeddings,
+        sliding_window=config.sliding_window or 0,
+        tie_embeddings=config.tie_embeddings,
     )
     specs = matrix_specs(checkpoint, options.quant)
     for name in checkpoint.names():
@@ -119,7 +119,7 @@ def _packed_format(name: str, stored: BlockType, cols: int, quant: str | None) -
 def _pack(model: _native.Model, checkpoint: Checkpoint, spec: MatrixSpec) -> None:
     tensor = checkpoint.tensor(spec.name)
     rows, cols, stored_type = spec.rows, spec.cols, tensor.type.name
-    model.make(tensor.name, spec.format, rows, cols)
+    model.allocate(tensor.name, spec.format, rows, cols)
     if (spec.format, stored_type) == ("q8", "Q8_0") or stored_type in _4_BIT_FORMATS:
         try:
             model.pack(tensor.name, 0, rows, stored_type, np.ascontiguousarray(tensor.data))

@@ -89,7 +89,7 @@ class WeightCacheFile:
             with self.path.open("rb") as file:
                 if not self._is_valid(file):
                     return False
-                mapped, offset = _native.FileMemory(file.fileno()), _HEADER_BYTES
+                mapped, offset = _native.MappedFile(file.fileno()), _HEADER_BYTES
                 for spec in self._specs:
                     model.map(spec.name, spec.format, spec.rows, spec.cols, mapped, offset)
                     offset += spec.size_bytes
@@ -126,7 +126,7 @@ class WeightCacheFile:
         writer.write(memoryview(bytes(_HEADER_BYTES)))
         with ThreadPoolExecutor(1) as hash_thread:
             for spec in self._specs:
-                packed = model.packed(spec.name)
+                packed = model.packed_bytes(spec.name)
                 if packed.size != spec.size_bytes:
                     raise EmpuError(f"{spec.name} was packed in another format than planned.")
                 hashed = hash_thread.submit(digest.update, packed.data)

@@ -26,7 +26,7 @@ from empu.serving.completions import CompletionInput, CompletionStream, ScoredPr
 from empu.serving.errors import RequestError
 from empu.serving.prompt_logprobs import prompt_logprobs, unscored_token
 from empu.serving.registry import ServedModel
-from empu.serving.service import make_constraints, tuned_schema
+from empu.serving.service import check_logit_bias, make_constraints, tuned_schema
 from empu.serving.tools.types import ToolSet
 
 Json = dict[str, Any]
@@ -45,6 +45,7 @@ async def completions(request: Request) -> Response:
     if (schema := tuned_schema(served)) is not None and params.stop:
         params = replace(params, stop=())  # the grammar ends the answer
         report_ignored(request, ["stop"])
+    check_logit_bias(served, params)
     inputs: list[CompletionInput] = []
     echoes: list[_Echo] = []
     n = body.n or 1

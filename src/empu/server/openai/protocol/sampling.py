@@ -15,8 +15,15 @@ MAX_N = 8
 MAX_STOP_STRINGS = 16
 """OpenAI allows 4; evaluation harnesses send more."""
 MAX_STOP_LENGTH = 200
+MAX_BIASED_TOKENS = 1024
 
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+
+LogitBias = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=MAX_BIASED_TOKENS),
+]
+"""Token id -> the value that is added to its logit."""
 
 
 class StreamOptions(LenientModel):
@@ -34,7 +41,7 @@ class SamplingRequest(RequestBody):
         "reasoning_effort", "safety_identifier", "service_tier", "store", "user", "verbosity",
     )  # fmt: skip
     """Properties about OpenAI's accounts, caches, data centres and reasoning models."""
-    refused = ("audio", "logit_bias", "suffix", "web_search_options")
+    refused = ("audio", "suffix", "web_search_options")
 
     model: str = Field(min_length=1, max_length=256)
     max_tokens: int | None = Field(default=None, ge=1, le=UNLIMITED_TOKENS)
@@ -45,6 +52,7 @@ class SamplingRequest(RequestBody):
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: LogitBias | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_N)
     seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
     stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS, fail_fast=True)] | None = None
@@ -77,6 +85,7 @@ class SamplingRequest(RequestBody):
             repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
+            logit_bias=tuple((int(token), value) for token, value in (self.logit_bias or {}).items()),
             seed=None if self.seed is None else self.seed & ((1 << 63) - 1),
             max_tokens=max_tokens or DEFAULT_MAX_TOKENS,
             stop=self.stop_strings,

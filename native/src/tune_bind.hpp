@@ -1,7 +1,0 @@
-#pragma once
-
-#include <nanobind/nanobind.h>
-
-namespace empu {
-void bind_tune(nanobind::module_& module);
-}  // namespace empu
