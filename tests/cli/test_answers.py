@@ -52,7 +52,7 @@ def test_run_uses_the_system_instruction_and_raw_text(empu: Run, tiny: Path, mod
     ]
     outcome = empu("run", str(tiny), "hi", "--system", "Be brief.")
     assert outcome.code == 2
-    assert "--system has no place, since this model has no chat template" in outcome.err
+    assert "--system cannot be used, because this model has no chat template" in outcome.err
 
 
 def test_run_json_is_one_document_with_everything(empu: Run, tiny: Path, model: CannedModel) -> None:
@@ -92,7 +92,7 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(empu: Run, tiny
     assert f"The prompt has {LIMIT + 45} tokens and at most {LIMIT} fit" in outcome.err
     cut = empu("run", str(tiny), long, "--truncate", "--json")
     assert cut.code == 0
-    assert "its oldest 45 tokens were left out" in cut.err
+    assert "its oldest 45 tokens were dropped" in cut.err
     assert cut.json["usage"]["dropped_tokens"] == 45
 
 
@@ -177,11 +177,11 @@ def test_the_commands_of_chat(empu: Run, tiny: Path, model: CannedModel, tmp_pat
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("/nope", "There is no command /nope"),
-        ("/regenerate", "There is no answer yet"),
-        ("/save", "Say where"),
+        ("/nope", "Unknown command /nope"),
+        ("/regenerate", "There is no answer to regenerate"),
+        ("/save", "Give a file"),
         ("/save /proc/none/x", "cannot be written"),
-        ("/set", "now: "),
+        ("/set", "Current values: "),
         ("/set colour 3", "temperature 0.2"),
         ("/set temperature hot", "needs a number"),
         ("/set temperature true", "needs a number"),
@@ -208,7 +208,7 @@ def test_chat_needs_a_template(empu: Run, tiny: Path, model: CannedModel) -> Non
     model.has_template = False
     outcome = empu("chat", str(tiny), input="hi\n")
     assert outcome.code == 2
-    assert "use `empu run` with it" in outcome.err
+    assert "use `empu run` to continue a text" in outcome.err
 
 
 def test_model_text_is_exact_in_a_pipe_and_harmless_on_a_terminal(

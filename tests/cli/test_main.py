@@ -113,7 +113,7 @@ def test_wrong_usage_is_one_sentence(empu: Run, words: list[str], sentence: str)
         (PromptTooLongError(9000, 8192), 1, "The prompt has 9,000 tokens and at most 8,192 fit"),
         (KeyboardInterrupt(), 130, "Stopped."),
         (MemoryError(), 1, "There is not enough memory for this"),
-        (ValueError("bad\nthing"), 70, "Empu made a mistake of its own (ValueError: bad"),
+        (ValueError("bad\nthing"), 70, "Internal error (ValueError: bad"),
     ],
 )
 def test_every_failure_has_a_sentence_a_code_and_a_document(

@@ -94,6 +94,6 @@ def test_options_without_effect_are_refused(works: Works) -> None:
     made = works.rows("rows.csv", labelled_csv(60))
     works.json("tune", made, "--name", "it", *RECIPE, "--epochs", "1", "--no-compare")
     assert "predicts a label" in works.empu("run", "it", "hello", "--temperature", "1", code=2)
-    assert "holds no dialogue" in works.empu("chat", "it", code=2)
+    assert "cannot chat" in works.empu("chat", "it", code=2)
     answer = works.json("run", "it", "hello")
     assert answer["calibrated"] is False, "of 60 rows too few are held back"

@@ -173,3 +173,13 @@ def test_cells_in_single_marks_are_read_without_them(tmp_path: Path) -> None:
 def test_an_apostrophe_at_the_start_of_some_cells_is_text(tmp_path: Path) -> None:
     kept, _, _ = read(tmp_path / "a.csv", table([*ROWS, ("'Tis not here'", "parcel")]))
     assert kept[-1].question() == "'Tis not here'"
+
+
+def test_misplaced_marks_after_a_stray_one_that_swallowed_many_lines_are_found(tmp_path: Path) -> None:
+    rows = sentences(400)
+    rows[2] = ('"' + rows[2][0], rows[2][1])
+    rows[200] = ('"He said "no" and left"', rows[200][1])
+    rows[390] = (rows[390][0] + '"', rows[390][1])
+    kept, excluded, _ = read(tmp_path / "a.csv", table(rows))
+    assert [record.number for record in excluded] == [4, 202]
+    assert len(kept) == 398

@@ -16,9 +16,9 @@ def page() -> str:
     """Return the page as Markdown."""
     parts = [
         "# The commands\n",
-        "Generated from `empu --help` by `make docs`; do not edit. Results go to stdout, messages to stderr. With\n"
-        "`--json` every command prints exactly one JSON document on stdout (`chat`: one line for each turn). An error is\n"
-        '`{"error": {"kind": …, "message": …, "exit_code": …}}`.\n',
+        "Generated from `empu --help` by `make docs`; do not edit. Results go to stdout, messages to stderr.\n"
+        "With `--json` every command prints exactly one JSON document on stdout (`chat`: one line for each turn).\n"
+        'An error is `{"error": {"kind": …, "message": …, "exit_code": …}}`.\n',
         "Exit codes: 0 success, 1 failure, 2 wrong usage, 70 internal error, 130 stopped by Ctrl-C, 141 output pipe "
         "closed.\n",
         'Shell completion: `eval "$(_EMPU_COMPLETE=bash_source empu)"`, or `zsh_source`, `fish_source`.\n',

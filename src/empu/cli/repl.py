@@ -150,7 +150,7 @@ class ChatSession:
     def _set(self, rest: str) -> None:
         name, _, value = rest.partition(" ")
         numbers = {f.name: getattr(self.params, f.name) for f in dataclasses.fields(self.params)}
-        for other in ("stop", "logprobs"):
+        for other in ("stop", "logprobs", "logit_bias"):
             numbers.pop(other, None)
         if name not in numbers or not value:
             current = ", ".join(f"{key} {shown if shown is not None else 'none'}" for key, shown in numbers.items())

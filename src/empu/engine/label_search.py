@@ -23,6 +23,9 @@ from empu.text.common_prefix import common_prefix
 BATCH_SIZE = 48
 """Prompts that are searched at once."""
 
+RESOLUTION = 0.01
+"""Probability below which a distribution does not tell the answers of a branch apart."""
+
 Path = tuple[int, ...]
 """Token ids from the root of the trie."""
 
@@ -45,11 +48,14 @@ class LabelTrie:
         self.answers = [tuple(answer) for answer in answers]
         self.children: dict[Path, list[int]] = {}
         self.leaves: dict[Path, int] = {}
+        self.num_answers: dict[Path, int] = {}
+        """Path -> number of answers that begin with it."""
         for index, answer in enumerate(self.answers):
             if answer in self.leaves:
                 raise UsageError(f"The labels {self.leaves[answer]} and {index} have the same tokens; change one.")
             self.leaves[answer] = index
             for i in range(len(answer)):
+                self.num_answers[answer[:i]] = self.num_answers.get(answer[:i], 0) + 1
                 next_tokens = self.children.setdefault(answer[:i], [])
                 if answer[i] not in next_tokens:
                     next_tokens.append(answer[i])
@@ -83,6 +89,37 @@ def search_labels(
 
     The common prefix of all prompts is computed once. Raises :class:`PromptTooLongError`.
     """
+    for search in _run_searches(backend, prompts, trie, count, 0.0):
+        yield search.results
+
+
+def label_distributions(
+    backend: Backend, prompts: Sequence[Sequence[int]], trie: LabelTrie, *, resolution: float = RESOLUTION
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the probabilities of all answers to each prompt: (answers,), sum 1.
+
+    The most likely answer and all above ``resolution`` are exact. Below it, a branch of the trie is not computed any
+    further: its answers share its probability equally. Raises :class:`PromptTooLongError`.
+    """
+    for search in _run_searches(backend, prompts, trie, len(trie.answers), resolution):
+        probabilities = np.zeros(len(trie.answers))
+        for label in search.results:
+            probabilities[label.index] = label.probability
+        for cost, path in search.frontier:
+            if path in trie.leaves:
+                probabilities[trie.leaves[path]] = math.exp(-cost)
+                continue
+            share = math.exp(-cost) / trie.num_answers[path]
+            for answer, index in trie.leaves.items():
+                if answer[: len(path)] == path:
+                    probabilities[index] = share
+        yield probabilities / probabilities.sum()
+
+
+def _run_searches(
+    backend: Backend, prompts: Sequence[Sequence[int]], trie: LabelTrie, count: int, resolution: float
+) -> Iterator[_Search]:
+    """Yield the finished search of each prompt."""
     if not prompts:
         return
     longest_answer = max(map(len, trie.answers))
@@ -98,9 +135,9 @@ def search_labels(
         done = 0
         while done < len(prompts):
             batch = prompts[done : done + BATCH_SIZE]
-            results = _search_batch(backend, batch, trie, count, root, len(prefix), longest_answer)
-            yield from results
-            done += len(results)
+            searches = _search_batch(backend, batch, trie, count, resolution, root, len(prefix), longest_answer)
+            yield from searches
+            done += len(searches)
     finally:
         backend.release(root)
 
@@ -110,11 +147,12 @@ def _search_batch(
     prompts: Sequence[Sequence[int]],
     trie: LabelTrie,
     count: int,
+    resolution: float,
     root: SequenceId,
     prefix_length: int,
     longest_answer: int,
-) -> list[list[ScoredLabel]]:
-    """Return the answers to as many of the prompts as fit the memory at once, at least one."""
+) -> list[_Search]:
+    """Return the finished searches of as many of the prompts as fit the memory at once, at least one."""
     searches: list[_Search] = []
     try:
         for prompt in prompts:
@@ -125,20 +163,25 @@ def _search_batch(
                     raise
                 break
             searches.append(_Search(list(prompt), sequence))
-        while any(unfinished := [search for search in searches if _take_finished(search, trie, count)]):
+        while any(unfinished := [search for search in searches if _take_finished(search, trie, count, resolution)]):
             chunks = [_next_chunk(backend, search, trie) for search in unfinished]
             for search, logits in zip(unfinished, backend.forward(chunks), strict=True):
                 _expand(search, logits[-1], trie)
-        return [search.results for search in searches]
+        return searches
     finally:
         for search in searches:
             backend.release(search.sequence)
 
 
-def _take_finished(search: _Search, trie: LabelTrie, count: int) -> bool:
-    """Move finished answers from the front of the heap to the results. Return whether the search goes on."""
+def _take_finished(search: _Search, trie: LabelTrie, count: int, resolution: float) -> bool:
+    """Move finished answers from the front of the heap to the results. Return whether the search goes on.
+
+    It ends with ``count`` answers, or with at least one when all others are below ``resolution``.
+    """
     while search.frontier and len(search.results) < count:
         cost, path = search.frontier[0]
+        if search.results and math.exp(-cost) < resolution:
+            return False
         path = trie.extend_forced(path)
         if path not in trie.leaves:
             return True

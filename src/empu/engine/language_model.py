@@ -20,7 +20,7 @@ from empu.engine.backends.options import DEFAULT_OPTIONS, BackendOptions
 from empu.engine.backends.protocol import Backend, Chunk, LogitsNeeded, SequenceId
 from empu.engine.backends.registry import open_backend
 from empu.engine.generation import GenerationState, TokenConstraint
-from empu.engine.label_search import LabelTrie, search_labels
+from empu.engine.label_search import LabelTrie, label_distributions, search_labels
 from empu.engine.outputs import Completion, TextDelta
 from empu.engine.prefix_cache import reusable_length
 from empu.engine.prompt import EncodedPrompt, prepare_prompt
@@ -192,14 +192,27 @@ class LanguageModel:
 
         Raises :class:`~empu.errors.UsageError` for a model that was not tuned for labels.
         """
-        task = self.task
-        if task is None or task.kind != "label":
+        task, trie = self._label_task()
+        prompts = [encode_prompt(self.text, task.messages(text)) for text in texts]
+        for results in search_labels(self.backend, prompts, trie, count=min(count, len(task.labels))):
+            yield [LabelPrediction(task.labels[label.index], task.confidence(label.probability)) for label in results]
+
+    def label_distributions(self, texts: Sequence[str]) -> Iterator[npt.NDArray[np.float64]]:
+        """Yield the probability of each label of the task, in its order, for each text. They are not calibrated.
+
+        Raises :class:`~empu.errors.UsageError` for a model that was not tuned for labels.
+        """
+        task, trie = self._label_task()
+        prompts = [encode_prompt(self.text, task.messages(text)) for text in texts]
+        yield from label_distributions(self.backend, prompts, trie)
+
+    def _label_task(self) -> tuple[Task, LabelTrie]:
+        if self.task is None or self.task.kind != "label":
             raise UsageError("This model was not tuned for labels; ask it with `empu run`.")
         if self._label_trie is None:
-            self._label_trie = LabelTrie([encode_answer(self.text, label) for label in readable_labels(task.labels)])
-        prompts = [encode_prompt(self.text, task.messages(text)) for text in texts]
-        for results in search_labels(self.backend, prompts, self._label_trie, count=min(count, len(task.labels))):
-            yield [LabelPrediction(task.labels[label.index], task.confidence(label.probability)) for label in results]
+            labels = readable_labels(self.task.labels)
+            self._label_trie = LabelTrie([encode_answer(self.text, label) for label in labels])
+        return self.task, self._label_trie
 
     def reuse_prefix(self, ids: Sequence[int]) -> int:
         """Cut the model's sequence to its common prefix with ``ids``, and return that prefix's length.

@@ -5,19 +5,22 @@ from __future__ import annotations
 import errno
 import stat
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from empu.errors import CheckpointError, EmpuError
 from empu.system.json import MAX_JSON_BYTES, JsonError, parse_json_object
 
-ByteArray = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+ByteArray: TypeAlias = "npt.NDArray[np.uint8]"
 
 
 def map_file(path: Path) -> ByteArray:
     """Memory-map a file for reading. Raises :class:`CheckpointError` when it is empty or cannot be read."""
+    import numpy as np  # light commands read JSON files and need no arrays
+
     try:
         _check_regular(path)
         if path.stat().st_size == 0:

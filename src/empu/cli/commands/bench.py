@@ -67,7 +67,7 @@ def bench(model: str, runs: int, as_json: bool, **options: Any) -> None:
         pairs += [
             (
                 "memory",
-                f"{roofline.bytes_per_s / 1e9:.1f} GB/s, streaming {output.format_bytes(roofline.weight_bytes)} of weights",
+                f"{roofline.bytes_per_s / 1e9:.1f} GB/s for {output.format_bytes(roofline.weight_bytes)} of weights",
             ),
             ("KV cache", f"{output.format_bytes(roofline.cache_bytes_per_token)} per token of context"),
             ("processor", f"{roofline.int8_operations_per_s / 1e9:,.0f} int8 GOP/s"),

@@ -48,6 +48,8 @@ class Dialect:
     header_line: int = 1
     known_values: list[frozenset[str]] | None = field(default=None)
     """For each column the values that occur again and again; computed when it is first needed."""
+    multiline_records: int | None = None
+    """Records with a cell that holds line ends and delimiters, up to 2; computed when it is first needed."""
 
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
         """Return a strict CSV reader over lines."""
@@ -334,7 +336,9 @@ def _is_stray(path: Path, encoding: Encoding, dialect: Dialect, lines: Sequence[
     if columns:
         seen = [all(row[i].strip(' "') in known[i] for i in columns) for row in rows]
         return sum(seen) >= 0.8 * len(seen)
-    return len(lines) > 2 and _records_with_lines(path, encoding, dialect) <= 1
+    if dialect.multiline_records is None:
+        dialect.multiline_records = _multiline_records(path, encoding, dialect)
+    return len(lines) > 2 and dialect.multiline_records <= 1
 
 
 def _cells(line: str, dialect: Dialect) -> list[str]:
@@ -374,7 +378,7 @@ def _known_values(path: Path, encoding: Encoding, dialect: Dialect) -> list[froz
     return known
 
 
-def _records_with_lines(path: Path, encoding: Encoding, dialect: Dialect) -> int:
+def _multiline_records(path: Path, encoding: Encoding, dialect: Dialect) -> int:
     """Return how many records have a cell with line ends and delimiters, up to 2."""
     count = 0
     with open_text(path, encoding) as text:
@@ -424,8 +428,9 @@ class _Lines:
         """
         if sum(line.count('"') for line in self.of_record) % 2 == 0:
             return
-        self._ahead.extend(islice(self._lines, MAX_LOOKAHEAD - len(self._ahead)))
-        odd = next((i for i, line in enumerate(self._ahead) if line.count('"') % 2), None)
+        self._ahead.extend(islice(self._lines, max(0, MAX_LOOKAHEAD - len(self._ahead))))
+        ahead = enumerate(islice(self._ahead, MAX_LOOKAHEAD))
+        odd = next((i for i, line in ahead if line.count('"') % 2), None)
         if odd is None:
             return
         line, divider = self._ahead[odd], re.escape(delimiter)

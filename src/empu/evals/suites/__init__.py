@@ -1,0 +1,1 @@
+"""Benchmark suites: one file for each, over a common base. The data come from files of the user."""

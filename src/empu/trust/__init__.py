@@ -1,0 +1,1 @@
+"""Trust: what licences ask for, signatures over exports, and bills of materials written from the ledger."""
