@@ -1,0 +1,1 @@
+"""The operating system: files that survive a crash, bounded strict JSON, paths, the processor."""

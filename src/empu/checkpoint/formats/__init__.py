@@ -1,0 +1,1 @@
+"""File formats of checkpoints: GGUF, Hugging Face folders, Meta folders, and the containers inside them."""

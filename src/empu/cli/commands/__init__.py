@@ -1,0 +1,1 @@
+"""One command a file; the function has the name of its module."""

@@ -1,0 +1,1 @@
+"""Table formats: CSV, JSON, Parquet, workbooks. A table of formats that installed packages can extend."""

@@ -1,0 +1,1 @@
+"""What every interface of the server shares: middlewares, request bodies, sessions, event streams."""

@@ -1,0 +1,1 @@
+"""Tool calls: one file for each dialect in which models write them."""

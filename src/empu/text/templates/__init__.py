@@ -1,0 +1,1 @@
+"""Chat templates: Jinja templates and the formats of Meta."""

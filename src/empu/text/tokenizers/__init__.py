@@ -1,0 +1,1 @@
+"""Tokenizers of the three file formats."""
