@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from empu.cli import output
 from empu.cli.loading import cancel_on_ctrl_c
 from empu.errors import StoreError
-from empu.retrieval.collection import Collection, DocumentEntry
+from empu.retrieval.answer import QuotedAnswer
+from empu.retrieval.collection import Collection, DocumentEntry, StoredPassage
 from empu.retrieval.ingest import IngestReport
 from empu.retrieval.search import Hit
 from empu.store.store import Store
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from empu.retrieval.search import TextEncoder
 
 MAX_SHOWN = 20
-"""Files of one kind that a report lists."""
+"""Limit on the unreadable files that a report lists."""
 
 
 class DocumentProgress:
@@ -119,7 +120,7 @@ def print_report(collection: Collection, report: IngestReport) -> None:
         for warning in entry.warnings:
             output.message(output.escape_controls(f"  {entry.address}: {warning}"))
     encoder = collection.setting("encoder")
-    index = f"words and vectors ({encoder})" if encoder else "words only; no encoder is installed"
+    index = f"words and vectors ({encoder})" if encoder else "words only (no encoder)"
     output.message(f"{collection.name} now has {documents:,} documents in {passages:,} passages, indexed by {index}.")
     if report.stopped:
         output.message("Stopped; the same command continues.")
@@ -162,9 +163,8 @@ def hit_document(hit: Hit) -> dict[str, Any]:
     }
 
 
-def place(hit: Hit) -> str:
-    """Document, page and section of a hit."""
-    passage = hit.passage
+def place(passage: StoredPassage) -> str:
+    """Document, page and section of a passage."""
     parts = [passage.document.name]
     if passage.page is not None:
         parts.append(f"page {passage.page}")
@@ -180,6 +180,63 @@ def print_hits(hits: Sequence[Hit]) -> None:
         output.message("Nothing was found.")
         return
     for number, hit in enumerate(hits, 1):
-        click.echo(click.style(f"[{number}] {output.escape_controls(place(hit))}", bold=True))
+        click.echo(click.style(f"[{number}] {output.escape_controls(place(hit.passage))}", bold=True))
         click.echo(textwrap.indent(output.escape_controls(hit.passage.text), "    "))
         click.echo(f"    {output.escape_controls(hit.passage.document.address)}")
+
+
+def print_answer(answer: QuotedAnswer) -> None:
+    """Print quotations with numbers, then their sources."""
+    import click
+
+    if not answer.quotes:
+        output.message("The collection has nothing about this question.")
+        return
+    if answer.is_refused:
+        output.message(f"The documents do not answer this question{_percent(answer.confidence)}. The closest passages:")
+        print_hits(answer.hits[:2])
+        return
+    sources = list(dict.fromkeys(quote.passage.id for quote in answer.quotes))
+    shown_header = None
+    for quote in answer.quotes:
+        number = sources.index(quote.passage.id) + 1
+        if quote.header is not None and quote.header != shown_header:
+            click.echo(output.escape_controls(quote.header))
+        shown_header = quote.header
+        click.echo(f"{output.escape_controls(quote.text)} [{number}]")
+    click.echo()
+    by_id = {quote.passage.id: quote.passage for quote in answer.quotes}
+    for number, passage_id in enumerate(sources, 1):
+        passage = by_id[passage_id]
+        click.echo(output.escape_controls(f"[{number}] {place(passage)} ({passage.document.address})"))
+    if answer.confidence is None:
+        output.message("Confidence unknown: this encoder has no calibration, so no question is refused.")
+    else:
+        output.message(f"confidence {answer.confidence:.0%}")
+
+
+def _percent(confidence: float | None) -> str:
+    return f" (confidence {confidence:.0%})" if confidence is not None else ""
+
+
+def answer_document(answer: QuotedAnswer) -> dict[str, Any]:
+    """Return an answer as JSON."""
+    return {
+        "refused": answer.is_refused,
+        "confidence": answer.confidence,
+        "quotes": [
+            {
+                "text": quote.text,
+                "table_header": quote.header,
+                "document": {"id": quote.passage.document.id, "address": quote.passage.document.address},
+                "title": quote.passage.document.title,
+                "page": quote.passage.page,
+                "headings": list(quote.passage.headings),
+                "start_byte": quote.start,
+                "end_byte": quote.end,
+                "score": quote.score,
+            }
+            for quote in answer.quotes
+        ],
+        "hits": [hit_document(hit) for hit in answer.hits],
+    }

@@ -23,7 +23,14 @@ def docs() -> None:
 @click.option("--to", "name", required=True, metavar="COLLECTION", help="Collection; it is created if necessary.")
 @click.option("--licence", default="unknown", show_default=True, help="Licence of the documents, recorded with them.")
 @click.option("--lexical", is_flag=True, help="Index words only, without an encoder.")
-@click.option("--max-pages", metavar="N", type=click.IntRange(1), default=3000, show_default=True, help="Longest file.")
+@click.option(
+    "--max-pages",
+    metavar="N",
+    type=click.IntRange(1),
+    default=3000,
+    show_default=True,
+    help="Longest file.",
+)
 @json_option
 def add(paths: tuple[Path, ...], name: str, licence: str, lexical: bool, max_pages: int, as_json: bool) -> None:
     """Add files and folders to a collection.
