@@ -25,8 +25,8 @@ WINDOW = 512
 TEXTS = (
     ["examples/helpdesk/handbook/*.md"],
     ["examples/helpdesk/tickets.csv"],
-    ["docs/LOG.md", "docs/ARCHITECTURE.md"],
-    ["src/empu/engine/*.py"],
+    ["bench/texts/notes.md"],
+    ["bench/texts/code.txt"],
 )
 
 FloatArray = npt.NDArray[np.float32]
