@@ -67,6 +67,15 @@ def run_ingest(ingest: Callable[[DocumentProgress], IngestReport]) -> IngestRepo
             progress.close()
 
 
+def record(store: Store, name: str, documents: Sequence[DocumentEntry]) -> None:
+    """Bring the ledger up to date with a collection."""
+    from empu.ledger.ledger import Ledger
+    from empu.retrieval.ledger_record import record_documents
+
+    with Ledger.open(store.ledger_path) as ledger:
+        record_documents(ledger, name, documents)
+
+
 def open_encoder(store: Store, collection: Collection) -> TextEncoder | None:
     """The encoder of a collection: the recorded one, or for a new collection the best one that is installed."""
     from empu.embed.text_encoder import installed_encoders

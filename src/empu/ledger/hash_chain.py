@@ -160,5 +160,8 @@ RECORD_READERS: dict[str, Callable[[Database, str], Record | None]] = {
         "disclosed",
     ),
     "evaluation": _evaluation,
+    "document": _row_reader(
+        "SELECT collection, action, address, sha256, size, licence, added_by, at FROM document WHERE key = ?"
+    ),
 }
 """Kind of entry -> function that reads its record from the tables; ``None`` if the record is missing."""

@@ -21,6 +21,7 @@ from empu.ledger.hashing import canonical_json, content_id
 from empu.ledger.queries import LedgerQueries
 from empu.ledger.records import (
     DatasetRow,
+    DocumentEvent,
     EvaluatedRow,
     Evaluation,
     Exclusion,
@@ -220,6 +221,25 @@ class Ledger(LedgerQueries):
                     ],
                 )
             hash_chain.append_entry(self._db, "evaluation", str(key))
+
+    def add_document_event(self, event: DocumentEvent) -> None:
+        """Record that a document was added to a collection, updated or removed."""
+        with self.transaction():
+            cursor = self._db.execute(
+                "INSERT INTO document (collection, action, address, sha256, size, licence, added_by, at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    event.collection,
+                    event.action,
+                    event.address,
+                    event.sha256,
+                    event.size,
+                    event.licence,
+                    event.added_by,
+                    hash_chain.timestamp(),
+                ),
+            )
+            hash_chain.append_entry(self._db, "document", str(_key(cursor.lastrowid)))
 
     def verify(self, head: str | None = None) -> list[str]:
         """Check all records against the hash chain. Return one sentence for each problem.

@@ -130,6 +130,20 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (evaluation, position)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE document (
+        key INTEGER PRIMARY KEY,
+        collection TEXT NOT NULL,
+        action TEXT NOT NULL,    -- added, updated or removed
+        address TEXT NOT NULL,   -- path or address of the document
+        sha256 TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        licence TEXT NOT NULL,
+        added_by TEXT NOT NULL,
+        at TEXT NOT NULL
+    );
+    CREATE INDEX document_collection ON document (collection, address);
+    """,
 )
 """Migration n, counted from 1, upgrades schema version n - 1 to n. The version is stored in ``user_version``."""
 

@@ -11,7 +11,7 @@ from empu.errors import StoreError
 from empu.ledger.database import Database
 from empu.ledger.hashing import PREFIX, FileId
 from empu.ledger.lineage import ExcludedRow, RowTrace, trace_id, trace_position, trace_text
-from empu.ledger.records import UNKNOWN, Metric, RecordedModel, SourceFile, TrainingStep
+from empu.ledger.records import UNKNOWN, DocumentEvent, Metric, RecordedModel, SourceFile, TrainingStep
 
 MIN_ID_DIGITS = 8
 """Shortest prefix of an id that finds a model."""
@@ -89,6 +89,15 @@ class LedgerQueries:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+
+    def document_events(self, collection: str) -> list[tuple[DocumentEvent, str]]:
+        """Return what happened to the documents of a collection, oldest first, each with its time."""
+        rows = self._db.iterate(
+            "SELECT collection, action, address, sha256, size, licence, added_by, at FROM document "
+            "WHERE collection = ? ORDER BY key",
+            (collection,),
+        )
+        return [(DocumentEvent(*row[:-1]), row[-1]) for row in rows]
 
     def trace_row(self, row_id: str) -> RowTrace:
         """Trace the row with this id (hex). Raises :class:`~empu.errors.StoreError` if it is not a valid id."""

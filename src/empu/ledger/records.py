@@ -7,7 +7,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from empu.ledger.hashing import FileId
 from empu.system.cpu import available_cpus, cpu_name
@@ -125,6 +125,21 @@ class Evaluation:
     metrics: Mapping[str, Metric]
     settings: Mapping[str, Any]
     machine: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentEvent:
+    """A document was added to a collection, updated, or removed. The ledger keeps its hash, never its text."""
+
+    collection: str
+    action: Literal["added", "updated", "removed"]
+    address: str
+    sha256: str
+    """Of the file, in hex."""
+    size: int
+    """Bytes of the file."""
+    licence: str
+    added_by: str
 
 
 def texts(value: object, name: str = "") -> Iterator[str]:

@@ -19,6 +19,7 @@ CHAINED_RECORDS = {
     "end of run": "SELECT run FROM run_end",
     "model": "SELECT key FROM model",
     "evaluation": "SELECT key FROM evaluation",
+    "document": "SELECT key FROM document",
 }
 """Kind of entry -> query for the keys of all its records. Each record must have an entry in the chain."""
 

@@ -38,7 +38,7 @@ def add(paths: tuple[Path, ...], name: str, licence: str, lexical: bool, max_pag
     Files that are unchanged since the last time are skipped. A file that cannot be read is reported with the reason,
     and the rest is added. Ctrl-C is safe: the same command continues.
     """
-    from empu.cli.docs_view import open_encoder, print_report, report_document, run_ingest
+    from empu.cli.docs_view import open_encoder, print_report, record, report_document, run_ingest
     from empu.retrieval.collection import Collections
     from empu.retrieval.extract.extractor import Extractor
     from empu.retrieval.ingest import add_paths
@@ -57,6 +57,7 @@ def add(paths: tuple[Path, ...], name: str, licence: str, lexical: bool, max_pag
                 extractor=Extractor(max_pages=max_pages),
             )
         )
+        record(store, name, collection.documents())
         if as_json:
             from empu.cli import output
 
@@ -71,7 +72,7 @@ def add(paths: tuple[Path, ...], name: str, licence: str, lexical: bool, max_pag
 def update(collection: str, as_json: bool) -> None:
     """Read again the files of COLLECTION that changed, and remove documents whose file is gone."""
     from empu.cli import output
-    from empu.cli.docs_view import open_encoder, print_report, report_document, run_ingest
+    from empu.cli.docs_view import open_encoder, print_report, record, report_document, run_ingest
     from empu.retrieval.collection import Collections
     from empu.retrieval.ingest import update as update_collection
     from empu.store.store import Store
@@ -84,6 +85,7 @@ def update(collection: str, as_json: bool) -> None:
                 opened, encoder=open_encoder(store, opened) if has_vectors else None, progress=progress
             )
         )
+        record(store, collection, opened.documents())
         if as_json:
             output.print_json(report_document(collection, report))
         else:
@@ -175,22 +177,25 @@ def remove(collection: str, documents: tuple[str, ...], everything: bool, as_jso
     Removal is physical: the text, its index entries and its vectors are overwritten on disk.
     """
     from empu.cli import output
-    from empu.cli.docs_view import find_documents
+    from empu.cli.docs_view import find_documents, record
     from empu.errors import UsageError
     from empu.retrieval.collection import Collections
     from empu.store.store import Store
 
-    collections = Collections(Store.of_user().home)
+    store = Store.of_user()
+    collections = Collections(store.home)
     if everything == bool(documents):
         raise UsageError("Give the documents to remove, or --all for the whole collection.")
     if everything:
         collections.delete(collection)
+        record(store, collection, [])
         removed: list[str] = []
     else:
         with collections.open(collection) as opened:
             entries = find_documents(opened, documents)
             opened.remove([entry.id for entry in entries])
             removed = [entry.address for entry in entries]
+            record(store, collection, opened.documents())
     if as_json:
         output.print_json({"collection": collection, "removed": removed, "whole": everything})
     elif everything:
