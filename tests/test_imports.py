@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": BASE,
     "ledger": BASE,
     "model": BASE,
-    "store": BASE | {"checkpoint", "ledger"},
+    "store": BASE | {"checkpoint", "ledger", "text"},
     "trust": BASE | {"ledger", "store", "checkpoint"},
     "chat": BASE | {"ledger"},
     "data": BASE | {"text", "ledger"},
@@ -30,9 +30,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "embed": BASE | {"checkpoint", "text", "ledger", "store"},
     "retrieval": BASE | {"embed", "ledger"},
     "tune": BASE | {"model", "checkpoint", "text", "data", "ledger"},
-    "evals": BASE | {"engine", "embed", "text", "data", "ledger"},
-    "serving": BASE | {"engine", "embed", "text"},
-    "specialist": BASE | {"checkpoint", "text", "ledger", "store", "model", "engine", "embed", "data", "tune", "evals", "trust"},
+    "members": BASE | {"checkpoint", "engine", "text"},
+    "evals": BASE | {"engine", "embed", "members", "text", "data", "ledger"},
+    "serving": BASE | {"engine", "embed", "members", "text"},
+    "specialist": BASE
+    | {"checkpoint", "text", "ledger", "store", "model", "engine", "embed", "data", "tune", "members", "evals", "trust"},
     "server": BASE | {"serving", "engine", "embed", "text", "ledger", "store", "chat"},
 }
 """Package -> packages of this project that it may import (itself always). ``cli`` may import anything."""

@@ -1,6 +1,6 @@
 """``python -m empu`` is the command ``empu``."""
 
-from empu.cli.main import main
+from empu.cli.entry import main
 
 if __name__ == "__main__":
     main()

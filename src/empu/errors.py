@@ -47,6 +47,14 @@ class TemplateError(EmpuError):
     """A chat template failed, was refused by the sandbox or exceeded its budget."""
 
 
+class DialogueRefusedError(TemplateError):
+    """A chat template refuses a dialogue; ``reason`` is the template's own message."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The chat template of {where} refuses this dialogue: {reason}")
+
+
 class PromptTooLongError(EmpuError):
     """The prompt does not fit into the context. It is truncated on request only."""
 
@@ -76,10 +84,11 @@ class MissingDependencyError(EmpuError):
 class QueueFullError(EmpuError):
     """The request queue is full."""
 
-    def __init__(self, waiting: int, retry_after_s: int = 1) -> None:
+    def __init__(self, queue_length: int, retry_after_s: int = 1) -> None:
+        """``queue_length`` is how many requests may wait."""
         self.retry_after_s = retry_after_s
         super().__init__(
-            f"The queue is full: {waiting} requests are waiting; try again in {retry_after_s} s, or start the server "
+            f"The queue is full: it holds {queue_length} requests; try again in {retry_after_s} s, or start the server "
             "with a longer --queue."
         )
 

@@ -11,7 +11,7 @@ import pytest
 from empu.engine.backends.native import NativeBackend, open_native
 from empu.engine.backends.protocol import Chunk, LogitsNeeded
 from empu.engine.backends.torch import TorchBackend
-from empu.engine.label_search import LabelTrie, search_labels
+from empu.engine.label_search import LabelTrie, label_distributions, search_labels
 from empu.engine.sampling import log_probabilities
 from empu.errors import CacheFullError, PromptTooLongError, UsageError
 from tests.engine.backends.memory_checkpoint import SMALL, random_checkpoint
@@ -105,3 +105,26 @@ def test_forced_tokens_are_appended_without_the_model() -> None:
     assert trie.extend_forced((21,)) == (21, 22)
     assert trie.extend_forced(()) == ()
     assert all(trie.extend_forced(answer) == answer for answer in itertools.chain(ANSWERS))
+
+
+def test_a_distribution_has_the_exact_likely_answers_and_shares_out_the_rest(backend: TorchBackend) -> None:
+    trie = LabelTrie(ANSWERS)
+    exact = list(search_labels(backend, PROMPTS, trie, count=len(ANSWERS)))
+    complete = list(label_distributions(backend, PROMPTS, trie, resolution=0.0))
+    coarse = list(label_distributions(backend, PROMPTS, trie, resolution=0.2))
+    for labels, whole, rough in zip(exact, complete, coarse, strict=True):
+        assert math.isclose(whole.sum(), 1.0)
+        assert math.isclose(rough.sum(), 1.0)
+        for label in labels:
+            assert math.isclose(whole[label.index], label.probability, rel_tol=1e-5)
+            if label.probability >= 0.2:
+                assert math.isclose(rough[label.index], label.probability, rel_tol=1e-5)
+        assert rough.argmax() == whole.argmax() == labels[0].index
+        assert (rough > 0).all()
+
+
+def test_a_distribution_is_the_same_alone_and_in_a_batch() -> None:
+    native_backend = open_native(random_checkpoint(SMALL, "Q8_0"), threads=1)
+    batched = list(label_distributions(native_backend, PROMPTS, LabelTrie(ANSWERS)))
+    for prompt, distribution in zip(PROMPTS, batched, strict=True):
+        assert np.array_equal(next(label_distributions(native_backend, [prompt], LabelTrie(ANSWERS))), distribution)

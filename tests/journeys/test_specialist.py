@@ -58,7 +58,7 @@ def helpdesk(tmp_path_factory: pytest.TempPathFactory, default_gguf: Path) -> He
     assert f"{NUM_ROWS + 2} records read, {NUM_ROWS} rows used" in done.stderr
     assert f"tickets.csv:{NUM_ROWS + 2}: the text is empty" in done.stderr
     assert "curve.png" in done.stdout + done.stderr
-    assert "TF-IDF + logistic regression" in done.stdout
+    assert "TF-IDF + linear SVM" in done.stdout
     assert "router" in done.stdout.splitlines()[-1]
     return helpdesk
 
@@ -79,7 +79,7 @@ def test_the_card_has_lineage_rows_scores_and_recipe(helpdesk: Helpdesk) -> None
     (source,) = card["sources"]
     assert (source["path"], source["licence"], sum(source["rows"].values())) == ("tickets.csv", "CC0-1.0", NUM_ROWS)
     assert card["left_out"] == 2
-    assert {score["settings"]["name"] for score in card["scores"]} >= {"router", "TF-IDF + logistic regression"}
+    assert {score["settings"]["name"] for score in card["scores"]} >= {"router", "TF-IDF + linear SVM"}
     assert card["run"]["status"] == "finished"
     assert len(card["losses"]) == card["run"]["facts"]["steps"]
     text = helpdesk.empu("show", "router").stdout

@@ -47,9 +47,10 @@ class Workspace:
         return document
 
     def weights(self, name: str) -> bytes:
-        """Return the file of the trained weights."""
-        (file,) = Path(self.json("show", name)["path"]).glob("*.safetensors")
-        return file.read_bytes()
+        """Return the files of the trained weights, one after the other."""
+        files = sorted(Path(self.json("show", name)["path"]).glob("*.safetensors"))
+        assert files
+        return b"".join(file.read_bytes() for file in files)
 
     def with_rows(self, name: str, content: str) -> Workspace:
         """Add the small base model to the store and write a file of rows."""

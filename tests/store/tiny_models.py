@@ -1,4 +1,4 @@
-"""Tiny models with random weights and the preset ``tiny``, written by the writers of other projects."""
+"""Tiny models with random weights, preset ``tiny`` and one token per byte, by the writers of other projects."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from empu.checkpoint.tensor_names import expected_tensors
 from empu.config import preset
@@ -52,6 +53,11 @@ def tiny_folder(folder: Path, *, shards: int = 1, seed: int = 0) -> dict[str, by
         "eos_token_id": 2,
     }
     (folder / "config.json").write_text(json.dumps(config_json))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
@@ -74,6 +80,12 @@ def tiny_gguf(path: Path, *, seed: int = 0, licence: str | None = "mit") -> byte
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_vocab_size(config.vocab_size)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([*alphabet, "ab"])
+    writer.add_token_types([1] * (len(alphabet) + 1))
+    writer.add_token_merges(["a b"])
     for tensor in expected_tensors(config, "gguf"):
         writer.add_tensor(tensor.stored_name, rng.standard_normal(tensor.shape, dtype=np.float32) * 0.05)
     writer.write_header_to_file()

@@ -256,3 +256,15 @@ def test_a_written_tokenizer_adds_bos_itself() -> None:
     tokenizer = HuggingFaceTokenizer(parse_tokenizer_json(plain, "it"), "it", bos_id=bos, eos_ids=[])
     assert Tokenizer.from_str(tokenizer.to_json(add_bos=True)).encode("hi").ids == [bos, *ids]
     assert Tokenizer.from_str(tokenizer.to_json()).encode("hi").ids == ids
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "2", True, [1, None], {"id": 2}, 100_000, [3, 100_000]])
+def test_an_end_token_that_cannot_be_is_refused(tmp_path: Path, value: object) -> None:
+    byte_level().save(str(tmp_path / "tokenizer.json"))
+    for name, config in (("config.json", {"eos_token_id": value}), ("generation_config.json", {})):
+        if name == "generation_config.json":
+            (tmp_path / name).write_text(json.dumps({"eos_token_id": value}), encoding="utf-8")
+        with pytest.raises(TokenizerError, match="eos_token_id"):
+            load_text_processor("huggingface", tmp_path, config)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": null}', encoding="utf-8")
+    assert load_text_processor("huggingface", tmp_path, {"vocab_size": 200_000, "eos_token_id": 100_000})

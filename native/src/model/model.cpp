@@ -53,8 +53,8 @@ const Model::Expected& Model::expected(const std::string& name, int rows, int co
 }
 
 void Model::allocate(const std::string& name, WeightFormat format, int rows, int cols) {
-    Matrix& matrix =
-        *expected(name, rows, cols).matrix;  // first: the right side of an assignment is evaluated before the left
+    // In its own statement, so that a wrong name or shape throws before memory is allocated.
+    Matrix& matrix = *expected(name, rows, cols).matrix;
     matrix = make_matrix(format, rows, cols, arena_);
 }
 

@@ -39,6 +39,7 @@ struct LoraTransformer::Scratch {
 
 class LayerPass {
   public:
+    // save: keep the activations of every layer, which the backward pass needs.
     LayerPass(LoraTransformer& transformer, int thread, bool save)
         : transformer_(transformer),
           config_(transformer.config_),
@@ -57,7 +58,7 @@ class LayerPass {
 
     // Linear layers, for tokens [first, first + count).
     void project_qkv(int first, int count) const;
-    void feed_forward(int first, int count) const;  // and before it the output projection of attention
+    void feed_forward(int first, int count) const;  // includes the output projection of attention, which precedes it
     void feed_forward_backward(int first, int count) const;
     void project_qkv_backward(int first, int count) const;
     Activations quantise(float* floats, int cols, int count) const;

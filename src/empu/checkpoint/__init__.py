@@ -14,6 +14,7 @@ from empu.checkpoint.formats.gguf.reader import is_gguf, open_gguf
 from empu.checkpoint.formats.huggingface.reader import is_huggingface, open_huggingface
 from empu.checkpoint.formats.meta.reader import is_meta, open_meta
 from empu.errors import CheckpointError
+from empu.system.files import refuse_lfs_pointer
 
 __all__ = ["Checkpoint", "Provenance", "StoredTensor", "TensorMismatch", "open_checkpoint"]
 
@@ -44,6 +45,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             checkpoint = open_format(path)
             checkpoint.check()
             return checkpoint
+    if path.is_file():
+        refuse_lfs_pointer(path)
     raise CheckpointError(
         f"{path} is not a model that Empu can open: expected a GGUF file, a folder with config.json and safetensors "
         "(Hugging Face), or a folder with params.json and consolidated.00.pth (Meta)."

@@ -46,7 +46,7 @@ _UNSUPPORTED_OPTIONS = (
     "modules_to_save",
     "trainable_token_indices",
 )
-"""Options of PEFT that change more than the product of two matrices."""
+"""PEFT options whose update is not simply ``scale * B A``; such adapters are refused."""
 _INITS_THAT_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _MAX_ALPHA = 1e6
 
@@ -109,7 +109,9 @@ def read_adapter(folder: Path, config: ModelConfig) -> LoraAdapter:
                 f"{folder}: {quoted(stored_name)} has the shape {array.shape}, which does not fit the base."
             )
         if not np.isfinite(array).all():
-            raise CheckpointError(f"{folder}: {quoted(stored_name)} holds a number that is not finite; make it again.")
+            raise CheckpointError(
+                f"{folder}: {quoted(stored_name)} holds a number that is not finite; train or export it again."
+            )
         if half == "B":
             array = _reorder(array, row, config, unpermute_rows)
         matrices.setdefault(name, {})[half] = array

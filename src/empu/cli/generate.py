@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from empu.engine.language_model import LanguageModel
     from empu.engine.outputs import Completion
     from empu.engine.sampling import SamplingParams
+    from empu.members.classifier import LabelClassifier
 
 TOP_LABELS = 3
 """Number of labels shown for a label specialist, the predicted one included."""
@@ -81,13 +82,15 @@ def warn_if_truncated(completion: Completion) -> None:
         output.message("The answer was cut off: it reached --max-tokens or the end of the context.")
 
 
-def print_label(resolved: ResolvedModel, model: LanguageModel, text: str, as_json: bool) -> None:
+def print_label(resolved: ResolvedModel, classifier: LabelClassifier, text: str, as_json: bool) -> None:
     """Print the label that a specialist predicts for ``text`` on stdout, and its confidence on stderr."""
+    model, task = classifier.model, classifier.task
     start = time.perf_counter()
-    verdicts = next(model.classify([text], count=TOP_LABELS))
+    verdicts = next(classifier.classify([text], count=TOP_LABELS))
     seconds = time.perf_counter() - start
-    calibrated = model.task is not None and model.task.calibration is not None
-    refused = model.task is not None and model.task.is_below_threshold(verdicts[0].confidence)
+    calibrated = task.calibration is not None
+    refused = task.is_below_threshold(verdicts[0].confidence)
+    weights = classifier.ensemble.weights if classifier.ensemble is not None else {"lm": 1.0}
     if as_json:
         output.print_json(
             {
@@ -98,6 +101,7 @@ def print_label(resolved: ResolvedModel, model: LanguageModel, text: str, as_jso
                 "closest": verdicts[0].label,
                 "confidence": verdicts[0].confidence,
                 "calibrated": calibrated,
+                "members": weights,
                 "alternatives": [dataclasses.asdict(verdict) for verdict in verdicts[1:]],
                 "timings": {"load_s": model.load_seconds, "answer_s": seconds},
             }

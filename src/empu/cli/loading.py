@@ -18,6 +18,7 @@ from empu.store.stored_model import StoredModel
 
 if TYPE_CHECKING:
     from empu.engine.language_model import LanguageModel
+    from empu.members.classifier import LabelClassifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,15 @@ def open_resolved(
         context_length=context,
         options=BackendOptions(weight_cache=location, quant=quant, kv_cache=kv),
     )
+
+
+def open_resolved_classifier(resolved: ResolvedModel, model: LanguageModel, *, fast: bool = False) -> LabelClassifier:
+    """Return the classifier of a label specialist: its open language model with its other members."""
+    from empu.embed.text_encoder import installed_encoders
+    from empu.members.classifier import open_classifier
+
+    home = Store.of_user().home
+    return open_classifier(model, resolved.adapter or resolved.path, lambda: installed_encoders(home), fast=fast)
 
 
 def loading_options(options: Mapping[str, Any]) -> dict[str, Any]:

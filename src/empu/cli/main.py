@@ -28,6 +28,7 @@ COMMANDS = {
     "serve": "Start the HTTP server: web chat, OpenAI and Anthropic APIs.",
     "keys": "Create, list and revoke API keys of the server.",
     "tune": "Fine-tune a model on your own data and evaluate it.",
+    "eval": "Evaluate models on public suites, and compare them.",
     "export": "Export a tuned model to Hugging Face or GGUF files.",
     "show": "Show a model's card: lineage, data, licence, scores.",
     "trace": "List the rows behind a model, or the models that saw a row.",

@@ -78,6 +78,7 @@ def _format_comparison(evaluations: list[RecordedEvaluation]) -> list[tuple[str,
         metrics = ", ".join(f"{name} {metric.percent()}" for name, metric in evaluation.metrics.items())
         name, duration_ms = evaluation.settings.get("name", evaluation.model), evaluation.settings["ms_per_answer"]
         lines.append(f"{name}: {metrics}, {duration_ms:.1f} ms")
+    lines += own.settings.get("ensemble", {}).get("sentences", [])
     if "out_of_scope" in own.settings:
         lines.append(own.settings["out_of_scope"]["sentence"])
     rows = next(iter(own.metrics.values())).rows

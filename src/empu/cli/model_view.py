@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from empu.cli import output
 from empu.ledger.hashing import tagged
+from empu.ledger.ledger import Ledger
+from empu.ledger.scores import HeadlineScore, headline_score
 from empu.store.model_record import ModelRecord
+from empu.store.store import Store
 from empu.store.stored_model import StoredModel
 
 
@@ -23,7 +27,21 @@ def document(model: StoredModel) -> dict[str, Any]:
     return record
 
 
-def table_row(model: StoredModel) -> tuple[str, ...]:
+def scores(store: Store, models: Sequence[StoredModel]) -> dict[str, HeadlineScore]:
+    """Return model id -> the newest score; none for models that were not evaluated."""
+    if not store.ledger_path.is_file():
+        return {}
+    with Ledger.open(store.ledger_path) as ledger:
+        found = {model.record.id: headline_score(ledger, model.record.id) for model in models}
+    return {model_id: score for model_id, score in found.items() if score is not None}
+
+
+def score_document(score: HeadlineScore | None) -> dict[str, Any] | None:
+    """Return a score as JSON."""
+    return dataclasses.asdict(score) if score is not None else None
+
+
+def table_row(model: StoredModel, score: HeadlineScore | None = None) -> tuple[str, ...]:
     """Return one line of ``empu models``."""
     record = model.record
     return (
@@ -34,6 +52,7 @@ def table_row(model: StoredModel) -> tuple[str, ...]:
         ", ".join(record.base_models) or record.title or "-",
         f"{record.format} {record.storage}",
         record.licence.id or "not stated",
+        f"{score.metric} {score.value:.1%} of {score.rows:,} rows" if score is not None else "-",
         record.added_at[:10],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -123,6 +124,14 @@ LOADING_OPTIONS: tuple[Decorator, ...] = (
     ),
 )
 
+LABEL_OPTIONS: tuple[Decorator, ...] = (
+    click.option(
+        "--fast/--accuracy",
+        "fast",
+        help="For a label specialist of several members: cheap ones answer where they are sure, or all do (default).",
+    ),
+)
+
 
 def apply_options(options: tuple[Decorator, ...]) -> Decorator:
     """Combine several options into one decorator."""
@@ -134,6 +143,13 @@ def apply_options(options: tuple[Decorator, ...]) -> Decorator:
 
     return add
 
+
+policy_option: Decorator = click.option(
+    "--policy",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Licence policy of your company (TOML); policy.toml in the store by default.",
+)
 
 SAMPLING_PARAMETERS = (
     "max_tokens",

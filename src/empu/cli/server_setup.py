@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from empu.cli import output
+from empu.cli.licence_questions import ServeLicences
 from empu.cli.loading import open_resolved, resolve_model
 from empu.errors import EmpuError, MissingDependencyError, StoreError, UsageError
 from empu.store.names import name_from_text
@@ -104,6 +105,8 @@ def prepare_server(
     slots: int,
     queue: int,
     loading: Mapping[str, Any],
+    fast: bool = False,
+    policy: Path | None = None,
 ) -> PreparedServer:
     """Check all arguments and bind the socket. Raises :class:`~empu.errors.EmpuError` if a check fails."""
     try:
@@ -121,8 +124,11 @@ def prepare_server(
         raise MissingDependencyError(
             f"The server needs {error.name}, which is not installed; install it with: pip install 'empu[serve]'."
         ) from error
+    from empu.checkpoint import open_checkpoint
     from empu.embed.discovery import find_encoders
+    from empu.embed.text_encoder import installed_encoders
     from empu.engine.scheduler import SchedulerConfig
+    from empu.members.classifier import LabelClassifier, open_classifier
 
     store = Store.of_user()
     keys = ApiKeys(store.home)
@@ -130,12 +136,21 @@ def prepare_server(
     selected = {_name(text): text for text in models}
     if len(selected) < len(models):
         raise UsageError("Two of the models would be served under the same name; give one of them.")
+    licence_check = ServeLicences(store, policy)
     for text in models:
-        resolve_model(text)
+        stored = resolve_model(text).stored
+        if stored is not None:
+            licence_check.require(stored)
+    refused = {} if selected else licence_check.refused(store.list_models())
+    for name, reason in refused.items():
+        output.message(f"{name} is not served: {reason}")
 
     def offered() -> dict[str, int]:
-        return dict.fromkeys(selected, 0) if selected else _in_store(store)
+        names = dict.fromkeys(selected, 0) if selected else _in_store(store)
+        return {name: added_at for name, added_at in names.items() if name not in refused}
 
+    if refused and not offered():
+        raise StoreError("Licences refuse to serve every model in the store; see above.")
     if not offered():
         raise StoreError(f"The store {store.home} is empty; add a first model with: empu pull default")
 
@@ -150,7 +165,23 @@ def prepare_server(
         return store.id_of_name(selected.get(name, name))
 
     def open_model(model: str) -> LanguageModel:
-        return open_resolved(resolve_model(model), **loading)
+        resolved = resolve_model(model)
+        if resolved.stored is not None:
+            licence_check.require(resolved.stored)
+        return open_resolved(resolved, **loading)
+
+    def context_length(name: str) -> int | None:
+        resolved = resolve_model(selected.get(name, name))
+        if resolved.stored is not None:
+            length = int(resolved.stored.record.config["context_length"])
+        else:
+            with open_checkpoint(resolved.path) as checkpoint:
+                length = checkpoint.config.context_length
+        limit = loading.get("context")
+        return min(length, limit) if limit else length
+
+    def open_members(model: LanguageModel, folder: Path) -> LabelClassifier:
+        return open_classifier(model, folder, lambda: installed_encoders(store.home), fast=fast)
 
     bound = bind_socket(host, port)
     port = bound.getsockname()[1]
@@ -158,7 +189,15 @@ def prepare_server(
     limits = SchedulerConfig(max_running=slots, max_waiting=queue, max_step_tokens=max(256, 2 * slots))
     encoders = EncoderService(lambda: find_encoders(store.home))
     state = AppState(
-        ModelRegistry(offered, open_model, limits, locate=locate, revision=revision),
+        ModelRegistry(
+            offered,
+            open_model,
+            limits,
+            locate=locate,
+            revision=revision,
+            open_classifier=open_members,
+            stored_context_length=context_length,
+        ),
         keys,
         allowed_hosts(host, port, names),
         encoders=encoders,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from empu.cli import output
+from empu.cli.licence_questions import answer_questions
 from empu.cli.loading import cancel_on_ctrl_c
 from empu.cli.model_card import comparison_lines
 from empu.errors import StoreError, UsageError
@@ -73,9 +74,11 @@ def run_tuning(data: Path, options: Mapping[str, Any], command: str | None = Non
     store = Store.of_user()
     dataset, plan = _prepare(store, data, options)
     _print_plan(plan.recipe_plan)
+    request = replace(_tune_request(options), command=command)
+    answer_questions(store, lambda: pipeline.licence_decision(store, dataset, plan, request))
     listener = TuneProgress(options["name"])
     with cancel_on_ctrl_c(listener), listener:
-        return pipeline.tune(store, dataset, plan, replace(_tune_request(options), command=command), listener)
+        return pipeline.tune(store, dataset, plan, request, listener)
 
 
 def repeat(store: Store, model: StoredModel) -> Reproduction:
@@ -100,6 +103,8 @@ def print_result(result: TuneResult) -> None:
         output.table(headings, rows)
         output.message("")
         output.message(comparison.sentence())
+        for sentence in comparison.ensemble.sentences() if comparison.ensemble is not None else ():
+            output.message(sentence)
         if comparison.out_of_scope is not None:
             output.message(comparison.out_of_scope.sentence())
     elif scores := comparison_lines(Store.of_user().ledger_path, result.model):
@@ -128,6 +133,7 @@ def result_document(result: TuneResult) -> dict[str, Any]:
             "sentence": comparison.sentence(),
             "p_values": dict(comparison.p_values),
             "out_of_scope": comparison.out_of_scope.to_json() if comparison.out_of_scope is not None else None,
+            "ensemble": comparison.ensemble.to_json() if comparison.ensemble is not None else None,
             "systems": [
                 {
                     "name": system.name,
@@ -243,6 +249,7 @@ def _prepare(store: Store, data: Path, options: Mapping[str, Any]) -> tuple[Prep
         data,
         test=options["test"],
         mapping=parse_mapping(options["mapping"]),
+        encoding=options["encoding"],
         licence=options["licence"],
         keep_near_duplicates=options["keep_near_duplicates"],
         out_of_scope=options["out_of_scope"],
@@ -256,6 +263,7 @@ def _print_plan(plan: RecipePlan) -> None:
     output.message(f"Plan for {plan.rows:,} rows ({plan.tokens_per_epoch:,} tokens per epoch):")
     for reason in plan.reasons:
         output.message(f"  {reason}")
+    output.message(f"  {output.format_bytes(state_disk_bytes(plan.trainable_parameters))} of disk for its checkpoints")
     if plan.seconds is not None:
         output.message(f"  about {duration(plan.seconds)} of training on this machine (measured on a few steps)")
 
@@ -272,7 +280,9 @@ def _tune_request(options: Mapping[str, Any]) -> TuneRequest:
         seed=options["seed"],
         threads=options["threads"],
         engine=options["engine"],
+        members=options["members"],
         compare=not options["no_compare"],
         budget=parse_duration(options["budget"]),
         replace=options["replace"],
+        policy=options["policy"],
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from empu.data.near_duplicates import Ints, MinHashSignatures, clusters
 from empu.data.reader import DataFiles
 from empu.data.rows import DataError, ExcludedRecord, Row
-from empu.data.scan import DIGEST_BYTES, CountTokens, Scan, has_labels, scan_rows
+from empu.data.scan import DIGEST_BYTES, REFUSED, CountTokens, FindProblem, Scan, has_labels, scan_rows
 
 Mask = NDArray[np.bool_]
 
@@ -24,6 +24,7 @@ ADVICE = {
     "unreadable": "correct these rows, or name the columns with --map FIELD=COLUMN",
     "empty": "fill these cells, or name other columns with --map FIELD=COLUMN",
     "too long": "shorten these rows",
+    REFUSED: "correct these rows, or tune another --base",
     "duplicate": "add rows that differ",
     "same text": "add rows that differ",
     "contradictory": "give each text one label",
@@ -108,8 +109,9 @@ def check_rows(
     test: DataFiles | None = None,
     count_tokens: CountTokens | None = None,
     limits: CheckLimits | None = None,
+    find_problem: FindProblem | None = None,
 ) -> CheckResult:
-    """Read everything once and decide which rows are used.
+    """Read everything once and decide which rows are used. ``find_problem`` knows what the base model cannot take.
 
     Raises :class:`~empu.data.rows.DataError` if too few rows or only one class remain, and
     :class:`~empu.errors.MissingDependencyError` without the library for near-duplicates.
@@ -120,8 +122,9 @@ def check_rows(
     signatures = MinHashSignatures()
     label_codes: dict[str, int] = {}
     try:
-        scan = scan_rows(data, signatures, count_tokens, limits.max_tokens, label_codes)
-        test_scan = scan_rows(test, signatures, count_tokens, limits.max_tokens, label_codes) if test else None
+        settings = (signatures, count_tokens, limits.max_tokens, label_codes, find_problem)
+        scan = scan_rows(data, *settings)
+        test_scan = scan_rows(test, *settings) if test else None
         near_pairs = signatures.pairs(limits.near_duplicate_similarity)
     finally:
         signatures.close()

@@ -27,7 +27,7 @@ SHINGLE_CHARS = 4
 SEED = 20_240_418
 BATCH_TEXTS = 2048
 MAX_ALL_PAIRS = 24
-"""Up to this many candidates of one band are compared all with all; more, each with the first and with the next."""
+"""Up to this many texts of one bucket are all compared with each other; of more, each with the first and the next."""
 
 BATCH_SHINGLES = 200_000
 """Signatures are computed once this many shingles are waiting."""

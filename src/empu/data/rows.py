@@ -15,7 +15,7 @@ class DataError(EmpuError):
 
 
 class Kind(StrEnum):
-    """What a row teaches; the value is how reports write it."""
+    """The kind of a row; the value names its fields, as reports show them."""
 
     LABEL = "text,label"
     COMPLETION = "prompt,completion"

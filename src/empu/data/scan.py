@@ -19,16 +19,20 @@ from empu.data.reader import DataFiles
 from empu.data.rows import ExcludedRecord, Kind, Row
 
 SAMPLE_ROWS = 200
-"""Rows that are searched for a first paragraph that they share."""
+"""Number of rows that are searched for a common first paragraph."""
 PARAGRAPH = "\n\n"
 
 CountTokens = Callable[[str], int]
+FindProblem = Callable[[Row], str | None]
+"""Returns why a row cannot be used with the base model; ``None`` if it can."""
+REFUSED = "refused by the chat template"
+"""Category of rows that the base model's chat template does not take."""
 MAX_EXAMPLES = 5
 """Masked examples of each kind of personal data that are kept."""
 
 ID_BYTES = 32
 DIGEST_BYTES = 16
-"""Two million rows collide with a probability below 1e-26."""
+"""The probability that any two of two million digests are equal is below 1e-26."""
 
 
 @dataclass(slots=True)
@@ -86,6 +90,7 @@ def scan_rows(
     count_tokens: CountTokens | None,
     max_tokens: int | None,
     label_codes: dict[str, int],
+    find_problem: FindProblem | None = None,
 ) -> Scan:
     """Read everything once.
 
@@ -97,7 +102,7 @@ def scan_rows(
         scan.numbers.append(record.number)
         scan.sources.append(scan.source_codes.setdefault(record.source, len(scan.source_codes)))
         if isinstance(record, Row):
-            _add_row(scan, index, record, signatures, shared_start, count_tokens, max_tokens)
+            _add_row(scan, index, record, signatures, shared_start, count_tokens, max_tokens, find_problem)
         else:
             _add_excluded(scan, index, record, signatures)
     return scan
@@ -123,6 +128,7 @@ def _add_row(
     shared_start: str,
     count_tokens: CountTokens | None,
     max_tokens: int | None,
+    find_problem: FindProblem | None,
 ) -> None:
     question, full_text, label = row.question(), row.full_text(), row.label
     question_key = duplicate_text(question) or question
@@ -139,6 +145,9 @@ def _add_row(
     if max_tokens is not None and tokens > max_tokens:
         reason = f"it is too long: {tokens:,} tokens, and {max_tokens:,} fit"
         scan.unusable[index] = ExcludedRecord(row.source, row.number, reason, row.id, "too long")
+        return
+    if find_problem is not None and (problem := find_problem(row)) is not None:
+        scan.unusable[index] = ExcludedRecord(row.source, row.number, problem, row.id, REFUSED)
         return
     matches = list(pii.find_pii(full_text))
     scan.pii_rows.update({match.kind for match in matches})
@@ -166,5 +175,5 @@ def _digest(text: str) -> bytes:
 
 
 def has_labels(data: DataFiles) -> bool:
-    """Whether rows have a label out of a few."""
+    """Return whether the rows are labelled texts."""
     return data.kind is Kind.LABEL

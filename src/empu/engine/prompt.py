@@ -40,7 +40,7 @@ def prepare_prompt(
     if isinstance(prompt, str):
         return _prepare_text(text, prompt, limit, truncate)
     if text.template is None:
-        raise UsageError("This model has no chat template: it continues text and knows no turns; give a plain text.")
+        raise UsageError("This model has no chat template, so it cannot read messages; give plain text to continue.")
     messages = list(prompt)
     check_messages(messages)
     characters = sum(len(content) for message in messages if isinstance(content := message.get("content"), str))
@@ -55,7 +55,7 @@ def prepare_prompt(
     while len(ids) > limit:
         shorter = _without_oldest_turn(messages) or _with_shorter_last_turn(text, messages, len(ids) - limit)
         if shorter is None:
-            hint = "no part that may be left out makes it fit: use a larger --context, or a shorter system message"
+            hint = "truncation cannot make it fit: use a larger --context, or a shorter system message"
             raise PromptTooLongError(num_tokens, limit, hint)
         messages = shorter
         ids = encode_chat(text, messages, tools=tools)

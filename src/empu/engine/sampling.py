@@ -1,8 +1,8 @@
 """Sampling: from one row of logits to a token. Knows neither text nor backends.
 
-Order, as in transformers: repetition penalty, presence and frequency penalties, temperature, top-k, top-p, min-p,
-sample. A removed token has the logit -inf. From the temperature on, the compiled extension does the same in one call,
-where it is built.
+Order: logit bias, repetition penalty, presence and frequency penalties, temperature, top-k, top-p, min-p (as in
+transformers from the repetition penalty on), sample. A removed token has the logit -inf. From the temperature on, the
+compiled extension does the same in one call, where it is built.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class Scheduler:
         num_waiting = len(self._waiting) + len(self._calls)
         if num_waiting >= self.config.max_waiting + max(0, free):
             self.counters.refused += 1
-            raise QueueFullError(num_waiting)
+            raise QueueFullError(self.config.max_waiting)
 
     def _wake(self) -> None:
         with self._changed:
@@ -203,7 +203,8 @@ class Scheduler:
         """Refuse all requests, now and later."""
         with self._changed:
             self.failure = EmpuError(
-                f"The engine failed ({type(error).__name__}) and stopped; look at the log and start it again."
+                f"The engine failed ({type(error).__name__}) and stopped; look at the log and start it again. A server "
+                "does that itself at the next request."
             )
             requests, calls = list(self._unfinished), list(self._calls)
             self._running, self._waiting = [], deque()

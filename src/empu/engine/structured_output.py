@@ -15,7 +15,7 @@ import numpy.typing as npt
 from empu.engine.stop_strings import StopBoundary
 from empu.errors import MissingDependencyError, UsageError
 from empu.text.base import TextProcessor, Tokenizer
-from empu.text.tokenizers.special_tokens import end_of_turn_id
+from empu.text.templates.turns import end_of_turn_id
 
 try:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -43,7 +43,7 @@ class GrammarCompiler:
     def __init__(self, text: TextProcessor, vocab_size: int) -> None:
         """``vocab_size`` is the model's, which may be larger than the tokenizer's."""
         self._vocab_size = vocab_size
-        self._end_of_turn = end_of_turn_id(text.tokenizer)
+        self._end_of_turn = end_of_turn_id(text)
         self._eos_ids = text.tokenizer.eos_ids
         self._tokenizer = LLTokenizer(TokenizerWrapper(_TokenizerAdapter(text.tokenizer, self._end_of_turn)))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from empu.evals.metrics import mcnemar
+from empu.evals.ensemble import EnsembleReport
+from empu.evals.metrics import mcnemar, p_text
 from empu.evals.out_of_scope import OutOfScopeScores
 from empu.evals.systems import System
 
@@ -21,6 +22,8 @@ class Comparison:
     """Name of another system -> p-value of McNemar's test against the specialist."""
     out_of_scope: OutOfScopeScores | None = None
     """How well the specialist rejects out-of-scope rows, if there are any."""
+    ensemble: EnsembleReport | None = None
+    """What the members of a specialist add, if it is a mixture."""
 
     @property
     def specialist(self) -> System:
@@ -43,14 +46,14 @@ class Comparison:
         if p >= SIGNIFICANCE_LEVEL:
             return (
                 f"No significant difference between the specialist, {ours.percent()}, and {rival.name}, "
-                f"{theirs.percent()}, on these {ours.rows:,} rows (p = {p:.2g})."
+                f"{theirs.percent()}, on these {ours.rows:,} rows ({p_text(p)})."
             )
         if ours.value < theirs.value:
             return (
-                f"{rival.name} wins: {theirs.percent()} against {ours.percent()} for the specialist (p = {p:.2g}); "
+                f"{rival.name} wins: {theirs.percent()} against {ours.percent()} for the specialist ({p_text(p)}); "
                 "use it, or add rows and tune again."
             )
-        return f"The specialist wins: {ours.percent()} against {theirs.percent()} for {rival.name} (p = {p:.2g})."
+        return f"The specialist wins: {ours.percent()} against {theirs.percent()} for {rival.name} ({p_text(p)})."
 
 
 def compare(systems: Sequence[System]) -> Comparison:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from empu.evals.baselines import require_sklearn
+from empu.members.fitting import require_sklearn
 
 LINE_TAGGER = "line tagger (logistic regression)"
 MAX_SHAPES = 40

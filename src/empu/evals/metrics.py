@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
 
 from empu.ledger.records import Metric
 
 BOOTSTRAP_SAMPLES = 1000
+SMALLEST_P = 0.0001
+"""Smaller p-values are not told apart."""
+FEW_DECIMALS_FROM = 0.01
+"""From here on, p-values are shown with two decimals instead of four."""
 
 
 def accuracy(correct: Sequence[bool]) -> Metric:
@@ -59,6 +64,14 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
         tail += term
     probability: float = tail / (1 << n)
     return min(1.0, 2 * probability)
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as text, such as ``p = 0.13``, rounded like on the page: half away from zero."""
+    if p < SMALLEST_P:
+        return f"p < {SMALLEST_P}"
+    step = Decimal("0.0001") if p < FEW_DECIMALS_FROM else Decimal("0.01")
+    return f"p = {Decimal(repr(float(p))).quantize(step, ROUND_HALF_UP)}"
 
 
 def token_f1(truth: str, answer: str) -> float:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from empu.data.answer_schema import parse_object
 from empu.data.prompts import answer_of, preference_of, question_of
 from empu.data.rows import Row
-from empu.embed.discovery import package_folder
-from empu.embed.encoder import Encoder
 from empu.engine.language_model import LanguageModel
 from empu.engine.sampling import SamplingParams
-from empu.evals.baselines import embedding_logistic, median_latency_ms, tfidf_logistic
 from empu.evals.likelihood import answer_log_probability
 from empu.evals.line_tagger import LINE_TAGGER, line_tagger
 from empu.evals.metrics import accuracy, macro_f1, mean, token_f1
@@ -28,8 +25,12 @@ from empu.text.task import Task
 EXACT_MATCH = "exact match"
 PREFERS_CHOSEN = "finds the chosen answer likelier"
 PREFERS_MORE_THAN_BASE = "more than its base"
-"""Names of metrics as ledgers hold them; the web page maps them to texts."""
+"""Metric names as stored in the ledger; the web page translates them."""
 
+TIMED_INPUTS = 20
+"""Number of inputs that are answered one by one to measure latency."""
+
+T = TypeVar("T")
 OnRows = Callable[[int], None]
 """Called with the number of rows that were just answered."""
 
@@ -66,7 +67,7 @@ def evaluate_labels(
     answers = [prediction.label for prediction in predictions]
     latency = median_latency_ms(lambda row: next(classifier.classify([row.question()])), rows)
     confidences = [prediction.confidence for prediction in predictions]
-    return _label_scores(name, rows, answers, latency, size_bytes, confidences)
+    return label_scores(name, rows, answers, latency, size_bytes, confidences)
 
 
 def evaluate_texts(
@@ -116,17 +117,6 @@ def with_gain_over_base(base: System, specialist: System) -> System:
     return replace(specialist, metrics={**specialist.metrics, PREFERS_MORE_THAN_BASE: accuracy(gains)})
 
 
-def linear_baselines(train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -> Iterator[System]:
-    """Yield the baselines for labels: on TF-IDF, and on embeddings if an encoder is installed."""
-    labelled = [(row.question(), answer_of(row)) for row in train]
-    questions = [row.question() for row in rows]
-    results = [tfidf_logistic(labelled, questions, seed=seed)]
-    if (folder := package_folder()) is not None:
-        results.append(embedding_logistic(labelled, questions, Encoder(folder), seed=seed))
-    for result in results:
-        yield _label_scores(result.name, rows, result.answers, result.ms_per_answer, result.size_bytes)
-
-
 def line_tagger_baseline(task: Task, train: Sequence[Row], rows: Sequence[Row], *, seed: int = 0) -> System:
     """Return the baseline for JSON answers that keep to a schema."""
     assert task.schema is not None
@@ -137,7 +127,17 @@ def line_tagger_baseline(task: Task, train: Sequence[Row], rows: Sequence[Row], 
     return _text_scores(LINE_TAGGER, task, truth, answers, extracted.ms_per_text, extracted.size_bytes)
 
 
-def _label_scores(
+def median_latency_ms(predict: Callable[[T], object], inputs: Sequence[T]) -> float:
+    """Return the median time of one prediction, in ms, with one input at a time."""
+    times = []
+    for item in inputs[:TIMED_INPUTS]:
+        start = time.perf_counter()
+        predict(item)
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def label_scores(
     name: str,
     rows: Sequence[Row],
     answers: Sequence[str],
@@ -145,6 +145,7 @@ def _label_scores(
     size_bytes: int,
     confidences: Sequence[float] = (),
 ) -> System:
+    """Return the scores of one label for each row."""
     truth = [answer_of(row) for row in rows]
     correct = [a == b for a, b in zip(truth, answers, strict=True)]
     metrics = {"accuracy": accuracy(correct), "macro-F1": macro_f1(truth, answers)}

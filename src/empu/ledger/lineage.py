@@ -129,9 +129,9 @@ def _trace(
 def _descendants(database: Database, model: str) -> list[tuple[Any, ...]]:
     """Return (id, name) of every model derived from ``model``, directly or not."""
     rows = database.iterate(
-        "WITH RECURSIVE heir (id) AS (SELECT id FROM model WHERE parent = ?1 UNION "
-        "SELECT m.id FROM model m JOIN heir h ON m.parent = h.id) "
-        "SELECT m.id, m.name FROM model m JOIN heir h ON m.id = h.id WHERE m.id != ?1 ORDER BY m.key",
+        "WITH RECURSIVE descendant (id) AS (SELECT id FROM model WHERE parent = ?1 UNION "
+        "SELECT m.id FROM model m JOIN descendant d ON m.parent = d.id) "
+        "SELECT m.id, m.name FROM model m JOIN descendant d ON m.id = d.id WHERE m.id != ?1 ORDER BY m.key",
         (model,),
     )
     return list(rows)

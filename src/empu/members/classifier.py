@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from empu.members.files import read_ensemble
 from empu.members.member import LANGUAGE_MODEL, FloatArray, mix
 from empu.text.task import Task
 
-T = TypeVar("T")
 MIN_PROBABILITY = 1e-6
 """Probabilities of the language model below this count as this."""
 
@@ -25,22 +23,14 @@ MIN_PROBABILITY = 1e-6
 class LabelClassifier:
     """Classifies texts. Not thread-safe: one thread at a time."""
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        ensemble: Ensemble | None = None,
-        *,
-        fast: bool = False,
-        run_model: Callable[[Callable[[], FloatArray]], FloatArray] = lambda function: function(),
-    ) -> None:
-        """``fast``: cheap members answer where they are sure. ``run_model`` runs what uses the language model.
+    def __init__(self, model: LanguageModel, ensemble: Ensemble | None = None, *, fast: bool = False) -> None:
+        """``fast``: cheap members answer where they are sure.
 
         Raises :class:`ConfigError` for an ensemble of other labels.
         """
         self.model = model
         self.ensemble = ensemble
         self.fast = fast
-        self._run_model = run_model
         if ensemble is not None and ensemble.labels != self.task.labels:
             raise ConfigError("The members of the specialist have other labels than its task; tune it again.")
 
@@ -67,7 +57,7 @@ class LabelClassifier:
         if not texts:
             return np.zeros((0, len(self.task.labels)))
         if name == LANGUAGE_MODEL:
-            return self._run_model(lambda: language_model_table(self.model, texts))
+            return language_model_table(self.model, texts)
         assert self.ensemble is not None
         return self.ensemble.members[name].log_probabilities(texts)
 
@@ -82,7 +72,7 @@ class LabelClassifier:
         for weights, threshold in (*stages, (ensemble.weights, 0.0)):
             for name in weights:
                 if name not in tables:
-                    tables[name] = self.table(name, [texts[i] for i in open_rows])
+                    tables[name] = self.table(name, [texts[int(i)] for i in open_rows])
             mixed = mix(tables, weights)
             accepted = np.exp(mixed.max(axis=1)) >= threshold
             answers[open_rows[accepted]] = mixed[accepted]
@@ -113,7 +103,6 @@ def open_classifier(
     encoders: Callable[[], Sequence[TextEncoder]],
     *,
     fast: bool = False,
-    run_model: Callable[[Callable[[], FloatArray]], FloatArray] = lambda function: function(),
 ) -> LabelClassifier:
     """Return the classifier of a label specialist whose files are in ``folder``; see :func:`read_ensemble`."""
-    return LabelClassifier(model, read_ensemble(folder, encoders), fast=fast, run_model=run_model)
+    return LabelClassifier(model, read_ensemble(folder, encoders), fast=fast)

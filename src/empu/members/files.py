@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,36 @@ def write_ensemble(folder: Path, ensemble: Ensemble) -> None:
     }
     with atomic_file(folder / ENSEMBLE_FILE) as file:
         file.write((json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode())
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleSummary:
+    """What is known of an ensemble without opening its members."""
+
+    members: tuple[str, ...]
+    """Members beside the language model."""
+    weights: Mapping[str, float]
+    encoder: str | None
+    calibration: tuple[float, float] | None
+    """Calibration of the language model alone."""
+
+
+def read_summary(folder: Path) -> EnsembleSummary | None:
+    """Return what ``folder`` says of its ensemble; ``None`` if it has none. Raises :class:`ConfigError`."""
+    path = folder / ENSEMBLE_FILE
+    if not path.is_file():
+        return None
+    content = read_json_object(path, ConfigError, remedy=_REMEDY)
+    try:
+        members, calibration = content["members"], content["language_model_calibration"]
+        return EnsembleSummary(
+            tuple(members),
+            {str(name): float(weight) for name, weight in content["weights"].items()},
+            members[EMBEDDINGS]["encoder"] if EMBEDDINGS in members else None,
+            (float(calibration[0]), float(calibration[1])) if calibration is not None else None,
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ConfigError(f"{path} is damaged ({error}); {_REMEDY}.") from None
 
 
 def read_ensemble(folder: Path, encoders: Callable[[], Sequence[TextEncoder]]) -> Ensemble | None:

@@ -62,4 +62,4 @@ def log_softmax(scores: FloatArray) -> FloatArray:
 
 def mix(tables: Mapping[str, FloatArray], weights: Mapping[str, float]) -> FloatArray:
     """(texts, labels): log-probabilities of the log-linear mixture, p ~ product of each member's p ** weight."""
-    return log_softmax(sum((weight * tables[name] for name, weight in weights.items()), np.float64(0)))
+    return log_softmax(np.sum([weight * tables[name] for name, weight in weights.items()], axis=0))

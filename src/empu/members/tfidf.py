@@ -5,6 +5,7 @@ The features are those of scikit-learn's ``TfidfVectorizer`` with ``sublinear_tf
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ def word_terms(text: str) -> Iterator[str]:
     """Yield the words of two characters or more, and each pair of neighbours."""
     words = _WORD.findall(text.lower())
     yield from words
-    yield from (f"{first} {second}" for first, second in zip(words, words[1:], strict=False))
+    yield from (f"{first} {second}" for first, second in itertools.pairwise(words))
 
 
 def character_terms(text: str) -> Iterator[str]:
@@ -57,7 +58,7 @@ class TfidfFeatures:
         counts = Counter(index[term] for term in terms if term in index)
         indices = np.array(sorted(counts), dtype=np.int64)
         frequencies = np.array([counts[i] for i in sorted(counts)], dtype=np.float64)
-        values = (1 + np.log(frequencies)) * self.idf[indices]
+        values: FloatArray = (1 + np.log(frequencies)) * self.idf[indices].astype(np.float64)
         norm = float(np.sqrt(np.square(values).sum()))
         return indices, values / norm if norm else values
 

@@ -10,8 +10,10 @@ from empu.server.http.app_state import app_state_of
 
 
 async def health(request: Request) -> Response:
-    """``GET /health``: 200, or 503 once the engine of a model has failed. Needs no key."""
-    has_failed = any(engine.scheduler.failure is not None for engine in app_state_of(request).registry.engines)
+    """``GET /health``: 200, or 503 once after an engine has failed; its model is then opened anew. Needs no key."""
+    registry = app_state_of(request).registry
+    has_failed = any(engine.scheduler.failure is not None for engine in registry.engines)
+    registry.drop_failed()
     status = "failed" if has_failed else "ok"
     return JSONResponse({"status": status, "version": __version__}, 503 if has_failed else 200)
 

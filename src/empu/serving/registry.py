@@ -19,6 +19,7 @@ from empu.engine.prompt import EncodedPrompt, prepare_prompt
 from empu.engine.scheduler import Scheduler, SchedulerConfig
 from empu.engine.structured_output import GrammarCompiler
 from empu.errors import PromptTooLongError
+from empu.members.classifier import LabelClassifier
 from empu.serving.errors import RequestError
 from empu.serving.event_loop import EventLoopBridge
 from empu.serving.prompt_limit import PromptFarTooLongError, check_prompt_length
@@ -57,13 +58,21 @@ class Engine:
 class ServedModel:
     """A model or specialist under one name. Its slow methods run in other threads."""
 
-    def __init__(self, name: str, model: LanguageModel, engine: Engine, revision: str | None = None) -> None:
-        """``revision`` changes when the name is given to other weights."""
+    def __init__(
+        self,
+        name: str,
+        model: LanguageModel,
+        engine: Engine,
+        revision: str | None = None,
+        classifier: LabelClassifier | None = None,
+    ) -> None:
+        """``revision`` changes when the name is given to other weights. ``classifier``: of a label specialist."""
         self.name = name
         self.revision = revision
         self.model = model
         self.engine = engine
         self.scheduler = engine.scheduler
+        self.classifier = classifier
         self._encoding_lock = threading.Lock()
 
     @property
@@ -105,11 +114,12 @@ class ServedModel:
 
     async def classify(self, text: str, count: int) -> tuple[list[LabelPrediction], int, int]:
         """Return the ``count`` most likely labels of a text, and the tokens of prompt and answer."""
-        task = self.label_task
+        task, classifier = self.label_task, self.classifier
         assert task is not None
+        assert classifier is not None
 
         def classify() -> tuple[list[LabelPrediction], int, int]:
-            ranked = next(self.model.classify([text], count=count))
+            ranked = next(classifier.classify([text], count=count))
             answer = readable_labels(task.labels)[task.labels.index(ranked[0].label)]
             prompt_ids = encode_prompt(self.model.text, task.messages(text))
             return ranked, len(prompt_ids), len(encode_answer(self.model.text, answer))
@@ -134,19 +144,28 @@ class ModelRegistry:
         *,
         locate: Callable[[str], ModelLocation] = ModelLocation,
         revision: Callable[[str], str | None] = lambda name: None,
+        open_classifier: Callable[[LanguageModel, Path], LabelClassifier] = lambda model, folder: LabelClassifier(
+            model
+        ),
+        stored_context_length: Callable[[str], int | None] = lambda name: None,
         max_models: int = 4,
         max_specialists: int = 64,
     ) -> None:
-        """``names`` returns each name with the Unix time at which it was added.
+        """``stored_context_length`` returns that of a name without opening it.
+
+        ``names`` returns each name with the Unix time at which it was added.
 
         ``locate`` finds the weights of a name; ``open_model`` opens ``ModelLocation.model``. A name is opened again
-        when its ``revision`` changes.
+        when its ``revision`` changes. ``open_classifier`` opens a label specialist: its language model, and the folder
+        of its files.
         """
         self.names = names
         self._open_model = open_model
         self._locate = locate
         self._revision = revision
+        self._open_classifier = open_classifier
         self._scheduler_config = scheduler_config or SchedulerConfig()
+        self._stored_context_length = stored_context_length
         self._max_models = max_models
         self._max_specialists = max_specialists
         self._served: OrderedDict[str, ServedModel] = OrderedDict()
@@ -161,6 +180,7 @@ class ModelRegistry:
     async def get(self, name: str) -> ServedModel:
         """Return the model of that name. Raises :class:`RequestError` (404) for an unknown name."""
         revision = await asyncio.to_thread(self._revision, name)
+        self.drop_failed()
         if (served := self._served.get(name)) is not None and served.revision == revision:
             self._served.move_to_end(name)
             self._engines.move_to_end(served.engine.key)
@@ -169,6 +189,7 @@ class ModelRegistry:
             message = f"There is no model {name!r}; GET /v1/models lists the models."
             raise RequestError(404, message, param="model", code="model_not_found")
         async with self._open_lock:
+            self.drop_failed()
             served = self._served.get(name)
             if served is None or served.revision != revision:
                 self._served[name] = reopened = await self._open(name, revision)
@@ -178,6 +199,19 @@ class ModelRegistry:
                     self._close_if_unused(served.engine)
                 return reopened
         return served
+
+    def context_length(self, name: str) -> int | None:
+        """Return how many tokens a prompt and its answer may have together; ``None`` if only opening it would tell."""
+        served = self._served.get(name)
+        return served.model.context_length if served is not None else self._stored_context_length(name)
+
+    def drop_failed(self) -> None:
+        """Forget engines that failed, so that their models are opened again by the next request."""
+        for key, engine in list(self._engines.items()):
+            if engine.scheduler.failure is not None:
+                del self._engines[key]
+                for name in [name for name, served in self._served.items() if served.engine is engine]:
+                    del self._served[name]
 
     async def close(self, *, drain: bool) -> None:
         """Close all schedulers."""
@@ -194,9 +228,13 @@ class ModelRegistry:
             self._engines[location.model] = Engine(location, model, self._scheduler_config)
         engine = self._engines[location.model]
         self._engines.move_to_end(location.model)
-        if location.adapter is None:
-            return ServedModel(name, engine.model, engine, revision)
-        return ServedModel(name, await asyncio.to_thread(engine.model.with_adapter, location.adapter), engine, revision)
+        model, classifier = engine.model, None
+        if location.adapter is not None:
+            model = await asyncio.to_thread(engine.model.with_adapter, location.adapter)
+        if model.task is not None and model.task.kind == "label":
+            folder = location.adapter or model.checkpoint_path
+            classifier = await asyncio.to_thread(self._open_classifier, model, folder)
+        return ServedModel(name, model, engine, revision, classifier)
 
     async def _evict_models(self) -> None:
         idle = [name for name, engine in self._engines.items() if engine.scheduler.load == (0, 0)]

@@ -22,6 +22,7 @@ from empu.store.store import Store
 from empu.store.stored_model import StoredModel
 from empu.text import load_text_processor
 from empu.text.base import TextProcessor
+from empu.tune.encoding import template_problem
 
 MAX_ROW_TOKENS = 2048
 """Longest row, or half of the context if that is shorter."""
@@ -102,7 +103,11 @@ def prepare_dataset(
     text, context_length = _open_tokenizer(store, base)
     limits = CheckLimits(max_tokens=min(MAX_ROW_TOKENS, context_length // 2), drop_near_leaks=not keep_near_duplicates)
     checked = check_rows(
-        files, test_files, count_tokens=lambda row_text: len(text.tokenizer.encode(row_text)), limits=limits
+        files,
+        test_files,
+        count_tokens=lambda row_text: len(text.tokenizer.encode(row_text)),
+        limits=limits,
+        find_problem=lambda row: template_problem(text, row),
     )
     split = split_rows(checked, earlier=_earlier_splits(store, files, test_files))
     if out_of_scope is not None and files.kind is not Kind.LABEL:

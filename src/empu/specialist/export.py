@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from empu.engine.language_model import LanguageModel, open_model
 from empu.errors import CheckpointError, UnsupportedError, UsageError
 from empu.evals.likelihood import answer_logits
 from empu.evals.prompting import with_task
+from empu.members.files import read_summary
+from empu.specialist.default_instruction import add_instruction_to_metadata
 from empu.specialist.gguf_metadata import exported_metadata
 from empu.specialist.hf_folder import write_folder
 from empu.text import load_text_processor
@@ -49,6 +51,8 @@ class ExportResult:
     """"answers" for classifiers; otherwise "tokens", each the most likely one at a position of a right answer."""
     num_replayed: int
     num_same: int
+    omitted_members: tuple[str, ...] = ()
+    """Members of the specialist that are not in the written files."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain values, for ``--json``."""
@@ -58,6 +62,7 @@ class ExportResult:
             "replayed": self.replayed_unit,
             "asked": self.num_replayed,
             "same": self.num_same,
+            "omitted_members": list(self.omitted_members),
         }
 
 
@@ -69,8 +74,11 @@ def export(
     rows: Sequence[Row],
     *,
     type_name: str | None = None,
+    write_documents: Callable[[Path], None] | None = None,
 ) -> ExportResult:
     """Write the merged model to ``path`` and replay ``rows`` with it. Without ``adapter``, the model is ``base``.
+
+    ``write_documents`` adds files to the written folder, or beside the written file, before it gets its name.
 
     Raises :class:`UsageError` for a type that the format does not have or a path that cannot be written, and
     :class:`CheckpointError` if more answers change than rounding explains. ``path`` does not exist then.
@@ -84,6 +92,9 @@ def export(
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent} is not a folder; create it first, or choose another path.")
     task = read_task(adapter or base)
+    ensemble = read_summary(adapter or base)
+    if task is not None and ensemble is not None:  # calibration and threshold of the task are for the whole
+        task = replace(task, calibration=ensemble.calibration, threshold=None)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         written = Path(folder) / path.name
         with open_checkpoint(base) as checkpoint:
@@ -92,7 +103,9 @@ def export(
             if export_format == "hf":
                 write_folder(written, checkpoint, merged, text, task, BLOCK_TYPES_BY_NAME[name])
             else:
-                _write_gguf(written, checkpoint, merged, BLOCK_TYPES_BY_NAME[name], is_tuned=adapter is not None)
+                metadata = exported_metadata(checkpoint.metadata, path.stem if adapter is not None else None)
+                metadata = add_instruction_to_metadata(metadata, task, text.template)
+                _write_gguf(written, checkpoint, merged, BLOCK_TYPES_BY_NAME[name], metadata)
         is_classifier = task is not None and task.kind == "label"
         replay, unit = (_replay_labels, "answers") if is_classifier else (_replay_tokens, "tokens")
         num_replayed, num_same = 0, 0
@@ -107,8 +120,13 @@ def export(
                 f"{num_changed} of {num_replayed} {unit} differ with the written files, more than rounding to {name} "
                 "explains; nothing was kept. Try a finer --type."
             )
+        if write_documents is not None:
+            write_documents(written)
+        for document in sorted(Path(folder).iterdir()):
+            if document != written:
+                document.replace(path.with_name(document.name))
         written.replace(path)
-    return ExportResult(path, name, unit, num_replayed, num_same)
+    return ExportResult(path, name, unit, num_replayed, num_same, ensemble.members if ensemble is not None else ())
 
 
 def _merged_tensors(checkpoint: Checkpoint, adapter_folder: Path) -> Callable[[str], StoredTensor]:
@@ -129,15 +147,13 @@ def _write_gguf(
     checkpoint: Checkpoint,
     tensors: Callable[[str], StoredTensor],
     block_type: BlockType,
-    *,
-    is_tuned: bool,
+    metadata: Mapping[str, Any],
 ) -> None:
     if checkpoint.format != "gguf":
         raise UnsupportedError(
             f"{checkpoint.path} is not a GGUF file, and its tokenizer cannot be written to one yet; "
             "export with --to hf."
         )
-    metadata = exported_metadata(checkpoint.metadata, path.stem if is_tuned else None)
     write_gguf(path, checkpoint.config, tensors, type_for=default_types(block_type), metadata=metadata)
 
 

@@ -12,10 +12,11 @@ from empu.checkpoint.block_types import BlockType
 from empu.checkpoint.formats.huggingface.reader import COMPANION_FILES
 from empu.checkpoint.formats.huggingface.writer import write_huggingface
 from empu.errors import UnsupportedError
+from empu.specialist.default_instruction import add_instruction_to_files
 from empu.text.base import TextProcessor
 from empu.text.task import TASK_FILE, Task
+from empu.text.templates.turns import end_of_turn_id
 from empu.text.tokenizers.hf_tokenizer import HuggingFaceTokenizer
-from empu.text.tokenizers.special_tokens import end_of_turn_id
 
 
 def write_folder(
@@ -35,7 +36,8 @@ def write_folder(
     files["generation_config.json"] = _json_bytes({"eos_token_id": eos_ids, "bos_token_id": text.tokenizer.bos_id})
     if task is not None:
         files[TASK_FILE] = _json_bytes(task.to_json())
-    extra_config = {"bos_token_id": text.tokenizer.bos_id, "eos_token_id": end_of_turn_id(text.tokenizer)}
+        add_instruction_to_files(files, task, text.template)
+    extra_config = {"bos_token_id": text.tokenizer.bos_id, "eos_token_id": end_of_turn_id(text)}
     write_huggingface(path, checkpoint.config, tensors, dtype=dtype, files=files, extra_config=extra_config)
 
 
@@ -59,7 +61,7 @@ def tokenizer_files(checkpoint: Checkpoint, text: TextProcessor) -> dict[str, by
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         "add_bos_token": text.add_bos,
-        "eos_token": names_by_id[end_of_turn_id(text.tokenizer)],
+        "eos_token": names_by_id[end_of_turn_id(text)],
     }
     if tokenizer.bos_id in names_by_id:
         settings["bos_token"] = names_by_id[tokenizer.bos_id]

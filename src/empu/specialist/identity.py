@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from empu import __version__
 from empu.ledger.hashing import content_id, hash_file
@@ -25,7 +26,11 @@ CODE = (
     "data/packed_rows.py",
     "data/prompts.py",
     "data/rows.py",
+    "embed",
+    "members",
     "model",
+    "specialist/default_instruction.py",
+    "specialist/ensemble.py",
     "specialist/hf_folder.py",
     "specialist/identity.py",
     "specialist/plan.py",
@@ -41,9 +46,22 @@ CODE = (
 the import graph. The rows themselves are in the identity by their ids, so the code that reads files is not."""
 
 
-def run_identity(base_id: str, recipe: Recipe, task: Task, row_ids: Mapping[str, Sequence[str]]) -> str:
-    """Return the identity of a run. ``row_ids``: split -> ids of its rows, in order."""
-    parts = {"base": base_id, "code": code_version(), "recipe": recipe.to_json(), "task": task.to_json()}
+def run_identity(
+    base_id: str,
+    recipe: Recipe,
+    task: Task,
+    row_ids: Mapping[str, Sequence[str]],
+    members: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the identity of a run.
+
+    ``row_ids``: split -> ids of its rows, in order. ``members``: what determines the other members of a label
+    specialist.
+    """
+    parts: dict[str, Any] = {"base": base_id, "code": code_version()}
+    parts |= {"recipe": recipe.to_json(), "task": task.to_json()}
+    if members is not None:
+        parts["members"] = members
     return content_id(parts | {split: list(ids) for split, ids in row_ids.items()})
 
 

@@ -1,4 +1,4 @@
-"""``empu tune`` from the first step to the record: train, save, compare, record. :func:`tune` has the order.
+"""The stages of ``empu tune`` after the plan: train, save, compare, record. :func:`tune` runs them in order.
 
 An interrupted run resumes when the same request comes again. A finished run is not repeated.
 """
@@ -17,7 +17,8 @@ from empu.evals.comparison import Comparison
 from empu.ledger.hashing import FileId, content_id
 from empu.ledger.ledger import Ledger
 from empu.ledger.records import RecordedModel, TrainingStep, TuningRun, this_machine
-from empu.specialist.compare import calibrate_task, compare_systems, record_comparison
+from empu.specialist.calibration import calibrate_task
+from empu.specialist.compare import compare_systems, record_comparison
 from empu.specialist.dataset import PreparedDataset
 from empu.specialist.existing_runs import find_finished, staging_key
 from empu.specialist.identity import code_version
@@ -31,6 +32,8 @@ from empu.store.store import Store
 from empu.store.stored_model import StoredModel
 from empu.store.unfinished_runs import PLAN_FILE
 from empu.system import durable
+from empu.trust.checks import LicenceGate
+from empu.trust.gate import Decision
 from empu.tune.trainer import Trainer, TrainProgress, TrainResult
 
 STEPS_PER_WRITE = 50
@@ -55,8 +58,15 @@ class TuneResult:
 def tune(
     store: Store, dataset: PreparedDataset, plan: TunePlan, request: TuneRequest, listener: ProgressListener
 ) -> TuneResult:
-    """Train, save, compare and record. After an interruption at any moment, the same call resumes."""
+    """Train, save, compare and record. After an interruption at any moment, the same call resumes.
+
+    Raises :class:`~empu.trust.gate.LicenceError` if the licences of base and rows refuse it.
+    """
     training = None
+    decision = licence_decision(store, dataset, plan, request)
+    decision.raise_if_refused()
+    for finding in (*decision.unknown, *decision.obligations):
+        listener.message(f"Licences: {finding.sentence()}")
     with Ledger.open(store.ledger_path) as ledger:
         model = find_finished(store, request.name, plan.request_key)
         if model is not None:
@@ -74,6 +84,12 @@ def tune(
     return TuneResult(model, training, comparison)
 
 
+def licence_decision(store: Store, dataset: PreparedDataset, plan: TunePlan, request: TuneRequest) -> Decision:
+    """Ask the licence gate about the base model and the files of the rows."""
+    files = sorted(set().union(*(rows.sources() for rows in (dataset.train, dataset.dev, dataset.test))))
+    return LicenceGate(store, request.policy).decide_tune(plan.base, files, dataset.licence)
+
+
 def _train(
     store: Store,
     ledger: Ledger,
@@ -84,6 +100,8 @@ def _train(
 ) -> tuple[TrainResult, StoredModel]:
     """Train to the end, record the run and add the specialist to the store."""
     with store.staging(staging_key(plan.request_key), keep=True) as folder:
+        if not (folder / "state").exists():
+            check_disk_space(folder, plan.recipe_plan.trainable_parameters)
         run, is_new_run = _start_run(ledger, dataset, plan, folder)
         _write_run_files(folder, plan, request)
         is_recorded = ledger.run(run).status is not None  # interrupted between the ledger and the store

@@ -10,9 +10,11 @@ from empu.config import ModelConfig
 from empu.data.answer_schema import parse_object
 from empu.data.prompts import task_of
 from empu.data.rows import Kind
-from empu.errors import StoreError
+from empu.embed.text_encoder import installed_encoders
+from empu.errors import StoreError, UsageError
 from empu.ledger.hashing import content_id
 from empu.specialist.dataset import PreparedDataset
+from empu.specialist.ensemble import AUTO, MembersPlan, plan_members
 from empu.specialist.existing_runs import find_epochs, find_finished
 from empu.specialist.identity import run_identity
 from empu.specialist.request import TuneRequest, check_request
@@ -49,6 +51,8 @@ class TunePlan:
     It is the identity, except with a time budget: then the epochs follow from a measurement, and the key is made from
     the identity before that and the budget.
     """
+    members: MembersPlan | None = None
+    """Members of a label specialist; ``None`` for other tasks."""
 
     @property
     def recipe(self) -> Recipe:
@@ -91,12 +95,13 @@ def plan_tuning(store: Store, dataset: PreparedDataset, request: TuneRequest) ->
         "out_of_scope": sorted(row.id for row in dataset.out_of_scope),
         "out_of_scope_test": sorted(row.id for row in dataset.out_of_scope_test),
     }
-    identity = request_key = run_identity(base.record.id, recipe_plan.recipe, task, row_ids)
+    members = _plan_members(store, dataset, request, task)
+    identity = request_key = _identity(base, recipe_plan, task, row_ids, members)
     if request.budget is not None:
         request_key = content_id({"identity": identity, "budget": request.budget})
     if not request.replace and find_finished(store, request.name, request_key) is None:
         store.check_name_free(request.name, None, "choose another one with --name, or move it with --replace")
-    plan = TunePlan(base, config, text, task, train, dev, row_ids, recipe_plan, identity, request_key)
+    plan = TunePlan(base, config, text, task, train, dev, row_ids, recipe_plan, identity, request_key, members)
     if request.budget is None:
         return plan
     return _fit_budget(plan, request.budget, find_epochs(store, request.name, request_key))
@@ -117,6 +122,25 @@ def _find_base(store: Store, name: str) -> StoredModel:
         raise StoreError(f"{name} is a specialist itself; tune its base model, {model.record.base_models[0]}, instead.")
     store.verify(model)
     return model
+
+
+def _plan_members(store: Store, dataset: PreparedDataset, request: TuneRequest, task: Task) -> MembersPlan | None:
+    if task.kind == "label":
+        return plan_members(request.members, installed_encoders(store.home))
+    if request.members != AUTO:
+        raise UsageError("--members is for labelled rows, and these have no labels; leave it out.")
+    return None
+
+
+def _identity(
+    base: StoredModel,
+    recipe_plan: RecipePlan,
+    task: Task,
+    row_ids: Mapping[str, Sequence[str]],
+    members: MembersPlan | None,
+) -> str:
+    parts = members.to_json() if members is not None else None
+    return run_identity(base.record.id, recipe_plan.recipe, task, row_ids, parts)
 
 
 def _reason_for_free_text(dataset: PreparedDataset, task: Task) -> str | None:
@@ -140,5 +164,5 @@ def _fit_budget(plan: TunePlan, budget: float, earlier_epochs: int | None) -> Tu
         reason = f"{earlier_epochs} of {plan.recipe.epochs} epochs, as chosen for this budget when the run started"
         recipe = replace(plan.recipe, epochs=earlier_epochs)
         recipe_plan = replace(plan.recipe_plan, recipe=recipe, reasons=(*plan.recipe_plan.reasons, reason))
-    identity = run_identity(plan.base.record.id, recipe_plan.recipe, plan.task, plan.row_ids)
+    identity = _identity(plan.base, recipe_plan, plan.task, plan.row_ids, plan.members)
     return replace(plan, recipe_plan=recipe_plan, identity=identity)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from empu.checkpoint import open_checkpoint
 from empu.data.prompts import task_of
 from empu.data.rows import REQUIRED, Kind, Row
+from empu.embed.text_encoder import installed_encoders
 from empu.errors import StoreError, UsageError
 from empu.ledger.ledger import Ledger
 from empu.ledger.queries import RecordedRun
 from empu.ledger.records import DEV, TRAIN
+from empu.members.embeddings import EmbeddingMember
+from empu.members.files import read_ensemble, write_ensemble
+from empu.members.member import EMBEDDINGS, LANGUAGE_MODEL
+from empu.specialist.ensemble import MembersPlan, embed_rows, fit_members, rows_for_members
 from empu.specialist.identity import code_version
 from empu.specialist.plan import TunePlan
 from empu.specialist.progress import ProgressListener
@@ -49,7 +55,7 @@ class Reproduction:
             if self.recorded_code != self.current_code
             else "the code is the same, so the likely reason is another machine, library or number of threads"
         )
-        return f"The repeated run gives other weights in {', '.join(self.differing_files)}; {reason}."
+        return f"The repeated run gives different weights in {', '.join(self.differing_files)}; {reason}."
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain values, for ``--json``."""
@@ -77,6 +83,7 @@ def reproduce(store: Store, ledger: Ledger, model: StoredModel, listener: Progre
     result = trainer.run(listener.on_step, listener.should_stop)
     with store.staging(f"retrain-{run.id[:16]}") as folder:
         write_weights(folder / "files", trained, plan)
+        _refit_members(store, ledger, run, model, plan, folder / "files")
         hashes = {file.name: file.sha256 for file in hash_files(folder / "files")}
     differing = tuple(
         file.name
@@ -84,6 +91,21 @@ def reproduce(store: Store, ledger: Ledger, model: StoredModel, listener: Progre
         if file.name.endswith(WEIGHTS_SUFFIX) and hashes.get(file.name) != file.sha256
     )
     return Reproduction(result.steps, differing, run.code_version, code_version())
+
+
+def _refit_members(
+    store: Store, ledger: Ledger, run: RecordedRun, model: StoredModel, plan: TunePlan, folder: Path
+) -> None:
+    """Fit the other members of a label specialist again and write their files."""
+    ensemble = read_ensemble(model.path, lambda: installed_encoders(store.home))
+    if ensemble is None or run.dataset is None:
+        return
+    embeddings = ensemble.members.get(EMBEDDINGS)
+    encoder = embeddings.encoder if isinstance(embeddings, EmbeddingMember) else None
+    members = MembersPlan((LANGUAGE_MODEL, *ensemble.members), False, encoder)
+    rows = rows_for_members(list(recorded_rows(ledger, run.dataset, TRAIN)), ensemble.labels)
+    fitted = fit_members(members, rows, ensemble.labels, embed_rows(members, rows), seed=plan.recipe.seed)
+    write_ensemble(folder, replace(ensemble, members={name: fitted[name] for name in ensemble.members}))
 
 
 def recorded_rows(ledger: Ledger, dataset: str, split: str) -> Iterator[Row]:
@@ -102,7 +124,9 @@ def _recorded_plan(store: Store, ledger: Ledger, run: RecordedRun, model: Stored
             if base is None
             else "its rows are not recorded"
         )
-        raise StoreError(f"The run {run.id[:12]} cannot be repeated: {problem}; pull that model again, or tune anew.")
+        raise StoreError(
+            f"The run {run.id[:12]} cannot be repeated: {problem}; pull the base model again, or tune again."
+        )
     store.verify(base)
     try:
         recipe = Recipe.from_json(run.recipe)

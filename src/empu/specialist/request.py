@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from empu.specialist.existing_runs import TUNED
 from empu.store.names import check_name
@@ -25,11 +26,15 @@ class TuneRequest:
     threads: int | None = None
     engine: str = "auto"
     """Inference engine for calibration and comparison."""
+    members: str = "auto"
+    """Members of a label specialist: names with commas, or ``auto``."""
     compare: bool = True
     budget: float | None = None
     """Longest training time in seconds, kept to by fewer epochs."""
     replace: bool = False
     """Whether ``name`` may move from the specialist that has it now."""
+    policy: Path | None = None
+    """The company's licence policy; that of the store by default."""
     command: str | None = None
     """Shell command that starts this run, and resumes it after a stop."""
 

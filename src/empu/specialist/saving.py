@@ -32,7 +32,7 @@ from empu.tune.lora import lora_layers
 
 
 def write_weights(folder: Path, model: Transformer, plan: TunePlan) -> None:
-    """Write what was trained to ``folder``, which does not exist yet."""
+    """Write the trained adapter or full model to ``folder``, which does not exist yet."""
     if plan.recipe.method == "full":
         with open_checkpoint(plan.base.path) as base:
             write_folder(folder, base, _float32_tensors(model), plan.text, None, BF16)
@@ -90,7 +90,7 @@ def model_record(name: str, plan: TunePlan, files: tuple[FileId, ...], disclosur
 
 
 def _float32_tensors(model: Transformer) -> Callable[[str], StoredTensor]:
-    """Return a function from our name of a weight to its values."""
+    """Return a function that maps the canonical name of a weight to its values."""
     parameters = dict(model.named_parameters())
 
     def tensor(name: str) -> StoredTensor:

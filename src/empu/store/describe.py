@@ -13,10 +13,11 @@ from typing import Any
 from empu import __version__
 from empu.checkpoint import Checkpoint, open_checkpoint
 from empu.checkpoint.base import Provenance
-from empu.errors import CheckpointError
+from empu.errors import CheckpointError, TokenizerError
 from empu.ledger import licences
 from empu.ledger.hashing import FileId
 from empu.store.model_record import Disclosure, LicenceInfo, ModelRecord, ModelSource, Statement
+from empu.text import load_text_processor
 
 LICENCE_FILE = "LICENSE"
 """Name of the file with the licence text, beside ``model.json``."""
@@ -57,9 +58,24 @@ class ModelDescription:
 
 
 def open_and_describe(path: Path, metadata: SourceMetadata | None = None) -> ModelDescription:
-    """Open the model at a path and describe it. Raises the errors of :func:`~empu.checkpoint.open_checkpoint`."""
+    """Open the model at a path, check that its tokenizer belongs to it, and describe it.
+
+    Raises the errors of :func:`~empu.checkpoint.open_checkpoint` and :func:`~empu.text.load_text_processor`.
+    """
     with open_checkpoint(path) as checkpoint:
+        check_tokenizer(checkpoint)
         return describe(checkpoint, metadata or SourceMetadata())
+
+
+def check_tokenizer(checkpoint: Checkpoint) -> None:
+    """Raise :class:`~empu.errors.TokenizerError` if there is no tokenizer, or one with more tokens than the model."""
+    text = load_text_processor(checkpoint.format, checkpoint.path, checkpoint.metadata)
+    tokens, rows = text.tokenizer.vocab_size, checkpoint.config.vocab_size
+    if tokens > rows:
+        raise TokenizerError(
+            f"{checkpoint.path}: the tokenizer has {tokens:,} tokens and the model only {rows:,}, so tokens from "
+            f"{rows:,} on have no embedding; take the model's own tokenizer, or resize the model's embedding."
+        )
 
 
 def describe(checkpoint: Checkpoint, metadata: SourceMetadata) -> ModelDescription:

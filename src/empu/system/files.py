@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 ByteArray: TypeAlias = "npt.NDArray[np.uint8]"
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""Beginning of the text that stands for a large file after `git clone` without git-lfs."""
+
 
 def map_file(path: Path) -> ByteArray:
     """Memory-map a file for reading. Raises :class:`CheckpointError` when it is empty or cannot be read."""
@@ -25,6 +28,7 @@ def map_file(path: Path) -> ByteArray:
         _check_regular(path)
         if path.stat().st_size == 0:
             raise CheckpointError(f"{path} is empty; its download was probably cut off, so fetch it again.")
+        refuse_lfs_pointer(path)
         return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
     except OSError as error:
         raise CheckpointError(_cannot_be_read(path, error)) from error
@@ -61,7 +65,18 @@ def read_json_object(
     except OSError as error:
         raise error_type(_cannot_be_read(path, error)) from error
     except JsonError as error:
+        refuse_lfs_pointer(path, error_type)
         raise error_type(f"{path} is not usable JSON: {error}; {remedy}.") from error
+
+
+def refuse_lfs_pointer(path: Path, error_type: type[EmpuError] = CheckpointError) -> None:
+    """Raise ``error_type`` if the file is a Git LFS pointer instead of the file that it stands for."""
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise error_type(
+                f"{path} is a Git LFS pointer, not the file itself: git-lfs did not fetch it; run `git lfs pull` in "
+                f"{path.parent}, or fetch the file again."
+            )
 
 
 def _check_regular(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -35,7 +35,7 @@ class Tokenizer(Protocol):
         """Return the exact bytes that one token adds to a text; none for special tokens."""
 
 
-class ChatTemplate(Protocol):
+class ChatTemplate(Hashable, Protocol):
     """Formats messages as the text that the model was trained on."""
 
     def render(

@@ -22,11 +22,12 @@ def load_huggingface(path: Path, config: Mapping[str, Any]) -> TextProcessor:
     """Load ``tokenizer.json``, or else ``tokenizer.model``, and the settings in the files beside it."""
     folder = path if path.is_dir() else path.parent
     settings = _read_optional_json(folder / "tokenizer_config.json")
+    generation = _read_optional_json(folder / "generation_config.json")
     eos_ids = {
-        *_token_ids(config, "eos_token_id"),
-        *_token_ids(_read_optional_json(folder / "generation_config.json"), "eos_token_id"),
+        *_token_ids(config, "eos_token_id", folder / "config.json"),
+        *_token_ids(generation, "eos_token_id", folder / "generation_config.json"),
     }
-    bos_ids = _token_ids(config, "bos_token_id")
+    bos_ids = _token_ids(config, "bos_token_id", folder / "config.json")
     bos_id = bos_ids[0] if bos_ids else None
     tokenizer: HuggingFaceTokenizer | SentencePieceTokenizer | TiktokenTokenizer
     if (folder / "tokenizer.json").is_file():
@@ -45,6 +46,12 @@ def load_huggingface(path: Path, config: Mapping[str, Any]) -> TextProcessor:
         raise TokenizerError(f"{folder} has neither tokenizer.json nor tokenizer.model; fetch one of them as well.")
     if isinstance(settings.get("add_bos_token"), bool):
         add_bos = settings["add_bos_token"]
+    for token in eos_ids:
+        if token >= max(tokenizer.vocab_size, _vocab_size(config)):
+            raise TokenizerError(
+                f"{folder}: its configuration names {token:,} as the end token, but the tokenizer has only "
+                f"{tokenizer.vocab_size:,} tokens; correct eos_token_id in config.json or generation_config.json, or fetch the folder again."
+            )
     template = _load_template(folder, settings)
     return TextProcessor(tokenizer, template, add_bos and tokenizer.bos_id is not None)
 
@@ -108,10 +115,20 @@ def _token_text(token: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _token_ids(source: Mapping[str, Any], key: str) -> list[int]:
+def _token_ids(source: Mapping[str, Any], key: str, file: Path) -> list[int]:
+    """Return the ids of a key, which is absent, null, an id or a list of ids."""
     value = source.get(key)
-    values = value if isinstance(value, list) else [value]
-    return [item for item in values if isinstance(item, int) and not isinstance(item, bool) and item >= 0]
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    for item in values:
+        if type(item) is not int or item < 0:
+            raise TokenizerError(f"{file}: {key} is {value!r:.60}; expected a token id, a list of ids, or null.")
+    return values
+
+
+def _vocab_size(config: Mapping[str, Any]) -> int:
+    """Return the rows of the model's embedding, which may be more than the tokenizer's tokens; 0 if not stated."""
+    size = config.get("vocab_size")
+    return size if isinstance(size, int) else 0
 
 
 def _read_optional_json(path: Path) -> dict[str, Any]:

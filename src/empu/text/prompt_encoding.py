@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from empu.text.base import Message, TextProcessor
 from empu.text.templates.chat_encoding import encode_chat
-from empu.text.tokenizers.special_tokens import end_of_turn_id
+from empu.text.templates.turns import end_of_turn_id
 
 
 def encode_prompt(processor: TextProcessor, messages: list[Message]) -> list[int]:
@@ -24,7 +24,7 @@ def plain_prompt(messages: Sequence[Message]) -> str:
 def encode_answer(processor: TextProcessor, answer: str) -> list[int]:
     """Return the ids of an answer, with the end-of-turn token."""
     lead = "" if processor.template is not None else " "
-    return [*processor.tokenizer.encode(lead + answer), end_of_turn_id(processor.tokenizer)]
+    return [*processor.tokenizer.encode(lead + answer), end_of_turn_id(processor)]
 
 
 def readable_labels(labels: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ PROMPT_LOSS_MAX_ROWS = 2000
 """Labelled rows below which the model is trained on their prompts as well."""
 
 DPO_LEARNING_RATES: dict[Method, float] = {"lora": 1e-4, "full": 2e-6}
-"""Preference training diverges at lower learning rates than supervised training."""
+"""Lower than for supervised training: at those rates preference training diverges."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -19,6 +20,8 @@ from empu.tune.objectives.objective import E, Objective
 from empu.tune.recipe import Recipe
 from empu.tune.training_state import Counters, TrainingState, load_state, save_state, trainable_parameters
 
+SPEED_WINDOW_STEPS = 20
+"""Speed and time left are shown from this many last steps of this process; the record has the whole run's average."""
 MIN_CHECKPOINT_INTERVAL_S, MAX_CHECKPOINT_INTERVAL_S = 30.0, 60.0
 """Interval between checkpoints: 20 times the time that writing one takes, within these bounds."""
 
@@ -49,9 +52,9 @@ class TrainResult:
     tokens: int
     seconds: float
     losses: tuple[float, ...]
-    """One a step."""
+    """One per step."""
     dev_losses: tuple[float, ...]
-    """On the validation rows, one an epoch."""
+    """On the validation rows, one per epoch."""
     best_epoch: int | None
     resumed_from: int
     """The step at which this process resumed; 0 for an unbroken run."""
@@ -97,6 +100,8 @@ class Trainer(Generic[E]):
         )
         self._best: dict[str, Tensor] = {}
         self._noise = torch.Generator()
+        self._recent_steps: deque[tuple[float, int]] = deque(maxlen=SPEED_WINDOW_STEPS)
+        """(seconds, tokens) of the last steps."""
         self._saved_at, self._checkpoint_interval = time.monotonic(), MIN_CHECKPOINT_INTERVAL_S
         if folder is not None and (state := load_state(folder, identity)) is not None:
             self._restore(state)
@@ -181,7 +186,9 @@ class Trainer(Generic[E]):
             start = time.perf_counter()
             learning_rate = recipe.learning_rate_at(counters.step, self.steps)
             loss, tokens = self.train_step([self.train[i] for i in batches[counters.batch]], learning_rate)
-            counters.seconds += time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self._recent_steps.append((seconds, tokens))
+            counters.seconds += seconds
             counters.step += 1
             counters.batch += 1
             counters.tokens += tokens
@@ -225,7 +232,8 @@ class Trainer(Generic[E]):
 
     def _progress(self, loss: float, learning_rate: float, dev_loss: float | None) -> TrainProgress:
         counters = self.counters
-        seconds_per_step = counters.seconds / counters.step
+        seconds = sum(seconds for seconds, _ in self._recent_steps)
+        tokens = sum(tokens for _, tokens in self._recent_steps)
         return TrainProgress(
             step=counters.step,
             steps=self.steps,
@@ -234,9 +242,9 @@ class Trainer(Generic[E]):
             tokens=counters.tokens,
             loss=loss,
             learning_rate=learning_rate,
-            tokens_per_s=counters.tokens / max(counters.seconds, 1e-9),
+            tokens_per_s=tokens / max(seconds, 1e-9),
             seconds=counters.seconds,
-            seconds_left=seconds_per_step * (self.steps - counters.step),
+            seconds_left=seconds / len(self._recent_steps) * (self.steps - counters.step),
             dev_loss=dev_loss,
         )
 

@@ -7,6 +7,7 @@ one is on disk.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -57,6 +58,21 @@ class TrainingState:
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that training changes, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def state_disk_bytes(num_parameters: int) -> int:
+    """Return the disk space that checkpoints need at most: two at once, each with four float32 values a parameter."""
+    return 2 * 4 * 4 * num_parameters
+
+
+def check_disk_space(folder: Path, num_parameters: int) -> None:
+    """Raise :class:`CheckpointError` if ``folder`` has no room for the checkpoints of a run."""
+    needed, free = state_disk_bytes(num_parameters), shutil.disk_usage(folder).free
+    if free < needed:
+        raise CheckpointError(
+            f"{folder} has {free / 1e6:,.0f} MB free, and the checkpoints of this run need {needed / 1e6:,.0f} MB; free "
+            "some space, or set EMPU_HOME to another disk."
+        )
 
 
 def save_state(folder: Path, counters: Counters, tensors: Mapping[str, Tensor], identity: str) -> None:

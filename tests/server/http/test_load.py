@@ -19,6 +19,7 @@ import pytest
 
 from empu.engine.language_model import LanguageModel
 from empu.engine.scheduler import SchedulerConfig
+from empu.errors import EmpuError
 from tests.server.raw_http import request
 from tests.server.running_server import RunningServer, open_tiny, start_server
 
@@ -194,7 +195,7 @@ def test_all_choices_of_a_request_are_queued_or_none(tmp_path: Path) -> None:
     server.stop()
 
 
-def test_health_reports_a_failed_engine(tmp_path: Path) -> None:
+def test_health_reports_a_failed_engine_and_the_next_request_opens_the_model_anew(tmp_path: Path) -> None:
     gated = GatedModel()
     server = start_server(tmp_path, open_model=gated, names=NAMES, scheduler_config=config(1, 8))
     connections = [send_chat(server) for _ in range(3)]
@@ -205,9 +206,13 @@ def test_health_reports_a_failed_engine(tmp_path: Path) -> None:
     for connection in connections:
         assert b" 503 " in connection.recv(65536)
         connection.close()
-    reply = request(server.port, "POST", CHAT, key=server.key, body=chat_body())
-    assert (reply.status, "ZeroDivisionError" in reply.json["error"]["message"]) == (503, True)
     assert request(server.port, "GET", "/health").status == 503
+    assert request(server.port, "GET", "/health").status == 200
+    assert request(server.port, "POST", CHAT, key=server.key, body=chat_body()).status == 200
+    assert server.state.registry.engines[0].scheduler is not scheduler
+    # Without a health check between, the next request alone is enough.
+    server.state.registry.engines[0].scheduler.failure = EmpuError("failed")
+    assert request(server.port, "POST", CHAT, key=server.key, body=chat_body()).status == 200
     server.stop()
 
 

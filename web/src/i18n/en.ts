@@ -188,6 +188,9 @@ export const en = {
   baseFewShot: "base model, {0} examples",
   linearBaseline: "TF-IDF + logistic regression",
   embeddingBaseline: "frozen embeddings + logistic regression",
+  svmBaseline: "TF-IDF + linear SVM",
+  textEmbeddingBaseline: "text embeddings + logistic regression",
+  languageModelAlone: "language model alone",
   taggerBaseline: "line tagger (logistic regression)",
 
   // Model card: data

@@ -17,6 +17,9 @@ const SYSTEMS: Record<string, MessageKey> = {
   "base, no examples": "baseZeroShot",
   "TF-IDF + logistic regression": "linearBaseline",
   "frozen embeddings + logistic regression": "embeddingBaseline",
+  "TF-IDF + linear SVM": "svmBaseline",
+  "text embeddings + logistic regression": "textEmbeddingBaseline",
+  "language model alone": "languageModelAlone",
   "line tagger (logistic regression)": "taggerBaseline",
 };
 /** Metrics that come first and decide the conclusion, where they were measured. */

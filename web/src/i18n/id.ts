@@ -197,6 +197,9 @@ export const id: Messages = {
   baseFewShot: "model dasar, {0} contoh",
   linearBaseline: "TF-IDF + regresi logistik",
   embeddingBaseline: "embedding tetap + regresi logistik",
+  svmBaseline: "TF-IDF + SVM linear",
+  textEmbeddingBaseline: "embedding teks + regresi logistik",
+  languageModelAlone: "model bahasa saja",
   taggerBaseline: "pelabel baris (regresi logistik)",
 
   // Model card: data

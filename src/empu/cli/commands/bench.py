@@ -23,7 +23,10 @@ from empu.cli.output import json_option
 @apply_options(LOADING_OPTIONS)
 @json_option
 def bench(model: str, runs: int, as_json: bool, **options: Any) -> None:
-    """Measure a model's speed on this machine, as tokens/s and as a fraction of the machine's roofline."""
+    """Measure a model's speed on this machine, as tokens/s and as a fraction of the machine's roofline.
+
+    MODEL is `default` if not given. The roofline is the speed that memory bandwidth or integer arithmetic allows.
+    """
     import time
 
     from empu.cli import output

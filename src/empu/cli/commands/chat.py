@@ -18,7 +18,7 @@ from empu.cli.output import json_option
 @apply_options(LOADING_OPTIONS)
 @json_option
 def chat(model: str, as_json: bool, **options: Any) -> None:
-    """Chat with a model in the terminal.
+    """Chat with a model in the terminal; without MODEL, with `default`.
 
     Enter sends the line. A backslash at its end continues it; \"\"\" starts and ends a block of lines. Ctrl-C stops the
     answer, Ctrl-D quits, /help lists the commands. If standard input is not a terminal, each line is one turn. With

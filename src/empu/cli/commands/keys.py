@@ -36,18 +36,23 @@ def add(name: str, as_json: bool) -> None:
 @keys.command(name="list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the names of the keys and when each was created."""
+    """List the names of the keys, when each was created, and when it was last used."""
     from empu.cli import output
     from empu.server.http.api_keys import ApiKeys
     from empu.store.store import Store
 
-    known = ApiKeys(Store.of_user().home).names()
+    keys = ApiKeys(Store.of_user().home)
+    known, used = keys.names(), keys.last_uses()
     if as_json:
-        output.print_json({"keys": [{"name": name, "made_at": made_at} for name, made_at in known.items()]})
+        documents = [
+            {"name": name, "made_at": made_at, "last_used_at": used.get(name)} for name, made_at in known.items()
+        ]
+        output.print_json({"keys": documents})
     elif not known:
         output.message("There is no key yet; `empu serve` creates one at its first start, or use: empu keys add NAME")
     else:
-        output.table(("NAME", "CREATED"), list(known.items()))
+        rows = [(name, made_at, used.get(name, "never")) for name, made_at in known.items()]
+        output.table(("NAME", "CREATED", "LAST USED"), rows)
 
 
 @keys.command()

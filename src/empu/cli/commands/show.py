@@ -13,7 +13,8 @@ from empu.cli.output import json_option
 def show(model: str, as_json: bool) -> None:
     """Show a model's card: architecture, files, hashes, licence, source, training data, scores, and what is unknown.
 
-    For a path outside the store, the files are hashed now. The model itself is not run.
+    MODEL is `default` if not given. For a path outside the store, the files are hashed now. The model itself is not
+    run.
     """
     from pathlib import Path
 

@@ -9,16 +9,26 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from empu.cli.options import ENGINES, THREADS, Finite, refuse_options
+from empu.cli.options import ENGINES, THREADS, Finite, policy_option, refuse_options
 from empu.cli.output import json_option
 
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="Name of the new specialist in the store.")
-@click.option("--replace", is_flag=True, help="Move NAME from an existing specialist, which stays available by its id.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Give NAME to the new specialist even if another one has it; that one stays available by its id.",
+)
 @click.option("--base", metavar="MODEL", default="default", show_default=True, help="Base model.")
-@click.option("--map", "mapping", metavar="FIELD=COLUMN,…", help="Map fields to columns: text=body,label=queue.")
+@click.option(
+    "--map",
+    "mapping",
+    metavar="FIELD=COLUMN,…",
+    help="Map fields to columns: text=body,label=queue; also header=LINE, sheet=NAME and ignore=COLUMN.",
+)
+@click.option("--encoding", metavar="NAME", help="Encoding of text files, such as gb18030; by default recognised.")
 @click.option(
     "--test", type=click.Path(path_type=Path), help="File of test rows; by default a part of DATA is held out."
 )
@@ -45,7 +55,7 @@ from empu.cli.output import json_option
     "--precision", type=click.Choice(["float32", "bfloat16", "int8"]), help="Precision of matrix products in training."
 )
 @click.option(
-    "--budget", metavar="TIME", help="Time limit such as 90s, 10m, 2h; kept by fewer epochs, never fewer rows."
+    "--budget", metavar="TIME", help="Time limit such as 90s, 10m, 2h; it reduces the number of epochs, never the rows."
 )
 @click.option(
     "--seed", metavar="N", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Random seed."
@@ -59,7 +69,16 @@ from empu.cli.output import json_option
     show_default=True,
     help="Inference engine of the evaluation: auto, native, torch.",
 )
+@click.option(
+    "--members",
+    metavar="NAMES",
+    default="auto",
+    show_default=True,
+    help="Members of a label specialist: lm with tfidf, embeddings or both; auto keeps those that help on validation "
+    "rows.",
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Show the plan and the expected time, and stop.")
+@policy_option
 @click.option("--no-compare", is_flag=True, help="Skip the evaluation on the test rows.")
 @json_option
 def tune(data: Path, as_json: bool, only_plan: bool, **options: Any) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from empu.cli.output import json_option
+
+if TYPE_CHECKING:
+    from empu.store.store import Store
 
 
 @click.command()
@@ -14,9 +19,15 @@ from empu.cli.output import json_option
     is_flag=True,
     help="Repeat the training run from the ledger and compare the weights; takes as long as tuning.",
 )
+@click.option(
+    "--key", metavar="FILE", help="Public key of the signer; MODEL is then the path of a signed export to check."
+)
 @json_option
-def verify(model: str, as_json: bool, retrain: bool) -> None:
-    """Check the files of MODEL and its base against their recorded hashes, and the ledger against its hash chain."""
+def verify(model: str, as_json: bool, retrain: bool, key: str | None) -> None:
+    """Check the files of MODEL and its base against their recorded hashes, and the ledger against its hash chain.
+
+    With --key, check a signed export: the signature, every file, and that its card's figures are the ledger's.
+    """
     from pathlib import Path
 
     from empu.cli import output
@@ -26,6 +37,9 @@ def verify(model: str, as_json: bool, retrain: bool) -> None:
     from empu.store.store import Store
 
     store = Store.of_user()
+    if key is not None:
+        _verify_export(store, model, key, retrain=retrain, as_json=as_json)
+        return
     stored = store.resolve(model)
     if isinstance(stored, Path):
         raise UsageError(f"{model} is not in the store, so there are no recorded hashes; pull it first.")
@@ -61,3 +75,25 @@ def verify(model: str, as_json: bool, retrain: bool) -> None:
             output.message(repeated.sentence())
     if problems:
         raise ReportedError(" ".join(problems))
+
+
+def _verify_export(store: Store, path: str, key: str, *, retrain: bool, as_json: bool) -> None:
+    from empu.cli import output
+    from empu.errors import UsageError
+    from empu.system.paths import user_path
+    from empu.trust.signed_export import verify_export
+    from empu.trust.signing_key import read_public_key
+
+    if retrain:
+        raise UsageError("--retrain repeats a run of this store and does not go with --key; omit one of them.")
+    exported = user_path(path)
+    if not exported.exists():
+        raise UsageError(f"{path} does not exist; give the folder or file of a signed export.")
+    verified = verify_export(exported, read_public_key(user_path(key)), store)
+    if as_json:
+        output.print_json(verified.to_json())
+        return
+    output.message(
+        f"The signature is valid, all {verified.files} files are as signed, and the card's figures are those of "
+        f"{verified.ledger} ({verified.facts['name']}, {verified.facts['id'][:19]}…)."
+    )

@@ -38,7 +38,7 @@ _REFERENCE = re.compile(r"([A-Z]+)(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class SheetLayout:
-    """What the values of a sheet do not say. Rows and columns count from 1."""
+    """Properties of a sheet that its cell values do not show. Rows and columns count from 1."""
 
     hidden_rows: frozenset[int] = frozenset()
     merged: tuple[tuple[int, int, int, int], ...] = ()

@@ -20,7 +20,9 @@ def parse(record: Record) -> Question:
     return Question(f"Question: {stem}\nAnswer:", texts[correct], tuple(texts), (correct,))
 
 
-def _suite(name: str, about: str, label: str) -> MultipleChoiceSuite:
+def _suite(
+    name: str, about: str, label: str, files: tuple[str, ...] = (), folders: tuple[str, ...] = ()
+) -> MultipleChoiceSuite:
     return MultipleChoiceSuite(
         name=name,
         about=about,
@@ -28,12 +30,14 @@ def _suite(name: str, about: str, label: str) -> MultipleChoiceSuite:
         licence="CC BY-SA 4.0",
         fields="question, choices (text, label) and answerKey",
         parse=parse,
-        files=(f"{label}-Test.jsonl", f"{label}/test-*.parquet", "test.jsonl", "test-*.parquet", "*.jsonl", "*.parquet"),
-        folders=(name, label, "arc"),
-        shot_files=(f"{label}-Train.jsonl", f"{label}/train-*.parquet", "train.jsonl", "train-*.parquet"),
+        files=(f"{label}-Test.jsonl", f"{label}/test-*.parquet", *files),
+        folders=(name, label, *folders),
+        shot_files=(f"{label}-Train.jsonl", f"{label}/train-*.parquet"),
         metrics=("acc", "acc_norm"),
     )
 
 
 ARC_EASY = _suite("arc_easy", "science questions of grades 3 to 9", "ARC-Easy")
-ARC_CHALLENGE = _suite("arc_challenge", "science questions that retrieval cannot answer", "ARC-Challenge")
+ARC_CHALLENGE = _suite(
+    "arc_challenge", "science questions that retrieval cannot answer", "ARC-Challenge", ("test.jsonl",), ("arc",)
+)

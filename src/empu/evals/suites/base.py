@@ -53,10 +53,6 @@ class PromptedRow:
     question: Question
     prompt: str
 
-    def prompt_hash(self) -> str:
-        """SHA-256 of the prompt and the choices, in hex. Equal hashes mean equal requests to the model."""
-        return content_id({"prompt": self.prompt, "choices": list(self.question.choices)})
-
 
 @dataclass(frozen=True, kw_only=True)
 class Suite(ABC):
@@ -116,11 +112,21 @@ class Suite(ABC):
         return _take(self._with_prompts(rows, examples, shots), limit)
 
     def data_files(self, path: Path) -> list[Path]:
-        """Return the data files in ``path``. Raises :class:`~empu.errors.UsageError` when there are none."""
+        """Return ``path`` if it is a file, otherwise the data files in it. Raises UsageError when there are none."""
+        if path.is_file():
+            return [path]
         found = find_files(path, self.folders, self.files)
         if not found:
             raise UsageError(f"{path} has no data of the suite {self.name}; it looks for {' or '.join(self.files)}.")
         return found
+
+    def request_hash(self, row: PromptedRow) -> str:
+        """SHA-256 of everything that the model is asked for a row, in hex."""
+        return content_id({"prompt": row.prompt, **self.request(row.question)})
+
+    @abstractmethod
+    def request(self, question: Question) -> dict[str, Any]:
+        """Return what the model is asked beside the prompt, as JSON."""
 
     @abstractmethod
     def score(self, question: Question, result: Any) -> dict[str, float]:
@@ -169,6 +175,9 @@ class MultipleChoiceSuite(Suite):
         """Return the texts to score."""
         return [self.delimiter + choice for choice in question.choices]
 
+    def request(self, question: Question) -> dict[str, Any]:
+        return {"continuations": self.continuations(question)}
+
     def score(self, question: Question, result: Sequence[float]) -> dict[str, float]:
         """``result``: a log-likelihood for each choice.
 
@@ -197,6 +206,9 @@ class GenerationSuite(Suite):
     extract: Mapping[str, Callable[[str], str]]
     """Metric -> function that extracts the answer from the generated text."""
     normalise: Callable[[str], str] = str.strip
+
+    def request(self, question: Question) -> dict[str, Any]:
+        return {"stop": list(self.stop), "max_tokens": self.max_tokens}
 
     def score(self, question: Question, result: str) -> dict[str, float]:
         """``result``: the generated text."""

@@ -7,7 +7,8 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,15 @@ from empu.errors import MissingDependencyError, UsageError
 
 csv.field_size_limit(1 << 24)
 _GIT_LFS = "version https://git-lfs"
-_OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2": bz2.decompress}
 
 
 def find_files(path: Path, folders: Sequence[str], patterns: Sequence[str]) -> list[Path]:
     """Return the files of the first pattern that matches in ``path`` or in one of its sub-folders.
 
-    A path of a file is taken as it is, if its name matches no few-shot file beside it that was asked for.
+    For the path of a file, they are searched beside it. Raises :class:`~empu.errors.UsageError` without such a path.
     """
     if path.is_file():
-        # A file was named: data are that file. Other patterns (few-shot examples) are searched beside it.
-        if any(path.match(pattern) for pattern in patterns):
-            return [path]
         places = [path.parent, path.parent.parent]
     elif path.is_dir():
         places = [*(path / folder for folder in folders), path]
@@ -41,7 +39,7 @@ def find_files(path: Path, folders: Sequence[str], patterns: Sequence[str]) -> l
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a JSON Lines, JSON, CSV, TSV or Parquet file; ``.gz`` and ``.bz2`` are unpacked."""
-    kind = Path(path.stem).suffix.lower() if path.suffix in _OPENERS else path.suffix.lower()
+    kind = Path(path.stem).suffix.lower() if path.suffix in _UNPACK else path.suffix.lower()
     if kind == ".parquet":
         yield from _read_parquet(path)
         return
@@ -63,10 +61,10 @@ def read_cells(path: Path) -> Iterator[list[str]]:
 def read_text(path: Path) -> str:
     """Return the content of a text file, unpacked. Raises :class:`~empu.errors.UsageError`."""
     try:
-        opener = _OPENERS.get(path.suffix)
-        data = path.read_bytes() if opener is None else opener(path, "rb").read()
-        return data.decode("utf-8-sig")
-    except (OSError, EOFError) as error:
+        data = path.read_bytes()
+        unpack = _UNPACK.get(path.suffix)
+        return (data if unpack is None else unpack(data)).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{path} cannot be read ({error}).") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text; give the suite's original file.") from None

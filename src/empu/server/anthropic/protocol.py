@@ -186,7 +186,11 @@ class CountTokensRequest(RequestBody):
     def template_messages(self) -> list[Message]:
         """The dialogue in the form that chat templates expect. Raises :class:`RequestError`."""
         system: list[Message] = [{"role": "system", "content": _join_text(self.system)}] if self.system else []
-        return [*system, *(item for message in self.messages for item in message.to_template())]
+        messages = [*system, *(item for message in self.messages for item in message.to_template())]
+        if all(message["role"] == "system" for message in messages):
+            text = "messages: there are only system messages; add a message of the user."
+            raise RequestError(400, text, param="messages", code="invalid_value")
+        return messages
 
     @property
     def answer_schema(self) -> dict[str, Any] | None:

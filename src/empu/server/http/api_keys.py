@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
+import math
 import secrets
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,15 +23,22 @@ RESERVED_NAMES = frozenset({"link", "unattended"})
 """Names of users who signed in without a key."""
 
 
+USE_INTERVAL_S = 60.0
+"""The time of a key's last use is written at most this often."""
+
+
 class ApiKeys:
     """The keys of one store, in ``<home>/server/keys.json`` (mode 0600): name -> SHA-256 and creation time.
 
-    A key has 256 random bits, so its plain hash cannot be reversed by guessing.
+    A key has 256 random bits, so its plain hash cannot be reversed by guessing. ``last_use.json`` beside it (mode 0600)
+    has name -> time of the last use.
     """
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.path = home / "server" / "keys.json"
+        self.use_path = home / "server" / "last_use.json"
+        self._used_at: dict[str, float] = {}
         self._file_stamp: FileStamp | None = None
         self._keys: dict[str, dict[str, str]] = {}
         self._reload()
@@ -40,6 +50,25 @@ class ApiKeys:
         """Return name -> creation time."""
         self._reload()
         return {name: key["made_at"] for name, key in self._keys.items()}
+
+    def last_uses(self) -> dict[str, str]:
+        """Return name -> time of the last use, for the keys that were used."""
+        try:
+            stored = load_json_object(self.use_path)
+        except (OSError, ValueError):  # absent, or damaged; it is written again at the next use
+            return {}
+        known = self.names().items()  # a former key of the same name does not count
+        return {name: use for name, made_at in known if isinstance(use := stored.get(name), str) and use >= made_at}
+
+    def note_use(self, name: str) -> None:
+        """Record that a key was used. A failure to write is ignored: it must not fail the request."""
+        now = time.monotonic()
+        if name not in self._keys or now - self._used_at.get(name, -math.inf) < USE_INTERVAL_S:
+            return
+        self._used_at[name] = now
+        uses = {**self.last_uses(), name: datetime.now(UTC).isoformat(timespec="seconds")}
+        with contextlib.suppress(OSError):
+            durable.write_atomically(self.use_path, json.dumps(uses, indent=2).encode())
 
     def add(self, name: str) -> str:
         """Create a key and return it; it cannot be shown again. Raises :class:`UsageError` for a name in use."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,7 @@ class AppState:
     metrics: Metrics = field(default_factory=Metrics)
     encoders: EncoderService = field(default_factory=EncoderService)
     responses: ResponseStore = field(default_factory=ResponseStore)
+    started_at: int = field(default_factory=lambda: int(time.time()))
 
 
 def app_state_of(request: Request) -> AppState:

@@ -18,7 +18,7 @@ from empu.server.ui.state import owner_of, ui_state_of
 from empu.serving.errors import RequestError
 
 MAX_ITEMS = 200
-"""Rated answers in the overview."""
+"""Limit on the rated answers that the overview lists."""
 
 
 async def rate(request: Request) -> Response:

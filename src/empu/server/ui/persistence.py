@@ -1,4 +1,4 @@
-"""Writes answers into the store while they are generated, so that a killed server leaves what there was.
+"""Saves answers while they are generated, so that the text so far survives if the server is killed.
 
 One thread does all writing, so a lock of the database file never blocks the event loop.
 """

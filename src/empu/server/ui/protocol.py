@@ -1,4 +1,4 @@
-"""Requests of the page."""
+"""Request bodies of the web chat's own API (``/api/…``)."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from empu.ledger.card import model_card
 from empu.ledger.hashing import tagged
 from empu.ledger.ledger import Ledger
 from empu.ledger.queries import RecordedEvaluation
+from empu.ledger.scores import headline_score
 from empu.server.http.app_state import app_state_of
 from empu.server.ui.state import ui_state_of
 from empu.serving.errors import RequestError
@@ -28,8 +29,6 @@ Json = dict[str, Any]
 
 TUNED = "tuned"
 """``source.kind`` of a specialist."""
-HEADLINE_METRICS = ("accuracy", "exact match")
-"""Metrics for lists; the first that a model has is shown."""
 PAGE_SIZE = 25
 """Rows in one response."""
 MAX_REASONS = 8
@@ -109,10 +108,9 @@ def _summaries(store: Store, names: list[str]) -> list[Json]:
     with Ledger.open(store.ledger_path) as ledger:
         for summary in summaries:
             stored = store.find_by_name(summary["name"])
-            for score in ledger.evaluations(stored.record.id)[-1:] if stored is not None else []:
-                metric = next((name for name in HEADLINE_METRICS if name in score.metrics), min(score.metrics))
-                value = score.metrics[metric]
-                summary["score"] = {"metric": metric, "value": value.value, "rows": value.rows}
+            score = headline_score(ledger, stored.record.id) if stored is not None else None
+            if score is not None:
+                summary["score"] = dataclasses.asdict(score)
     return summaries
 
 

@@ -25,7 +25,7 @@ class ToolDialect:
     marker: str = ""
     """Beginning of ``opening`` that marks a call anywhere in an answer, so that text may precede it.
 
-    Without a marker an answer is either text or calls, which shows in how it begins.
+    Without a marker an answer is either text or calls, and its first characters decide which.
     """
     arguments_key: str = "arguments"
     convert_call_id: Callable[[str], str] = str
@@ -43,12 +43,12 @@ class ToolDialect:
 
     @property
     def trigger(self) -> str:
-        """The text that starts the calls. With a marker no text contains it; without, no text begins with it."""
+        """The string that starts the calls. Plain text may not contain it; without a marker, may not begin with it."""
         return self.marker or self.opening + self.head
 
     @property
     def stop_boundary(self) -> StopBoundary:
-        """Where the calls start; no stop string counts from there on."""
+        """Where the calls start; stop strings do not apply after it."""
         return StopBoundary(self.trigger, at_start=not self.marker)
 
     def format_call(self, name: str, arguments: Any) -> str:

@@ -11,7 +11,7 @@ from empu.serving.tools.types import Tool, ToolChoice, ToolSet
 
 
 def make_tool(name: str, description: str | None, parameters: Mapping[str, Any] | None) -> Tool:
-    """Return a tool. Raises :class:`RequestError` if the schema of its arguments is not one of objects."""
+    """Return a tool. Raises :class:`RequestError` if its arguments are not of type object."""
     schema = {"type": "object", **(parameters or {"properties": {}, "additionalProperties": False})}
     if schema["type"] != "object":
         message = f'tools: the schema of {name} must have the type "object".'
@@ -20,7 +20,7 @@ def make_tool(name: str, description: str | None, parameters: Mapping[str, Any] 
 
 
 def make_tool_set(tools: Sequence[Tool], mode: str, name: str | None, parallel: bool | None) -> ToolSet:
-    """Return the tools with the choice among them.
+    """Return the tools and the tool choice of a request.
 
     ``mode`` is ``auto``, ``required`` or ``none`` (no tools at all); ``name`` is the tool that must be called.
     Raises :class:`RequestError` for duplicate names and for a choice without its tool.

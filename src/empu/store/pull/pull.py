@@ -6,10 +6,12 @@ folder, open them as a model, write the record, then add the model and its name 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from empu.errors import UsageError
 from empu.store.describe import make_record
+from empu.store.model_record import ModelRecord
 from empu.store.names import DEFAULT_NAME, check_name
 from empu.store.progress import SilentProgress, TransferProgress
 from empu.store.pull import hub
@@ -30,8 +32,15 @@ class PullSpec:
     link: bool = False
 
 
-def pull(store: Store, spec: PullSpec, progress: TransferProgress | None = None) -> AddResult:
+def pull(
+    store: Store,
+    spec: PullSpec,
+    progress: TransferProgress | None = None,
+    check: Callable[[ModelRecord], None] | None = None,
+) -> AddResult:
     """Add a model to the store. After an error, the store is unchanged.
+
+    ``check`` sees the record of a new model before it is added, and refuses it by raising an error.
 
     Raises :class:`~empu.errors.UsageError`, :class:`~empu.errors.StoreError`, :class:`~empu.errors.DownloadError`, and
     the errors of :func:`~empu.checkpoint.open_checkpoint`.
@@ -43,10 +52,16 @@ def pull(store: Store, spec: PullSpec, progress: TransferProgress | None = None)
         raise UsageError("--link is for files on this machine; downloaded files are kept in the store.")
     if spec.name == DEFAULT_NAME and spec.source != DEFAULT_NAME:
         raise UsageError("The name 'default' is reserved for the model of `empu pull default`; choose another --name.")
-    return pull_from(store, _open_source(spec, is_path), spec.name, progress or SilentProgress())
+    return pull_from(store, _open_source(spec, is_path), spec.name, progress or SilentProgress(), check)
 
 
-def pull_from(store: Store, source: PullSource, name: str | None, progress: TransferProgress) -> AddResult:
+def pull_from(
+    store: Store,
+    source: PullSource,
+    name: str | None,
+    progress: TransferProgress,
+    check: Callable[[ModelRecord], None] | None = None,
+) -> AddResult:
     """Add the model of one source to the store, under ``name`` or the source's default name."""
     name = name or source.default_name
     existing = source.find_existing(store, name, progress)
@@ -60,6 +75,8 @@ def pull_from(store: Store, source: PullSource, name: str | None, progress: Tran
             (staged / "files").mkdir(parents=True, exist_ok=True)
         description, files = source.fetch(folder, staged / "files", progress)
         record = make_record(description, files, source.origin, name, source.linked_to)
+        if check is not None:
+            check(record)
         return store.add(staged, record, name, description.licence_text, replace=existing.is_damaged)
 
 

@@ -23,7 +23,7 @@ from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
 
-from empu.errors import TemplateError
+from empu.errors import DialogueRefusedError, TemplateError
 from empu.text.sandbox.budget import MAX_ITEMS, Budget, BudgetExceededError, measure
 from empu.text.sandbox.metering import GenerationTag, MeterInserter
 
@@ -67,7 +67,7 @@ def render(template: jinja2.Template, variables: Mapping[str, Any], where: str) 
     except BudgetExceededError as error:
         raise TemplateError(f"{where}: the chat template {error}; it was stopped.") from None
     except _RefusedError as error:
-        raise TemplateError(f"The chat template of {where} refuses this dialogue: {_error_text(error)}") from None
+        raise DialogueRefusedError(where, _error_text(error)) from None
     except Exception as error:  # a template can fail in every way in which Python can
         raise TemplateError(f"{where}: the chat template failed: {_error_text(error)}") from None
     finally:
@@ -157,7 +157,7 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
         """Fail at once. Jinja would return a value that fails when used, but no template has a reason to ask."""
-        raise jinja2.exceptions.SecurityError(f"{attribute!r} of a {type(obj).__name__} is not for templates")
+        raise jinja2.exceptions.SecurityError(f"{attribute!r} of a {type(obj).__name__} may not be used in a template")
 
     def count_iteration(self, n_characters: int) -> None:
         """Charge one loop iteration or macro call whose constant text has ``n_characters``."""

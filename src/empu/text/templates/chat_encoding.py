@@ -14,7 +14,8 @@ from typing import Any
 
 from empu.errors import TokenizerError
 from empu.text.base import ChatEncoder, MarkerAwareTokenizer, Message, TextProcessor, Tokenizer
-from empu.text.templates.jinja import to_plain_json
+from empu.text.templates.jinja import check_messages, to_plain_json
+from empu.text.templates.turns import merge_system_message
 from empu.text.tokenizers.special_tokens import SpecialTokenSplitter, to_well_formed
 
 _NONCHARACTERS = range(0xFDD0, 0xFDF0)
@@ -30,7 +31,8 @@ def encode_chat(
 ) -> list[int]:
     """Return the token ids of a dialogue, as transformers' ``apply_chat_template`` does.
 
-    Unlike there, names of special tokens in messages stay plain text. Raises :class:`~empu.errors.TemplateError` if the
+    Unlike there, names of special tokens in messages stay plain text, and a system message that the template refuses
+    or drops begins the first user message. Raises :class:`~empu.errors.TemplateError` if the
     template fails and :class:`TokenizerError` for a model without one.
     """
     template, tokenizer = processor.template, processor.tokenizer
@@ -38,6 +40,8 @@ def encode_chat(
         raise TokenizerError("This model has no chat template, so it cannot continue a dialogue; give it plain text.")
     if isinstance(template, ChatEncoder):
         return template.encode(tokenizer, messages, add_generation_prompt=add_generation_prompt, tools=tools)
+    check_messages(messages)
+    messages = merge_system_message(template, messages)
     messages, tools = _well_formed(to_plain_json(messages)), _well_formed(to_plain_json(tools))
     marker = _choose_marker(chain(_strings(messages), _strings(tools)))
     insert_marker = _MarkerInserter(_name_matcher(tuple(tokenizer.special_tokens)), marker)

@@ -29,6 +29,11 @@ class JinjaTemplate:
         self._where = where
         self._compiled: dict[str, Template] = {}
 
+    def mentions(self, token: str) -> bool:
+        """Return whether the template writes this text itself, or by the variable ``eos_token``."""
+        source = self._sources[False]
+        return token in source or ("eos_token" in source and self._variables.get("eos_token") == token)
+
     def render(
         self,
         messages: Sequence[Message],

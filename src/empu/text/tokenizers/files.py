@@ -1,11 +1,11 @@
-"""Reading the files of tokenizers, with limits and errors of their own."""
+"""Read tokenizer files, with a size limit; failures raise :class:`TokenizerError`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from empu.errors import TokenizerError
-from empu.system.files import read_bounded
+from empu.system.files import read_bounded, refuse_lfs_pointer
 
 _MAX_BYTES = 256 * 1024 * 1024
 
@@ -13,7 +13,9 @@ _MAX_BYTES = 256 * 1024 * 1024
 def read_vocabulary(path: Path) -> bytes:
     """Return the content of a tokenizer file. Raises :class:`TokenizerError`."""
     try:
-        return read_bounded(path, _MAX_BYTES)
+        data = read_bounded(path, _MAX_BYTES)
+        refuse_lfs_pointer(path, TokenizerError)
+        return data
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read ({error.strerror or error}).") from None
 

@@ -31,7 +31,7 @@ class PreTokenization:
     patterns: tuple[str, ...]
     """Applied in turn. Both the matches of a pattern and the text between them become parts."""
     ignore_merges: bool = False
-    """Whether a word in the vocabulary becomes its token whatever the merges say."""
+    """Whether a word that is in the vocabulary becomes one token without applying the merges."""
     add_bos: bool = False
     """Whether a text begins with BOS if the file does not say."""
     nfc: bool = False

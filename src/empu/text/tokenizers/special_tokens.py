@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from empu.errors import ConfigError
-
 if TYPE_CHECKING:
     from empu.text.base import Tokenizer
 
@@ -30,14 +28,15 @@ def end_token_ids(special_tokens: Mapping[str, int], declared: Iterable[int] = (
     return frozenset(declared).union(i for name, i in special_tokens.items() if name in END_TOKENS)
 
 
-def end_of_turn_id(tokenizer: Tokenizer) -> int:
-    """Return the token with which the model ends its own answers. Raises :class:`~empu.errors.ConfigError` if none."""
+def known_end_of_turn_id(tokenizer: Tokenizer) -> int | None:
+    """Return the end token that model families prefer for turns, by name; ``None`` if the tokenizer has none.
+
+    What the chat template writes counts more: see :func:`empu.text.templates.turns.end_of_turn_id`.
+    """
     for name in END_OF_TURN_TOKENS:
         if tokenizer.special_tokens.get(name) in tokenizer.eos_ids:
             return tokenizer.special_tokens[name]
-    if tokenizer.eos_ids:
-        return min(tokenizer.eos_ids)
-    raise ConfigError("The model has no token that ends an answer, so it cannot be tuned to give one.")
+    return min(tokenizer.eos_ids, default=None)
 
 
 def to_well_formed(text: str) -> str:

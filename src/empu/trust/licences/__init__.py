@@ -1,0 +1,1 @@
+"""Licences as data: what each permits, asks for and limits."""

@@ -14,7 +14,7 @@ interface Props {
   label: string;
   defaultValue: string;
   lines?: number;
-  /** The usual values. Any other can be typed after pressing a button. */
+  /** Suggested values; a button switches to free text. */
   options?: string[];
   maxLength?: number;
   extraAction?: ReactNode;

@@ -1,4 +1,4 @@
-// Renders fetched data; before that, that it is loading or why it failed.
+// Renders fetched data, or a loading message or error in its place.
 
 import type { ReactNode } from "react";
 import { errorMessage } from "../../i18n/error-message";

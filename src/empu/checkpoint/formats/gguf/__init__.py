@@ -1,0 +1,1 @@
+"""GGUF: the container, the keys of a config, reading and writing."""

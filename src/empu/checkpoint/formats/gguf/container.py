@@ -58,6 +58,10 @@ _MAX_NAME = 256
 _LENGTH = struct.Struct("<Q")
 
 
+CUT_OFF = "the file is damaged or incomplete, so fetch it again"
+"""What to do where the header ends too early."""
+
+
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
     """One tensor of the file: its row-major shape, its type, and its data at bytes ``start`` to ``end``."""
@@ -132,8 +136,7 @@ class _Cursor:
             raise self.error(
                 what,
                 self.position,
-                f"needs {size:,} bytes and {self.remaining():,} are left; the file is damaged or incomplete, so fetch "
-                "it again",
+                f"needs {size:,} bytes and {self.remaining():,} are left; {CUT_OFF}",
             )
         self.position += size
         return self.data[self.position - size : self.position]
@@ -150,7 +153,7 @@ class _Cursor:
         count = self.u64(what)
         if count * min_bytes > self.remaining():
             raise self.error(
-                what, start, f"says {count:,}, and {self.remaining():,} bytes are left for them; the file is damaged"
+                what, start, f"says {count:,}, and {self.remaining():,} bytes are left for them; {CUT_OFF}"
             )
         if limit is not None:
             self.n_items += count
@@ -180,12 +183,14 @@ class _Cursor:
                 begin = position + 8
                 position = begin + read_length(data, position)[0]
                 if position > end:
-                    raise self.error(f"element {len(result):,} of {what}", begin - 8, "does not fit into the file")
+                    raise self.error(
+                        f"element {len(result):,} of {what}", begin - 8, f"does not fit into the file; {CUT_OFF}"
+                    )
                 result.append(str(data[begin:position], "utf-8"))
         except UnicodeDecodeError:
             raise self.error(f"element {len(result):,} of {what}", begin - 8, "is not UTF-8 text") from None
         except struct.error:
-            raise self.error(what, start, f"ends after {len(result):,} of {count:,} elements") from None
+            raise self.error(what, start, f"ends after {len(result):,} of {count:,} elements; {CUT_OFF}") from None
         self.position = position
         return result
 

@@ -36,7 +36,7 @@ _COMPUTED_KEYS = ("general.architecture", "general.alignment", "general.file_typ
 _COMPUTED_PREFIXES = (*(f"{name}." for name in sorted(GGUF_ARCHITECTURES)), "split.")
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "BF16": 32}
 _FILE_TYPES |= {"Q2_K": 10, "Q3_K": 12, "Q4_K": 15, "Q5_K": 17, "Q6_K": 18}
-"""general.file_type by the type of most values (``llama_ftype`` in llama.h; the middle one of several)."""
+"""Type of most values -> ``general.file_type`` (``llama_ftype`` in llama.h; of the S, M and L variants, M)."""
 
 _GGML_IDS = {type_.name: type_id for type_id, type_ in BLOCK_TYPES_BY_GGML_ID.items()}
 _TYPE_IDS = {dtype: type_id for type_id, dtype in SCALARS.items()}

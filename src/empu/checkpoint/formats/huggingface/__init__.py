@@ -1,0 +1,1 @@
+"""Hugging Face folders: config.json beside safetensors; reading and writing."""

@@ -53,3 +53,4 @@ class AuthenticationMiddleware(RefusalMiddleware):
         if owner is None:
             raise RequestError(401, _NO_KEY if key is None else _UNKNOWN_KEY, code="invalid_api_key")
         scope["empu.key"] = owner
+        self._keys.note_use(owner)

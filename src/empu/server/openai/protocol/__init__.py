@@ -1,0 +1,1 @@
+"""Request types of OpenAI's interfaces, property by property."""

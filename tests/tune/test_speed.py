@@ -1,0 +1,25 @@
+"""The speed that is shown is that of the last steps; the record has the average of the whole run."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from empu.tune.recipe import Recipe
+from empu.tune.trainer import SPEED_WINDOW_STEPS, Trainer
+from empu.tune.training_state import Counters
+
+
+def test_a_slow_spell_before_a_restart_does_not_slow_the_time_left() -> None:
+    recent = deque([(9.0, 10)] + [(0.5, 280)] * SPEED_WINDOW_STEPS, maxlen=SPEED_WINDOW_STEPS)
+    counters = Counters(step=60, tokens=20_000, seconds=5_000.0)  # most of them slow, in an earlier process
+    trainer: Any = SimpleNamespace(
+        counters=counters, _recent_steps=recent, steps=100, recipe=Recipe(), train=range(1000)
+    )
+    progress = Trainer._progress(trainer, 1.0, 0.001, None)
+    assert progress.tokens_per_s == pytest.approx(560)
+    assert progress.seconds_left == pytest.approx(20)
+    assert progress.seconds == 5_000.0
