@@ -31,7 +31,7 @@ from empu.system.cpu import cpu_name
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH_SIZE = 32
-NUMPY_TEXTS = 24
+NUMPY_TEXTS = 8
 """The numpy encoder is slow: it is timed on this many of the texts."""
 
 Ids = list[list[int]]
@@ -45,7 +45,7 @@ def helpdesk_texts() -> dict[str, list[str]]:
     pages = sorted((ROOT / "examples" / "helpdesk" / "handbook").rglob("*.md"))
     handbook = " ".join(page.read_text(encoding="utf-8") for page in pages) or " ".join(tickets)
     passages = [handbook[start : start + 900] for start in range(0, len(handbook) - 900, 900)]
-    return {"tickets": tickets[:256], "passages": passages[:64]}
+    return {"tickets": tickets[:128], "passages": passages[:32]}
 
 
 def padded_batches(ids: Ids, run_batch: Callable[[Any, Any], Any]) -> Vectors:
@@ -166,9 +166,16 @@ def recall_at_1(encoder: Encoder, documents: Path) -> tuple[float, int]:
 def bench_folder(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     encoder = Encoder(folder)
     weights = open_weights(folder)
-    native, oracle = NativeEncoder(encoder.config, weights, threads=arguments.threads), NumpyEncoder(encoder.config, weights)
+    native, oracle = (
+        NativeEncoder(encoder.config, weights, threads=arguments.threads),
+        NumpyEncoder(encoder.config, weights),
+    )
     model = torch_bert(folder)
-    runs: dict[str, Run] = {"empu": native.embed_ids, "numpy": oracle.embed_ids, "transformers": transformers_run(model)}
+    runs: dict[str, Run] = {
+        "empu": native.embed_ids,
+        "numpy": oracle.embed_ids,
+        "transformers": transformers_run(model),
+    }
     if arguments.openvino:
         runs |= openvino_runs(model, arguments.threads, arguments.openvino)
     result: dict[str, Any] = {"encoder": str(folder), "instruction_set": native.instruction_set, "texts": {}}
@@ -180,7 +187,9 @@ def bench_folder(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         reference = runs["transformers"](ids)
         rows = measure(runs, ids, reference, arguments.rounds)
         tokens = statistics.mean(map(len, ids))
-        print(f"\n{folder.name}, {kind}: {len(ids)} texts of {tokens:.0f} tokens; tokenizer {tokenizer_rate:.0f} texts/s")
+        print(
+            f"\n{folder.name}, {kind}: {len(ids)} texts of {tokens:.0f} tokens; tokenizer {tokenizer_rate:.0f} texts/s"
+        )
         for row in rows:
             print(f"{row['engine']:24} {row['texts_per_s']:8.1f} texts/s (best {row['best_texts_per_s']:8.1f})"
                   f"   cosine {row['cosine_mean']:.5f}, worst {row['cosine_worst']:.5f}")  # fmt: skip

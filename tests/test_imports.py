@@ -40,7 +40,7 @@ EXCEPTIONS = {
     ("tune/native.py", "engine"),
     ("embed/native_encoder.py", "engine"),
 }
-"""The engine's only module that imports PyTorch, and the only modules of other rooms that import the compiled engine."""
+"""The engine's only module that imports PyTorch, and the only ones of other rooms that import the compiled engine."""
 
 TORCH_ROOMS = {"model", "tune", "specialist"}
 TORCH_FILES = {"engine/backends/torch.py"}

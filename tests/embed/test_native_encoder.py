@@ -81,7 +81,12 @@ def test_vectors_have_the_same_bits_in_any_batch_with_any_threads_and_instructio
 def test_invalid_ids_and_lengths_are_refused_by_the_engine_itself(tmp_path: Path) -> None:
     config, weights = save_random_bert(tmp_path, 32, 4, 64, 1), open_weights(tmp_path)
     encoder = NativeEncoder(config, weights)
-    for ids, message in (([3, -1], "vocabulary"), ([50], "vocabulary"), ([0] * 141, "at most 140"), ([], "without any")):
+    for ids, message in (
+        ([3, -1], "vocabulary"),
+        ([50], "vocabulary"),
+        ([0] * 141, "at most 140"),
+        ([], "without any"),
+    ):
         with pytest.raises(CheckpointError, match=message):
             encoder.embed_ids([ids])
     assert encoder.embed_ids([]).shape == (0, 32)

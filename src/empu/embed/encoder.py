@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from empu.embed.bert_config import EncoderConfig, read_config
+from empu.embed.bert_config import read_config
 from empu.embed.native_encoder import NativeEncoder, is_supported
 from empu.embed.numpy_encoder import NumpyEncoder
 from empu.embed.weights import WORD_EMBEDDINGS, open_weights, weights_path
