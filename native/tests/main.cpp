@@ -31,6 +31,8 @@ int main(int count, char** arguments) {
     std::printf("\n");
     repeat("model", models, empu::test_forward);
     std::printf("%d random models gave the same bits everywhere\n", models);
+    repeat("encoder", models, empu::test_encoder);
+    std::printf("%d random encoders gave the same bits everywhere\n", models);
     repeat("calls", calls / kCallsPerModel, [](empu::Random& random) { empu::test_calls(random, kCallsPerModel); });
     std::printf("%d random calls changed nothing else\n", calls);
     repeat("samples", calls, empu::test_sampling);

@@ -48,6 +48,8 @@ void test_forward(Random& random);
 void test_calls(Random& random, int count);
 // Logits and filters: every instruction set samples the same token, and one that passes the filters.
 void test_sampling(Random& random);
+// A text encoder: vectors do not depend on the instruction set, the threads or the rest of the batch.
+void test_encoder(Random& random);
 // Training layers, forward and backward.
 void test_tuning(Random& random);
 

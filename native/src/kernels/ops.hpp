@@ -135,6 +135,10 @@ struct Ops {
                         const int* low, const int* high, const PartialAttention& out, Store store);
     // out = 2^((x - max) * factor), zero below 2^-100; return their sum. n is a multiple of 16.
     float (*softmax_numerators)(const float* x, int n, float max, float factor, float* out);
+    // Of text encoders; n is a multiple of 16. x = layer_norm(x + bias) * weight + shift.
+    void (*layer_norm)(float* x, const float* bias, const float* weight, const float* shift, int n, float eps);
+    // x = gelu(x + bias), with an error of at most 1e-6.
+    void (*gelu)(float* x, const float* bias, int n);
     const TuneOps* tune;     // kernels of the training layers
     bool amx_order = false;  // attention sums in the order of AMX
 };

@@ -11,6 +11,7 @@
 #include "model/engine.hpp"
 #include "model/roofline.hpp"
 #include "model/sampling.hpp"
+#include "python/encoder_bindings.hpp"
 #include "python/tune_bindings.hpp"
 
 namespace nb = nanobind;
@@ -179,6 +180,7 @@ NB_MODULE(_native, module) {
         .def_prop_ro("threads", &Engine::threads)
         .def_prop_ro("instruction_set", [](const Engine& self) { return std::string(self.ops().name); });
 
+    bind_encoder(module);
     bind_tune(module);
 
     module.attr("layout_version") = kLayoutVersion;

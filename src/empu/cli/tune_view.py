@@ -28,6 +28,7 @@ from empu.specialist.request import TuneRequest, check_request
 from empu.store.store import Store
 from empu.store.stored_model import StoredModel
 from empu.tune.recipe_plan import RecipePlan
+from empu.tune.training_state import state_disk_bytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

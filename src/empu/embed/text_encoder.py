@@ -40,10 +40,8 @@ class InstalledEncoder:
         return self._encode(texts, self._encoder.config.passage_prefix)
 
     def _encode(self, texts: Sequence[str], prefix: str) -> npt.NDArray[np.float32]:
-        limit = self._encoder.config.context_length
-        inputs = (self._encoder.encode(prefix + text) for text in texts)
-        batch = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in inputs]
-        return np.stack([embedding.vector for embedding in self._encoder.embed_ids(batch)])
+        embeddings = self._encoder.embed([prefix + text for text in texts], truncate=True)
+        return np.stack([embedding.vector for embedding in embeddings])
 
 
 def installed_encoders(home: Path) -> list[InstalledEncoder]:

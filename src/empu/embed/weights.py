@@ -17,6 +17,8 @@ from empu.system.files import ByteArray
 
 FloatArray = npt.NDArray[np.float32]
 
+WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
+
 _GGUF_NAMES = {
     "embeddings.word_embeddings": "token_embd",
     "embeddings.position_embeddings": "position_embd",

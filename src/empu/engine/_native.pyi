@@ -73,6 +73,33 @@ class Engine:
     @property
     def instruction_set(self) -> str: ...
 
+class Encoder:
+    def __init__(
+        self,
+        *,
+        layers: int,
+        dim: int,
+        heads: int,
+        ffn_dim: int,
+        vocab_size: int,
+        positions: int,
+        norm_eps: float,
+        threads: int,
+        instruction_set: str,
+    ) -> None: ...
+    def set_word_embeddings(self, type: str, data: npt.NDArray[np.uint8]) -> None: ...
+    def set_position_embeddings(self, values: npt.NDArray[np.float32]) -> None: ...
+    def set_matrix(self, layer: int, name: str, type: str, data: npt.NDArray[np.uint8]) -> None: ...
+    def set_vector(self, layer: int, name: str, values: npt.NDArray[np.float32]) -> None: ...
+    def embed(
+        self, ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32], out: npt.NDArray[np.float32]
+    ) -> None: ...
+    def weight_bytes(self) -> int: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def instruction_set(self) -> str: ...
+
 class LoraTransformer:
     def __init__(
         self,

@@ -35,6 +35,7 @@ from empu.system import durable
 from empu.trust.checks import LicenceGate
 from empu.trust.gate import Decision
 from empu.tune.trainer import Trainer, TrainProgress, TrainResult
+from empu.tune.training_state import check_disk_space
 
 STEPS_PER_WRITE = 50
 """Steps that are written to the ledger at once."""

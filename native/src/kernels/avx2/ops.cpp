@@ -30,6 +30,37 @@ void simd_rms_norm(const float* x, const float* weight, int n, float eps, float*
     }
 }
 
+void simd_layer_norm(float* x, const float* bias, const float* weight, const float* shift, int n, float eps) {
+    __m256 sums[] = {_mm256_setzero_ps(), _mm256_setzero_ps()}, squares[] = {sums[0], sums[0]};
+    for (int i = 0; i < n; i += kLanes) {
+        for (int half = 0; half < 2; ++half) {
+            float* at = x + i + kVector * half;
+            const __m256 v = _mm256_add_ps(_mm256_loadu_ps(at), _mm256_loadu_ps(bias + i + kVector * half));
+            _mm256_storeu_ps(at, v);
+            sums[half] = _mm256_add_ps(sums[half], v);
+        }
+    }
+    const __m256 mean = _mm256_set1_ps(add_lanes(sums[0], sums[1]) / (float)n);
+    for (int i = 0; i < n; i += kLanes) {
+        for (int half = 0; half < 2; ++half) {
+            const __m256 centred = _mm256_sub_ps(_mm256_loadu_ps(x + i + kVector * half), mean);
+            squares[half] = _mm256_fmadd_ps(centred, centred, squares[half]);
+        }
+    }
+    const float variance = add_lanes(squares[0], squares[1]) / (float)n;
+    const __m256 scale = _mm256_set1_ps(1.0f / __builtin_sqrtf(variance + eps));
+    for (int i = 0; i < n; i += kVector) {
+        const __m256 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), mean), scale);
+        _mm256_storeu_ps(x + i, _mm256_fmadd_ps(v, _mm256_loadu_ps(weight + i), _mm256_loadu_ps(shift + i)));
+    }
+}
+
+void simd_gelu(float* x, const float* bias, int n) {
+    for (int i = 0; i < n; i += kVector) {
+        _mm256_storeu_ps(x + i, simd_gelu(_mm256_add_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(bias + i))));
+    }
+}
+
 float simd_softmax_numerators(const float* x, int n, float max, float factor, float* out) {
     __m256 sums[] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
     for (int i = 0; i < n; i += kLanes) {
@@ -69,6 +100,6 @@ const Ops EMPU_TABLE = {EMPU_NAME,    simd_rms_norm,      simd_quantise,
                         rotate,       to_bfloat16,        avx2_attend,
                         merge,        normalise,          simd_int8_products,
                         to_int8,      avx2_attend_int8,   simd_softmax_numerators,
-                        &kAvx2TuneOps};
+                        simd_layer_norm, simd_gelu,         &kAvx2TuneOps};
 
 }  // namespace empu

@@ -60,6 +60,15 @@ inline __m256 simd_exp2(__m256 x) {
     return scale_by_exp2(p, whole);
 }
 
+inline __m256 simd_gelu(__m256 x) {
+    const __m256 a = magnitudes(x), one = _mm256_set1_ps(1.0f);
+    const __m256 t = _mm256_div_ps(one, _mm256_fmadd_ps(a, _mm256_set1_ps(kTailSlope), one));
+    const __m256 power = simd_exp2(_mm256_mul_ps(_mm256_mul_ps(a, a), _mm256_set1_ps(kTailExponent)));
+    const __m256 tail = _mm256_mul_ps(_mm256_mul_ps(polynomial(kTail, t), t), power);
+    const __m256 negative = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ);
+    return _mm256_blendv_ps(_mm256_fnmadd_ps(x, tail, x), _mm256_mul_ps(x, tail), negative);
+}
+
 inline __m256 simd_silu(__m256 x) {
     const __m256 power = simd_exp2(_mm256_mul_ps(magnitudes(x), _mm256_set1_ps(-1.44269504f)));
     const __m256 one = _mm256_set1_ps(1.0f);

@@ -70,6 +70,31 @@ float simd_softmax_numerators(const float* x, int n, float max, float factor, fl
     return add_lanes(sum);
 }
 
+void simd_layer_norm(float* x, const float* bias, const float* weight, const float* shift, int n, float eps) {
+    __m512 sums = _mm512_setzero_ps(), squares = sums;
+    for (int i = 0; i < n; i += kLanes) {
+        const __m512 v = _mm512_add_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(bias + i));
+        _mm512_storeu_ps(x + i, v);
+        sums = _mm512_add_ps(sums, v);
+    }
+    const __m512 mean = _mm512_set1_ps(add_lanes(sums) / (float)n);
+    for (int i = 0; i < n; i += kLanes) {
+        const __m512 centred = _mm512_sub_ps(_mm512_loadu_ps(x + i), mean);
+        squares = _mm512_fmadd_ps(centred, centred, squares);
+    }
+    const __m512 scale = _mm512_set1_ps(1.0f / __builtin_sqrtf(add_lanes(squares) / (float)n + eps));
+    for (int i = 0; i < n; i += kLanes) {
+        const __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), mean), scale);
+        _mm512_storeu_ps(x + i, _mm512_fmadd_ps(v, _mm512_loadu_ps(weight + i), _mm512_loadu_ps(shift + i)));
+    }
+}
+
+void simd_gelu(float* x, const float* bias, int n) {
+    for (int i = 0; i < n; i += kLanes) {
+        _mm512_storeu_ps(x + i, simd_gelu(_mm512_add_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(bias + i))));
+    }
+}
+
 int64_t simd_int8_products(int rounds, int32_t& sum) {
     constexpr int kSums = 16;
     const __m512i a = _mm512_set1_epi8(15), b = _mm512_set1_epi8(-3);
@@ -92,7 +117,7 @@ constexpr Ops table(const char* name, decltype(Ops::attend) attend, decltype(Ops
             rotate,         simd_to_bfloat16,   attend,
             simd_merge,     normalise,          simd_int8_products,
             to_int8,        attend_int8,        simd_softmax_numerators,
-            &kAvx512TuneOps};
+            simd_layer_norm, simd_gelu,         &kAvx512TuneOps};
 }
 
 constexpr Ops kWithoutBf16 = table("avx512", avx512_attend, avx512_attend_int8);

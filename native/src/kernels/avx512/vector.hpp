@@ -43,6 +43,15 @@ inline __m512 simd_exp2(__m512 x) {
     return _mm512_scalef_ps(p, whole);
 }
 
+inline __m512 simd_gelu(__m512 x) {
+    const __m512 a = _mm512_abs_ps(x), one = _mm512_set1_ps(1.0f);
+    const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(a, _mm512_set1_ps(kTailSlope), one));
+    const __m512 power = simd_exp2(_mm512_mul_ps(_mm512_mul_ps(a, a), _mm512_set1_ps(kTailExponent)));
+    const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(polynomial(kTail, t), t), power);
+    const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+    return _mm512_mask_mul_ps(_mm512_fnmadd_ps(x, tail, x), negative, x, tail);
+}
+
 inline __m512 simd_silu(__m512 x) {
     const __m512 power = simd_exp2(_mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(-1.44269504f)));
     const __m512 one = _mm512_set1_ps(1.0f);

@@ -322,6 +322,8 @@ const Ops kNeonOps = {"neon",
                       to_int8,
                       simd_attend<CacheBlockInt8, int8_t>,
                       softmax_numerators,
+                      layer_norm,
+                      gelu,
                       &kScalarTuneOps};
 
 }  // namespace empu

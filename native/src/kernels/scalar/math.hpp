@@ -55,6 +55,19 @@ inline float scalar_coarse_exp2(float x) {
     return polynomial(kCoarseExp2, f) * bits_to_float((uint32_t)((int32_t)whole + 127) << 23);
 }
 
+// The upper tail of the normal distribution at a >= 0 is t p(t) e^(-a^2 / 2) with t = 1 / (1 + kTailSlope a): half the
+// complementary error function of Abramowitz and Stegun 7.1.26, which is wrong by at most 1.5e-7.
+constexpr float kTailSlope = 0.23164190f, kTailExponent = -0.72134752f;
+constexpr float kTail[] = {0.53070271f, -0.72657601f, 0.71070687f, -0.14224837f, 0.12741480f};
+
+// x times the normal distribution function of x.
+inline float scalar_gelu(float x) {
+    const float a = magnitude(x);
+    const float t = 1.0f / __builtin_fmaf(a, kTailSlope, 1.0f);
+    const float tail = polynomial(kTail, t) * t * scalar_exp2(a * a * kTailExponent);
+    return x < 0 ? x * tail : __builtin_fmaf(-x, tail, x);
+}
+
 // x / (1 + e^-x), computed from e^-|x| so that nothing overflows.
 inline float silu(float x) {
     const float power = scalar_exp2(magnitude(x) * -1.44269504f);

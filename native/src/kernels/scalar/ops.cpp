@@ -20,6 +20,8 @@ constexpr Ops table(const char* name, decltype(Ops::attend) attend, bool amx_ord
             to_int8,
             attend_int8,
             softmax_numerators,
+            layer_norm,
+            gelu,
             &kScalarTuneOps,
             amx_order};
 }

@@ -60,6 +60,29 @@ float softmax_numerators(const float* x, int n, float max, float factor, float* 
     return add_lanes(lanes);
 }
 
+void layer_norm(float* x, const float* bias, const float* weight, const float* shift, int n, float eps) {
+    float sums[kLanes] = {}, squares[kLanes] = {};
+    for (int i = 0; i < n; i += kLanes) {
+        for (int l = 0; l < kLanes; ++l) {
+            x[i + l] += bias[i + l];
+            sums[l] += x[i + l];
+        }
+    }
+    const float mean = add_lanes(sums) / (float)n;
+    for (int i = 0; i < n; i += kLanes) {
+        for (int l = 0; l < kLanes; ++l) {
+            const float centred = x[i + l] - mean;
+            squares[l] = __builtin_fmaf(centred, centred, squares[l]);
+        }
+    }
+    const float scale = 1.0f / __builtin_sqrtf(add_lanes(squares) / (float)n + eps);
+    for (int i = 0; i < n; ++i) x[i] = __builtin_fmaf((x[i] - mean) * scale, weight[i], shift[i]);
+}
+
+void gelu(float* x, const float* bias, int n) {
+    for (int i = 0; i < n; ++i) x[i] = scalar_gelu(x[i] + bias[i]);
+}
+
 int64_t int8_products(int rounds, int32_t& sum) {
     constexpr int kCount = 256;
     uint8_t a[kCount];
