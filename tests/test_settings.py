@@ -66,22 +66,21 @@ def test_every_option_is_read(command: str, option: str) -> None:
 @pytest.mark.parametrize("field", RECIPE_FIELDS)
 def test_every_field_of_a_recipe_is_read_by_the_training(field: str) -> None:
     files = [path for path in (SOURCE / "tune").rglob("*.py") if path.name not in ("recipe.py", "recipe_plan.py")]
-    in_training = {
-        node.attr for path in files for node in ast.walk(ast.parse(path.read_text())) if is_recipe_read(node)
-    }
+    in_training = {name for path in files for name in recipe_reads(path)}
     in_recipe = names_read(SOURCE / "tune" / "recipe.py")
     through_lora = {"rank", "alpha", "targets"}  # Recipe.lora
     through_schedule = {"warmup_ratio"}  # Recipe.learning_rate_at
     assert field in in_training or (field in through_lora | through_schedule and field in in_recipe)
 
 
-def is_recipe_read(node: ast.AST) -> bool:
-    if not isinstance(node, ast.Attribute):
-        return False
-    owner = node.value
-    return (isinstance(owner, ast.Name) and owner.id == "recipe") or (
-        isinstance(owner, ast.Attribute) and owner.attr == "recipe"
-    )
+def recipe_reads(path: Path) -> Iterator[str]:
+    """Yield the fields that are read as ``recipe.FIELD`` or ``….recipe.FIELD``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            owner = node.value
+            is_name = isinstance(owner, ast.Name) and owner.id == "recipe"
+            if is_name or (isinstance(owner, ast.Attribute) and owner.attr == "recipe"):
+                yield node.attr
 
 
 @pytest.mark.parametrize("field", RECIPE_FIELDS)

@@ -70,8 +70,8 @@ def check_disk_space(folder: Path, num_parameters: int) -> None:
     needed, free = state_disk_bytes(num_parameters), shutil.disk_usage(folder).free
     if free < needed:
         raise CheckpointError(
-            f"{folder} has {free / 1e6:,.0f} MB free, and the checkpoints of this run need {needed / 1e6:,.0f} MB; free "
-            "some space, or set EMPU_HOME to another disk."
+            f"{folder} has {free / 1e6:,.0f} MB free, and the checkpoints of this run need {needed / 1e6:,.0f} MB; "
+            "free some space, or set EMPU_HOME to another disk."
         )
 
 
