@@ -26,7 +26,10 @@ MARGIN = 0.2
 """A further sentence is quoted if its score is at most this much below the best one."""
 MIN_CONFIDENCE = 0.5
 
-CALIBRATIONS: Mapping[str, tuple[float, float]] = {"all-minilm-l6-v2": (4.64, -5.85)}
+CALIBRATIONS: Mapping[str, tuple[float, float]] = {
+    "all-minilm-l6-v2": (4.64, -5.85),
+    "multilingual-e5-small": (18.19, -33.97),
+}
 """Encoder name -> (slope, intercept): confidence = 1 / (1 + exp(-(slope * score + intercept)))."""
 
 _WORD = re.compile(r"\w+")
