@@ -22,8 +22,8 @@ run: $(STAMPS)/run page  ## install, build, and fine-tune a model on example sup
 	@$(BIN)/empu pull multilingual-e5-small || echo "The text encoder could not be fetched; the specialist is tuned without text embeddings."
 	@$(BIN)/empu tune $(TUNE_DATA) --name helpdesk --licence CC0-1.0 $(TUNE_FLAGS)
 	@$(BIN)/empu docs add examples/helpdesk/handbook --to handbook --licence CC0-1.0
-	@echo; echo "A question to the handbook: How long does a refund take?"
-	@$(BIN)/empu ask handbook "How long does a refund take?"
+	@echo; echo "A question to the handbook: When is a refund paid?"
+	@$(BIN)/empu ask handbook "When is a refund paid?"
 	@echo; echo "The command is $(BIN)/empu; after '. $(BIN)/activate' it is empu. Starting the server; Ctrl-C ends it."
 	@$(BIN)/empu serve helpdesk default $(SERVE_FLAGS) --unattended "The meter shows three dots and nothing else since the update."
 

@@ -119,7 +119,7 @@ def openvino_runs(model: Any, threads: int, site_packages: str) -> dict[str, Run
         )
 
     for name, (converted, options) in models.items():
-        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **options}
+        options = {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY", **options}
         runs[name] = run_of(core.compile_model(converted, "CPU", options))
     return runs
 

@@ -34,7 +34,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evals": BASE | {"engine", "embed", "members", "text", "data", "ledger"},
     "serving": BASE | {"engine", "embed", "members", "text"},
     "specialist": BASE
-    | {"checkpoint", "text", "ledger", "store", "model", "engine", "embed", "data", "tune", "members", "evals", "trust"},
+    | {
+        "checkpoint",
+        "text",
+        "ledger",
+        "store",
+        "model",
+        "engine",
+        "embed",
+        "data",
+        "tune",
+        "members",
+        "evals",
+        "trust",
+    },
     "server": BASE | {"serving", "engine", "embed", "text", "ledger", "store", "chat"},
 }
 """Package -> packages of this project that it may import (itself always). ``cli`` may import anything."""
@@ -93,17 +106,13 @@ def import_graph() -> dict[str, set[str]]:
     names = {name_of(module): tree for module, tree in modules()}
     graph: dict[str, set[str]] = {}
     for name, tree in names.items():
-        top = ast.Module([node for node in ast.walk(tree) if is_run_at_import(node, tree)], [])
+        top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
         graph[name] = {other for other in imported(top) if other in names and other != name}
     return graph
 
 
 def name_of(module: str) -> str:
     return ".".join(["empu", *module.removesuffix(".py").removesuffix("/__init__").split("/")])
-
-
-def is_run_at_import(node: ast.AST, tree: ast.Module) -> bool:
-    return isinstance(node, ast.Import | ast.ImportFrom) and node in tree.body
 
 
 def test_modules_form_no_import_loop() -> None:

@@ -55,7 +55,8 @@ def test_names_that_the_page_translates_are_names_of_the_server() -> None:
     tables = (I18N / "evaluation.ts").read_text(encoding="utf-8").split("};")[:2]
     names = [name for table in tables for name in re.findall(r"^  \"?([^\":]+)\"?: \"\w+\",$", table, re.MULTILINE)]
     codes = re.findall(r"^  (\w+): \"\w+\",$", (I18N / "error-message.ts").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(names) == 10
+    assert len(names) == 13
     assert len(codes) == 7
-    missing = [name for name in names + codes if f'"{name}"' not in source]
+    recorded_before = {"TF-IDF + logistic regression", "frozen embeddings + logistic regression"}  # in old ledgers
+    missing = [name for name in names + codes if f'"{name}"' not in source and name not in recorded_before]
     assert not missing

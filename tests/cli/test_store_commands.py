@@ -56,7 +56,7 @@ def test_models_is_a_table(empu: Run, tiny: Path) -> None:
     empu("pull", str(tiny))
     empu("pull", str(tiny), "--name", "second")
     heading, *rows = empu("models").out.splitlines()
-    assert heading.split() == ["NAME", "ID", "SIZE", "PARAMETERS", "BASE", "FORMAT", "LICENCE", "ADDED"]
+    assert heading.split() == ["NAME", "ID", "SIZE", "PARAMETERS", "BASE", "FORMAT", "LICENCE", "SCORE", "ADDED"]
     assert [row.split()[0] for row in rows] == ["second", "tiny"]
     assert all("MIT" in row and "gguf F32" in row for row in rows)
 

@@ -79,7 +79,10 @@ def test_verify_finds_files_and_ledger_unchanged(old: OldStore, model: str) -> N
 
 
 def test_models_lists_the_same(old: OldStore) -> None:
-    assert old.json("models") == old.recorded("models")
+    listed = old.json("models")
+    for model in listed["models"]:
+        model.pop("score")  # new since then
+    assert listed == old.recorded("models")
 
 
 @pytest.mark.parametrize("model", ["tiny", "colours", "replies"])
@@ -106,7 +109,7 @@ def test_trace_by_row_and_by_text_gives_the_same_models(old: OldStore) -> None:
 
 def test_specialists_answer(old: OldStore) -> None:
     answer, recorded = old.json("run", "colours", QUESTION), old.recorded("run_colours")
-    assert answer.keys() == recorded.keys()
+    assert answer.keys() >= recorded.keys()
     assert answer["model"] == recorded["model"]
     assert answer["confidence"] == pytest.approx(recorded["confidence"], abs=0.02)  # another processor rounds otherwise
     text = old.json("run", "replies", QUESTION, "--temperature", "0", "--max-tokens", "8")

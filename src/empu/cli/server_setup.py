@@ -171,12 +171,14 @@ def prepare_server(
         return open_resolved(resolved, **loading)
 
     def context_length(name: str) -> int | None:
-        resolved = resolve_model(selected.get(name, name))
-        if resolved.stored is not None:
-            length = int(resolved.stored.record.config["context_length"])
-        else:
-            with open_checkpoint(resolved.path) as checkpoint:
+        if name not in offered():
+            return None  # an encoder
+        model = store.resolve(selected.get(name, name))
+        if isinstance(model, Path):
+            with open_checkpoint(model) as checkpoint:
                 length = checkpoint.config.context_length
+        else:
+            length = int(model.record.config["context_length"])
         limit = loading.get("context")
         return min(length, limit) if limit else length
 

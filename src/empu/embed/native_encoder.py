@@ -6,6 +6,7 @@ embeddings stay in the mapped file. ``native/src/encoder/`` has the forward pass
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -51,10 +52,11 @@ _VECTORS = {
 
 def is_supported(config: EncoderConfig, weights: EncoderWeights) -> bool:
     """Whether the extension is compiled and its kernels support the encoder's shape and word embeddings."""
+    if importlib.util.find_spec("empu.engine._native") is None:
+        return False
     ffn_dim = weights.stored(f"encoder.layer.0.{_UP}.weight")[1][0]
     return (
-        _native is not None
-        and config.dim % _GROUP_SIZE == 0
+        config.dim % _GROUP_SIZE == 0
         and ffn_dim % _GROUP_SIZE == 0
         and config.dim // config.heads % 2 == 0
         and weights.stored(WORD_EMBEDDINGS)[0].name in _WORD_TYPES

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,8 +77,8 @@ def answer_question(
     candidates = [
         (hit, sentence)
         for hit in hits
-        for sentence in split_sentences(hit.passage.text)
-        if sentence.text not in hit.passage.headings and not sentence.looks_like_title
+        for sentence in _answering(split_sentences(hit.passage.text))
+        if sentence.text not in hit.passage.headings
     ]
     if not candidates:
         return QuotedAnswer((), True, 0.0, tuple(hits))
@@ -89,6 +89,13 @@ def answer_question(
     confidence = _confidence(float(scores[best]), encoder)
     refused = confidence is not None and confidence < MIN_CONFIDENCE
     return QuotedAnswer(quotes, refused, confidence, tuple(hits))
+
+
+def _answering(sentences: Iterable[Sentence]) -> list[Sentence]:
+    """Sentences without titles and header rows, which answer nothing themselves."""
+    listed = list(sentences)
+    headers = {sentence.header for sentence in listed}
+    return [sentence for sentence in listed if sentence.text not in headers and not sentence.looks_like_title]
 
 
 def _scores(question: str, candidates: Sequence[tuple[Hit, Sentence]], encoder: TextEncoder | None) -> np.ndarray:

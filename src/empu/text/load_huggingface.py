@@ -50,7 +50,8 @@ def load_huggingface(path: Path, config: Mapping[str, Any]) -> TextProcessor:
         if token >= max(tokenizer.vocab_size, _vocab_size(config)):
             raise TokenizerError(
                 f"{folder}: its configuration names {token:,} as the end token, but the tokenizer has only "
-                f"{tokenizer.vocab_size:,} tokens; correct eos_token_id in config.json or generation_config.json, or fetch the folder again."
+                f"{tokenizer.vocab_size:,} tokens; correct eos_token_id in config.json or generation_config.json, or "
+                "fetch the folder again."
             )
     template = _load_template(folder, settings)
     return TextProcessor(tokenizer, template, add_bos and tokenizer.bos_id is not None)
