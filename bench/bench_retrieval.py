@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from empu.embed.text_encoder import installed_encoders
+from empu.evals.metrics import accuracy
 from empu.retrieval.answer import answer_question
 from empu.retrieval.collection import Collections
 from empu.retrieval.ingest import add_paths
@@ -67,10 +67,10 @@ def main() -> None:
     result: dict[str, Any] = {"encoder": name, "index_s": index_s, "ms_per_answer": answer_ms}
     for language, metrics in sorted(counts.items()):
         for metric, values in metrics.items():
-            low, high = wilson(sum(values), len(values))
-            share = sum(values) / len(values)
-            print(f"{language}  {metric:35} {share:6.1%}  ({low:.1%} to {high:.1%}; {len(values)} questions)")
-            result[f"{language} {metric}"] = share
+            share = accuracy(values)
+            interval = f"{share.low:.1%} to {share.high:.1%}; {share.rows} questions"
+            print(f"{language}  {metric:35} {share.value:6.1%}  ({interval})")
+            result[f"{language} {metric}"] = share.value
     if options.fit:
         result["calibration"] = fit(scores)
     print(json.dumps(result))
@@ -99,13 +99,6 @@ def fit(scores: list[tuple[float, bool]]) -> tuple[float, float]:
 
     model = LogisticRegression(C=100).fit([[score] for score, _ in scores], [answerable for _, answerable in scores])
     return round(float(model.coef_[0][0]), 2), round(float(model.intercept_[0]), 2)
-
-
-def wilson(successes: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    p = successes / total
-    centre = p + z * z / (2 * total)
-    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    return (centre - half) / (1 + z * z / total), (centre + half) / (1 + z * z / total)
 
 
 if __name__ == "__main__":

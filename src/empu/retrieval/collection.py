@@ -326,7 +326,7 @@ class Collection:
     def _rarest_terms(self, query: str) -> list[str]:
         """Words of the query. In large collections very frequent words are dropped, as they cost most and say least."""
         words = list(dict.fromkeys(_WORD.findall(query.lower())))[: 4 * MAX_QUERY_TERMS]
-        total = self.counts()[1]
+        (total,) = self._query_one("SELECT count(*) FROM passages", ())
         if total < 20_000 and len(words) <= MAX_QUERY_TERMS:
             return words
         frequency = {}
